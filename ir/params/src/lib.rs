@@ -1,1 +1,13 @@
-//! qcc-params
+//! Weights: tensors, the parameter table, memory-mapped archives, and weight expressions with their streaming evaluator.
+//!
+//! The IR names a weight (`"scope::key"`); this crate says what the name stands for: bytes in a mapped file, a tensor in memory, or an
+//! expression over other weights that is evaluated only after all decisions are made.
+//!
+//! **Architecture invariants.** Nothing here decides what to compute; op semantics come in through [`OpEvaluator`] (the interpreter).
+//! `unsafe` occurs in the memory-mapping file alone.
+
+pub mod parameters;
+pub mod tensor;
+
+pub use parameters::{Expression, OpEvaluator, ParameterError, Parameters, Source};
+pub use tensor::{Data, Tensor, TensorError};

@@ -1,0 +1,229 @@
+//! The op table: every operation of the dialect, once.
+//!
+//! An entry reads `Variant = "name" { field: Type, … } (operand, operand: Optional, operand: Variadic) -> (result)`. Several optional
+//! operands are fine; a variadic group stands last. Types and broadcasting are checked by `infer`, meaning is defined by the interpreter.
+
+use super::{
+    Arity, AttributeError, AttributeMap, CoordinateTransform, ImageLayout, NearestRounding, OpSpec, PadMode,
+    ResizeMode, Rounding,
+};
+use crate::attribute::{Attribute, Dense, Field, Float, Str};
+use crate::dim::Dim;
+use crate::element::ElementType;
+
+macro_rules! arity {
+    () => {
+        Arity::Single
+    };
+    ($kind:ident) => {
+        Arity::$kind
+    };
+}
+
+macro_rules! op_table {
+    ($(
+        $(#[doc = $doc:literal])*
+        $variant:ident = $name:literal { $( $field:ident : $ty:ty ),* $(,)? }
+        ( $( $operand:ident $( : $kind:ident )? ),* $(,)? ) -> ( $( $result:ident $( : $rkind:ident )? ),* $(,)? )
+    )*) => {
+        /// An operation with its attributes. Operands, results and location are in its [`Node`](crate::Node).
+        #[allow(missing_docs, reason = "fields are described in the documentation of their operation")]
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Op {
+            $( $(#[doc = $doc])* $variant { $( $field: $ty ),* } ),*
+        }
+
+        /// All operations, in table order.
+        pub const TABLE: &[OpSpec] = &[ $( OpSpec {
+            name: $name,
+            doc: concat!($($doc, "\n"),*),
+            operands: &[ $( (stringify!($operand), arity!($($kind)?)) ),* ],
+            results: &[ $( (stringify!($result), arity!($($rkind)?)) ),* ],
+            attributes: &[ $( (stringify!($field), <$ty as Field>::CONSTRAINT) ),* ],
+        } ),* ];
+
+        impl Op {
+            /// Name without the dialect: `linear`.
+            pub fn name(&self) -> &'static str {
+                match self { $( Op::$variant { .. } => $name ),* }
+            }
+
+            /// Attributes by name, in table order.
+            pub fn attributes(&self) -> Vec<(&'static str, Attribute)> {
+                match self { $( Op::$variant { $( $field ),* } => vec![ $( (stringify!($field), $field.to_attribute()) ),* ] ),* }
+            }
+
+            /// The operation called `name` (without dialect) with fields taken out of `attributes`; what is left there is discardable.
+            ///
+            /// # Errors
+            /// When the name is unknown, or a field is absent or of another kind.
+            pub fn from_attributes(name: &str, attributes: &mut AttributeMap) -> Result<Op, AttributeError> {
+                match name {
+                    $( $name => Ok(Op::$variant { $( $field: take::<$ty>(attributes, $name, stringify!($field))? ),* }), )*
+                    _ => Err(AttributeError::UnknownOp(name.to_string())),
+                }
+            }
+        }
+    };
+}
+
+fn take<T: Field>(
+    attributes: &mut AttributeMap,
+    op: &'static str,
+    name: &'static str,
+) -> Result<T, AttributeError> {
+    let attribute =
+        attributes.remove(name).ok_or(AttributeError::Missing { op, name, expected: T::EXPECTED })?;
+    T::from_attribute(&attribute).ok_or(AttributeError::Kind { op, name, expected: T::EXPECTED })
+}
+
+impl Op {
+    /// What the table says of this operation.
+    pub fn spec(&self) -> &'static OpSpec {
+        OpSpec::find(self.name()).expect("invariant: enum and table come from one macro")
+    }
+}
+
+op_table! {
+    // ---- leaves ----
+    /// A weight, by name (`"scope::key"`); its type is the type of the result.
+    Parameter = "parameter" { name: Str } () -> (y)
+    /// A small constant held in the IR.
+    Constant = "constant" { value: Dense } () -> (y)
+
+    // ---- contractions ----
+    /// `y = x · weightᵀ + bias`; x `[…, in]`, weight `[out, in]`, bias `[out]`.
+    Linear = "linear" {} (x, weight, bias: Optional) -> (y)
+    /// Matrix product of the last two axes, leading axes broadcast (NumPy `matmul`).
+    Matmul = "matmul" {} (a, b) -> (y)
+    /// Convolution; weight `[out, in / groups, kernel…]`, bias `[out]`; `pads` = begins then ends; cross-correlation as in ONNX.
+    Conv = "conv" { strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, groups: i64, layout: ImageLayout } (x, weight, bias: Optional) -> (y)
+    /// Transposed convolution; weight `[in, out / groups, kernel…]`.
+    ConvTranspose = "conv_transpose" { strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, output_padding: Vec<i64>, groups: i64 } (x, weight, bias: Optional) -> (y)
+
+    // ---- indexing ----
+    /// Rows of `table` `[vocabulary, width]` by integer `indices`.
+    Embedding = "embedding" {} (table, indices) -> (y)
+    /// `x` indexed along `axis` by integer `indices` (negative ones count from the end).
+    Gather = "gather" { axis: i64 } (x, indices) -> (y)
+    /// Elements `starts[i], starts[i] + steps[i], …` before (or, for negative steps, after) `ends[i]` along `axes[i]`; bounds already clamped.
+    Slice = "slice" { axes: Vec<i64>, starts: Vec<i64>, ends: Vec<i64>, steps: Vec<i64> } (x) -> (y)
+    /// Concatenation along `axis`.
+    Concat = "concat" { axis: i64 } (x: Variadic) -> (y)
+    /// Padding by `pads` (begins then ends, one of each an axis, not negative) in `mode`; `value` for constant padding.
+    Pad = "pad" { pads: Vec<i64>, mode: PadMode, value: Float } (x) -> (y)
+    /// The same elements in row-major order under another shape.
+    Reshape = "reshape" { shape: Vec<Dim> } (x) -> (y)
+    /// Axis i of the result is axis `permutation[i]` of `x`.
+    Transpose = "transpose" { permutation: Vec<i64> } (x) -> (y)
+    /// NumPy broadcasting to `shape`.
+    Broadcast = "broadcast" { shape: Vec<Dim> } (x) -> (y)
+    /// Interpolation to the spatial `sizes` of `x` `[batch, channels, spatial…]`; `scales` are the factors the coordinate rule uses.
+    Resize = "resize" { mode: ResizeMode, coordinates: CoordinateTransform, rounding: NearestRounding, sizes: Vec<i64>, scales: Vec<Float> } (x) -> (y)
+    /// Numeric conversion to the element type `to` (float to integer truncates).
+    Cast = "cast" { to: ElementType } (x) -> (y)
+
+    // ---- elementwise, two operands, NumPy broadcasting ----
+    /// `a + b`.
+    Add = "add" {} (a, b) -> (y)
+    /// `a − b`.
+    Sub = "sub" {} (a, b) -> (y)
+    /// `a · b`.
+    Mul = "mul" {} (a, b) -> (y)
+    /// `a / b`; integers truncate.
+    Div = "div" {} (a, b) -> (y)
+    /// The smaller; NaN if either is.
+    Min = "min" {} (a, b) -> (y)
+    /// The larger; NaN if either is.
+    Max = "max" {} (a, b) -> (y)
+    /// `a` to the power `b`.
+    Pow = "pow" {} (a, b) -> (y)
+    /// `x` where `x ≥ 0`, else `slope · x`; slope broadcasts.
+    Prelu = "prelu" {} (x, slope) -> (y)
+
+    // ---- elementwise, one operand ----
+    /// `−x`.
+    Neg = "neg" {} (x) -> (y)
+    /// `|x|`.
+    Abs = "abs" {} (x) -> (y)
+    /// eˣ.
+    Exp = "exp" {} (x) -> (y)
+    /// Natural logarithm.
+    Log = "log" {} (x) -> (y)
+    /// Square root.
+    Sqrt = "sqrt" {} (x) -> (y)
+    /// `1 / x`.
+    Reciprocal = "reciprocal" {} (x) -> (y)
+    /// Gauss error function.
+    Erf = "erf" {} (x) -> (y)
+    /// Hyperbolic tangent.
+    Tanh = "tanh" {} (x) -> (y)
+    /// `1 / (1 + e⁻ˣ)`.
+    Sigmoid = "sigmoid" {} (x) -> (y)
+    /// `x · sigmoid(x)`.
+    Silu = "silu" {} (x) -> (y)
+    /// `max(x, 0)`.
+    Relu = "relu" {} (x) -> (y)
+    /// `log(1 + eˣ)`.
+    Softplus = "softplus" {} (x) -> (y)
+    /// `x · max(0, min(1, x / 6 + 1 / 2))`.
+    HardSwish = "hard_swish" {} (x) -> (y)
+    /// `max(0, min(1, alpha · x + beta))`.
+    HardSigmoid = "hard_sigmoid" { alpha: Float, beta: Float } (x) -> (y)
+    /// `x` where `x ≥ 0`, else `alpha · x`.
+    LeakyRelu = "leaky_relu" { alpha: Float } (x) -> (y)
+    /// Gaussian error linear unit; `tanh` selects the tanh approximation.
+    Gelu = "gelu" { tanh: bool } (x) -> (y)
+    /// `min(max(x, min), max)`; NaN stays NaN.
+    Clamp = "clamp" { min: Float, max: Float } (x) -> (y)
+    /// Largest integer not above `x`.
+    Floor = "floor" {} (x) -> (y)
+
+    // ---- normalisation and reduction ----
+    /// Softmax along `axis`.
+    Softmax = "softmax" { axis: i64 } (x) -> (y)
+    /// Logarithm of the softmax along `axis`.
+    LogSoftmax = "log_softmax" { axis: i64 } (x) -> (y)
+    /// `x / sqrt(mean(x²) + epsilon) · weight` over the last axis.
+    RmsNorm = "rms_norm" { epsilon: Float } (x, weight) -> (y)
+    /// Layer normalisation over the axes from `axis` on.
+    LayerNorm = "layer_norm" { axis: i64, epsilon: Float } (x, weight: Optional, bias: Optional) -> (y)
+    /// `(x − mean) / sqrt(variance + epsilon) · scale + bias` per channel (axis 1).
+    BatchNorm = "batch_norm" { epsilon: Float } (x, scale, bias, mean, variance) -> (y)
+    /// Mean over `axes`.
+    ReduceMean = "reduce_mean" { axes: Vec<i64>, keep_dims: bool } (x) -> (y)
+    /// Sum over `axes`.
+    ReduceSum = "reduce_sum" { axes: Vec<i64>, keep_dims: bool } (x) -> (y)
+    /// Maximum over `axes`.
+    ReduceMax = "reduce_max" { axes: Vec<i64>, keep_dims: bool } (x) -> (y)
+    /// Maximum over windows; padding counts as −∞. `pads` = begins then ends.
+    MaxPool = "max_pool" { kernel: Vec<i64>, strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, ceil: bool, layout: ImageLayout } (x) -> (y)
+    /// Mean over windows; padding counts in the divisor if `count_pads`.
+    AvgPool = "avg_pool" { kernel: Vec<i64>, strides: Vec<i64>, pads: Vec<i64>, ceil: bool, count_pads: bool, layout: ImageLayout } (x) -> (y)
+
+    // ---- state-space models ----
+    /// Causal depthwise convolution along time. x `[B, T, D]`, weight `[D, K]`, bias `[D]`, state `[B, D, K − 1]`: the inputs before
+    /// the first, oldest first. `new_state` holds the last K − 1 inputs. `y[t] = bias + Σ_k weight[k] · x[t − (K − 1) + k]`.
+    CausalConv = "causal_conv" {} (x, weight, state, bias: Optional) -> (y, new_state)
+    /// Mamba's selective scan. u, delta `[B, T, D]`, a `[D, N]`, b, c `[B, T, N]`, d `[D]`, state `[B, D, N]`:
+    /// `h ← exp(delta · a) ⊙ h + (delta · u) · b`, `y = h · c + d ⊙ u`. `new_state` is h after the last step.
+    SelectiveScan = "selective_scan" {} (u, delta, a, b, c, d, state) -> (y, new_state)
+
+    // ---- quantization ----
+    /// Codes of `x` for the quantized element type `to`: `clamp(round(x · (1 / scale)) + zero_point)`, NaN to the zero point. `narrow`
+    /// drops the lowest code of a signed type.
+    Quantize = "quantize" { to: ElementType, narrow: bool, rounding: Rounding } (x, scale, zero_point: Optional) -> (y)
+    /// As `quantize`, with scales computed from `x` itself: `max|x|` over what shares a scale, times the f32 nearest to
+    /// `1 / largest code`; 1 where all are zero.
+    DynamicQuantize = "dynamic_quantize" { to: ElementType, narrow: bool, rounding: Rounding } (x) -> (y, scale)
+    /// `(x − zero_point) · scale`.
+    Dequantize = "dequantize" {} (x, scale, zero_point: Optional) -> (y)
+    /// `linear` on codes: exact `i32` sums, `fma(sum, x_scale · weight_scale, bias)`, clamped to `[lower, upper]`, then quantized as
+    /// `to` when that is a quantized type. Block scales: one fma a block, ascending, from +0, then `fma(r, x_scale, bias)`. A float `x`
+    /// (no `x_scale`) meets dequantized weights. `narrow` as in `quantize`.
+    QuantizedLinear = "quantized_linear" { to: ElementType, narrow: bool, lower: Float, upper: Float }
+        (x, weight, weight_scale, x_scale: Optional, x_zero_point: Optional, bias: Optional, y_scale: Optional, y_zero_point: Optional) -> (y)
+    /// `conv` on codes, as `quantized_linear`; padding counts as the zero point.
+    QuantizedConv = "quantized_conv" { strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, groups: i64, layout: ImageLayout, to: ElementType, narrow: bool, lower: Float, upper: Float }
+        (x, weight, weight_scale, x_scale, x_zero_point: Optional, bias: Optional, y_scale: Optional, y_zero_point: Optional) -> (y)
+}
