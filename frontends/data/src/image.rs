@@ -6,9 +6,9 @@
 //! and it refuses a truncated file where `zune-jpeg` fills the rest with grey.
 
 use std::io::Cursor;
-use std::panic::catch_unwind;
 use std::path::Path;
 
+use crate::contain::contain;
 use crate::error::{DataError, Result};
 use crate::read;
 
@@ -44,9 +44,7 @@ impl RgbImage {
     /// Decodes a JPEG or PNG file's content; the error is a sentence without the file's name.
     pub fn decode(bytes: &[u8]) -> std::result::Result<Self, String> {
         if bytes.starts_with(&[0xff, 0xd8]) {
-            // `jpeg-decoder` promises errors for bad input, but indexes by values of the file in its entropy decoder:
-            // should one case slip through, it is this file that is unusable and not the whole run.
-            return catch_unwind(|| decode_jpeg(bytes))
+            return contain(|| decode_jpeg(bytes))
                 .unwrap_or_else(|_| Err("damaged JPEG: the decoder failed; replace the file".to_string()));
         }
         if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {

@@ -4,6 +4,7 @@
 //! feeds them where it likes. Every reader is bounded (file sizes, pixel counts and header lengths are checked before
 //! memory is taken) and every error names the file, the place in it and what to do.
 
+mod contain;
 pub mod error;
 pub mod image;
 pub mod images;

@@ -5,11 +5,11 @@
 //! without a post-processor this equals Python's `Tokenizer.encode(text).ids`.)
 //! Text that spells a special token (`<|endoftext|>`) becomes that token, as in Python.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::contain::contain;
 use crate::error::{DataError, Result};
 use crate::read;
 
@@ -99,21 +99,12 @@ impl Tokenizer {
     }
 }
 
-/// Runs the library on data that it may not have been written for. `tokenizers` 0.23 has `unwrap`s and plain
-/// arithmetic on what a file says (a merge of tokens without ids, a malformed SentencePiece map), so that a damaged
-/// file can make it panic; here that becomes an error like any other. It holds no state that a panic could leave
-/// broken for later calls except caches behind poisoning locks, hence `AssertUnwindSafe`.
+/// Runs the library; its errors, and its panics on files it was not written for, name the file.
 fn guarded<T>(path: &Path, action: &str, call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
-    let reason = match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-            (Some(message), _) => message.clone(),
-            (None, Some(message)) => message.to_string(),
-            (None, None) => "the tokenizer library failed".to_string(),
-        },
-    };
-    Err(DataError::malformed(path, format!("cannot {action} this tokenizer: {reason}; fetch the file again")))
+    let outcome = contain(call).and_then(|outcome| outcome.map_err(|error| error.to_string()));
+    outcome.map_err(|reason| {
+        DataError::malformed(path, format!("cannot {action} this tokenizer: {reason}; fetch the file again"))
+    })
 }
 
 /// Decodes ids as they arrive and hands out text only in whole characters.

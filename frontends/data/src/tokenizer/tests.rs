@@ -171,6 +171,13 @@ fn files_that_are_no_tokenizer_are_refused() {
 }
 
 #[test]
+fn a_file_that_makes_the_library_panic_is_refused() {
+    let mut json = byte_level();
+    json["normalizer"] = json!({"type": "Precompiled", "precompiled_charsmap": "not base64"});
+    assert!(refusal(json.to_string().as_bytes()).contains("cannot load this tokenizer: Precompiled"));
+}
+
+#[test]
 fn a_hostile_pattern_ends() {
     let mut json = byte_level();
     let pattern = json!({"Regex": "(?:a+)+(?=b)(?<!c)$|(?:(?:x+x+)+y)\\1?"});
