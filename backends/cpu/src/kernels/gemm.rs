@@ -1,0 +1,360 @@
+//! `C[M,N] = A[M,K] · B + epilogue` over packed weights ([`pack`](super::pack)), and convolution as the same product over
+//! gathered patches.
+//!
+//! A work item is one block of rows × a group of panels. Inside it the panel is the outer loop: it stays in the second-level
+//! cache while the rows pass over it. Rows whose stride would crowd one cache set are first copied beside each other.
+//! The order of a sum does not depend on M, on the item or on the thread.
+
+use super::emit::{Emitter, I64, Kernel, Type, Value};
+use super::epilogue::{Activation, Output};
+use super::patches::{self, Geometry};
+use super::tile::{Tile, emit_tile, tile_name};
+use super::{SLACK, TargetCaps};
+
+/// What is multiplied with what, and so how weights are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Product {
+    /// f32 activations, f32 weights.
+    F32F32,
+    /// u8 activation codes, s8 weight codes; sums start at a correction by column, −zero point · Σ weights.
+    U8S8,
+    /// u8 activation codes, s4 weight codes, otherwise as `U8S8`.
+    U8S4,
+    /// s8 activation codes, u4 weight codes (zero point 8) with an f16 scale for each block along K.
+    S8U4Block {
+        /// Values along K that share a scale: a multiple of 8, above 64 of 32.
+        block: u32,
+    },
+    /// f32 activations, u4 weight codes (zero point 8) with an f16 scale for each block along K.
+    F32U4Block {
+        /// Values along K that share a scale: a multiple of 8.
+        block: u32,
+    },
+}
+
+impl Product {
+    /// Bytes of one activation.
+    pub fn activation_bytes(self) -> u64 {
+        match self {
+            Product::F32F32 | Product::F32U4Block { .. } => 4,
+            _ => 1,
+        }
+    }
+
+    /// Bytes of one weight panel of `nr` columns and `depth` values along K.
+    pub fn panel_bytes(self, nr: usize, depth: u64) -> u64 {
+        let nr = nr as u64;
+        match self {
+            Product::F32F32 => 4 * nr * depth,
+            Product::U8S8 => 4 * nr * depth.div_ceil(4),
+            Product::U8S4 => 4 * nr * depth.div_ceil(8),
+            Product::S8U4Block { block } | Product::F32U4Block { block } => {
+                let block = u64::from(block);
+                depth.div_ceil(block) * (block / 2 + 2) * nr
+            }
+        }
+    }
+
+    fn panel_bytes_value(self, e: &mut Emitter, nr: i64, depth: Value) -> Value {
+        match self {
+            Product::F32F32 => e.times(depth, 4 * nr),
+            Product::U8S8 => {
+                let groups = e.ceil_div(depth, 4);
+                e.times(groups, 4 * nr)
+            }
+            Product::U8S4 => {
+                let groups = e.ceil_div(depth, 8);
+                e.times(groups, 4 * nr)
+            }
+            Product::S8U4Block { block } | Product::F32U4Block { block } => {
+                let blocks = e.ceil_div(depth, i64::from(block));
+                e.times(blocks, (i64::from(block) / 2 + 2) * nr)
+            }
+        }
+    }
+}
+
+/// Where the activation scale of an integer product comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ActivationScale {
+    /// One for the tensor: folded into `multipliers` (u8 products), or the first of `row_scales` (block products).
+    #[default]
+    Tensor,
+    /// One for each row, in `row_scales`.
+    Token,
+}
+
+/// What follows the sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Epilogue {
+    /// Whether a bias by column is added.
+    pub bias: bool,
+    /// The activation's scale; not used by products of f32.
+    pub scale: ActivationScale,
+    /// The fused activation.
+    pub activation: Activation,
+    /// How results are stored.
+    pub output: Output,
+}
+
+/// What a row of A is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// A row of a matrix.
+    #[default]
+    Matrix,
+    /// The patch of one output pixel of an NHWC image: implicit convolution. `K = kernel_height · kernel_width · channels`.
+    Patches,
+}
+
+/// A matrix product kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GemmSpec {
+    /// Formats of the operands.
+    pub product: Product,
+    /// Rows of a tile.
+    pub mr: usize,
+    /// Columns of a panel: a multiple of 16; the packer must use the same.
+    pub nr: usize,
+    /// Tiles of `mr` rows in a work item.
+    pub row_tiles: usize,
+    /// Panels in a work item.
+    pub panels: usize,
+    /// What a row of A is.
+    pub rows: Rows,
+    /// What follows the sum.
+    pub epilogue: Epilogue,
+}
+
+impl GemmSpec {
+    /// The spec with the best tile for a machine.
+    pub fn new(caps: &TargetCaps, product: Product, rows: Rows, epilogue: Epilogue) -> Self {
+        let (mr, nr) = Self::tile(caps, product);
+        // About a hundred rows of bytes, or fifty of f32, stay in the second-level cache beside a panel.
+        let block_rows = if product.activation_bytes() == 4 { 48 } else { 96 };
+        GemmSpec { product, mr, nr, row_tiles: block_rows / mr, panels: 4, rows, epilogue }
+    }
+
+    /// Rows and columns of a tile: as many sums as the registers hold beside one step's operands.
+    pub fn tile(caps: &TargetCaps, product: Product) -> (usize, usize) {
+        let block = matches!(product, Product::S8U4Block { .. } | Product::F32U4Block { .. });
+        let wide = caps.avx512;
+        let neon = !caps.sse2;
+        match (wide, block) {
+            (true, false) => (12, 32),
+            (true, true) => (6, 32),
+            _ if neon => (4, 16),
+            _ if caps.avx2 && product == Product::F32F32 => (6, 16),
+            _ if caps.avx2 => (4, 16),
+            _ => (2, 16),
+        }
+    }
+
+    /// Rows of a work item.
+    pub fn block_rows(&self) -> usize {
+        self.mr * self.row_tiles
+    }
+
+    /// Work items of an `M × N` product.
+    pub fn items(&self, rows: u64, columns: u64) -> u64 {
+        rows.div_ceil(self.block_rows() as u64) * columns.div_ceil((self.nr * self.panels) as u64)
+    }
+
+    fn tile_bytes(&self) -> u64 {
+        (self.block_rows() * self.nr) as u64 * self.epilogue.output.bytes() as u64
+    }
+
+    /// Bytes of scratch a worker needs for depth K.
+    pub fn scratch_bytes(&self, depth: u64) -> u64 {
+        let row = depth * self.product.activation_bytes();
+        self.tile_bytes() + self.block_rows() as u64 * patches::row_stride(row) + 2 * SLACK
+    }
+}
+
+/// Argument slots of a matrix product, then those of [`Rows::Patches`] only. Strides in bytes; addresses that a spec does not use may be 0.
+pub const ARGS: [&str; 15] = [
+    "a",
+    "a_stride",
+    "weights",
+    "corrections",
+    "multipliers",
+    "bias",
+    "row_scales",
+    "row_sums",
+    "c",
+    "c_stride",
+    "out_scale",
+    "out_zero",
+    "rows",
+    "columns",
+    "depth",
+];
+
+/// All slots of a convolution: [`ARGS`] (where `a` is the image and `a_stride` unused), then the geometry.
+pub fn convolution_args() -> Vec<&'static str> {
+    ARGS.into_iter().chain(Geometry::ARGS).collect()
+}
+
+/// The kernel's MLIR text.
+pub fn generate(spec: &GemmSpec, name: &str, caps: &TargetCaps) -> String {
+    let mut e = Emitter::new(caps);
+    let mut variants = vec![spec.mr];
+    variants.extend((0..usize::BITS).map(|b| 1 << b).take_while(|&r| r < spec.mr));
+    for &rows in &variants {
+        emit_tile(&mut e, spec, name, rows);
+    }
+    e.kernel(name, |e, k| drive(e, spec, name, &variants, &k));
+    e.finish()
+}
+
+fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &Kernel) {
+    let args = convolution_args();
+    let p = |e: &mut Emitter, slot: &str| k.pointer(e, &args, slot);
+    let n = |e: &mut Emitter, slot: &str| k.size(e, &args, slot);
+    let t = Tile {
+        a: (p(e, "a"), n(e, "a_stride")),
+        panel: p(e, "weights"),
+        depth: n(e, "depth"),
+        corrections: p(e, "corrections"),
+        multipliers: p(e, "multipliers"),
+        bias: p(e, "bias"),
+        row_scales: p(e, "row_scales"),
+        row_sums: p(e, "row_sums"),
+        c: (p(e, "c"), n(e, "c_stride")),
+        out: (p(e, "out_scale"), n(e, "out_zero")),
+    };
+    let (rows, columns) = (n(e, "rows"), n(e, "columns"));
+    let geometry = match spec.rows {
+        Rows::Matrix => None,
+        Rows::Patches => Some(Geometry::read(e, k, &args)),
+    };
+    let (block_rows, nr) = (spec.block_rows() as i64, spec.nr as i64);
+    let size = spec.epilogue.output.bytes();
+    let panel_bytes = spec.product.panel_bytes_value(e, nr, t.depth);
+    let panels = e.ceil_div(columns, nr);
+    let groups = e.ceil_div(panels, spec.panels as i64);
+    let row_bytes = e.times(t.depth, spec.product.activation_bytes() as i64);
+    let staged_stride = patches::row_stride_value(e, row_bytes);
+    let staging = e.offset(k.scratch, spec.tile_bytes() as i64);
+    let sums_stride = match spec.product {
+        Product::S8U4Block { block } => {
+            let blocks = e.ceil_div(t.depth, i64::from(block));
+            e.times(blocks, 4)
+        }
+        _ => e.int(0),
+    };
+    let (one, nothing) = (e.int(1), e.int(-1));
+    e.repeat(k.begin, k.end, one, &[nothing], |e, item, staged| {
+        let row_block = e.div(item, groups);
+        let group = e.rem(item, groups);
+        let first_row = e.times(row_block, block_rows);
+        let left = e.sub(rows, first_row);
+        let most = e.int(block_rows);
+        let count = e.min_int(left, most);
+        let fresh = e.compare("ne", row_block, staged[0]);
+        let a = match &geometry {
+            Some(g) => {
+                e.when(fresh, |e| patches::gather(e, g, t.a.0, first_row, count, staging, staged_stride));
+                (staging, staged_stride)
+            }
+            None => {
+                let bytes = e.mul(first_row, t.a.1);
+                let from = e.at(t.a.0, bytes);
+                // A stride near a multiple of 2048 puts every row of a tile into the same few cache sets.
+                let low = e.int(2047);
+                let low = e.and(t.a.1, low);
+                let zero = e.int(0);
+                let crowded = e.compare("eq", low, zero);
+                let several = e.int(4);
+                let many = e.compare("sgt", count, several);
+                let copy = e.and(crowded, many);
+                let both = e.choose(
+                    copy,
+                    &[Type::Ptr, I64],
+                    |e| {
+                        e.when(fresh, |e| {
+                            patches::copy_rows(e, (from, t.a.1), count, row_bytes, (staging, staged_stride))
+                        });
+                        vec![staging, staged_stride]
+                    },
+                    |_| vec![from, t.a.1],
+                );
+                (both[0], both[1])
+            }
+        };
+        let first_panel = e.times(group, spec.panels as i64);
+        let end_panel = e.plus(first_panel, spec.panels as i64);
+        let end_panel = e.min_int(end_panel, panels);
+        e.each(first_panel, end_panel, |e, panel| {
+            let column = e.times(panel, nr);
+            let width = e.sub(columns, column);
+            let nr_value = e.int(nr);
+            let whole = e.compare("sge", width, nr_value);
+            let bytes = e.mul(first_row, t.c.1);
+            let result = e.at(t.c.0, bytes);
+            let result = e.element(result, column, size);
+            let tile_stride = e.int(nr * size);
+            let c = e.select(whole, result, k.scratch);
+            let c_stride = e.select(whole, t.c.1, tile_stride);
+            let by_column = e.times(column, 4);
+            let [corrections, multipliers, bias] =
+                [t.corrections, t.multipliers, t.bias].map(|p| e.at(p, by_column));
+            let start = e.mul(panel, panel_bytes);
+            let at_panel = Tile {
+                a,
+                panel: e.at(t.panel, start),
+                corrections,
+                multipliers,
+                bias,
+                c: (c, c_stride),
+                ..t
+            };
+            let call = |e: &mut Emitter, row: Value, variant: usize| {
+                let a_bytes = e.mul(row, a.1);
+                let c_bytes = e.mul(row, c_stride);
+                let global = e.add(first_row, row);
+                let scale = if spec.epilogue.scale == ActivationScale::Token { 4 } else { 0 };
+                let sums = e.mul(global, sums_stride);
+                let tile = Tile {
+                    a: (e.at(a.0, a_bytes), a.1),
+                    c: (e.at(c, c_bytes), c_stride),
+                    row_scales: e.element(t.row_scales, global, scale),
+                    row_sums: e.at(t.row_sums, sums),
+                    ..at_panel
+                };
+                e.call(&tile_name(name, variant), &tile.values());
+            };
+            let mr = e.int(spec.mr as i64);
+            let rest = e.rem(count, mr);
+            let done = e.sub(count, rest);
+            let zero = e.int(0);
+            e.repeat(zero, done, mr, &[], |e, row, _| {
+                call(e, row, spec.mr);
+                Vec::new()
+            });
+            for &variant in variants[1..].iter().rev() {
+                let bit = e.int(variant as i64);
+                let here = e.and(rest, bit);
+                let needed = e.compare("ne", here, zero);
+                e.when(needed, |e| {
+                    let higher = e.int(!(2 * variant as i64 - 1));
+                    let before = e.and(rest, higher);
+                    let row = e.add(done, before);
+                    call(e, row, variant);
+                });
+            }
+            let partial = e.compare("slt", width, nr_value);
+            e.when(partial, |e| {
+                let bytes = e.times(width, size);
+                let zero = e.int(0);
+                e.each(zero, count, |e, row| {
+                    let from = e.element(k.scratch, row, nr * size);
+                    let to = e.mul(row, t.c.1);
+                    let to = e.at(result, to);
+                    e.copy_exact(to, from, bytes);
+                });
+            });
+        });
+        vec![row_block]
+    });
+}

@@ -1,0 +1,269 @@
+//! Weights in the order kernels read them, and back.
+//!
+//! Panels hold `nr` columns (output features); a column count that is no multiple of `nr` and a depth that is no multiple of
+//! the k-group are padded with zero weights, so kernels have no column or depth tails. Vectors by column are padded alike.
+//!
+//! | weights | panel, outermost first |
+//! | --- | --- |
+//! | f32 | `[K][nr]` |
+//! | s8 | `[K/4][nr][4]` |
+//! | s4 | `[K/8][nr][4]` bytes: low nibbles are k 0…3 of the octet, high nibbles k 4…7; code + 8 |
+//! | u4 blocks | for each block: the octets as s4's (a padded nibble is 0), then `[nr]` f16 scales |
+
+use thiserror::Error;
+
+/// Why weights cannot be packed.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum PackError {
+    /// The data does not have the size its shape says.
+    #[error("{what} holds {found} values where its shape needs {expected}")]
+    Length {
+        /// Which operand.
+        what: &'static str,
+        /// Values the shape needs.
+        expected: usize,
+        /// Values given.
+        found: usize,
+    },
+    /// Shape products beyond the address space.
+    #[error("a packed weight of {columns} × {depth} is larger than memory can be")]
+    TooLarge {
+        /// Output features.
+        columns: usize,
+        /// Values along K.
+        depth: usize,
+    },
+    /// A code outside its format.
+    #[error("weight code {code} at index {index} is outside {lo}..={hi}")]
+    Code {
+        /// Index in row-major order.
+        index: usize,
+        /// The code found.
+        code: i32,
+        /// Least code.
+        lo: i32,
+        /// Greatest code.
+        hi: i32,
+    },
+    /// A block size no kernel has.
+    #[error("block size {0} is not supported: use a multiple of 8, above 64 a multiple of 32")]
+    Block(usize),
+}
+
+fn check(what: &'static str, expected: Option<usize>, found: usize) -> Result<(), PackError> {
+    match expected {
+        Some(expected) if expected == found => Ok(()),
+        _ => Err(PackError::Length { what, expected: expected.unwrap_or(usize::MAX), found }),
+    }
+}
+
+/// Bytes of `panels · panel_bytes`, checked.
+fn size(columns: usize, depth: usize, nr: usize, panel: Option<usize>) -> Result<usize, PackError> {
+    panel
+        .and_then(|p| p.checked_mul(columns.div_ceil(nr)))
+        .filter(|&n| n <= isize::MAX as usize)
+        .ok_or(PackError::TooLarge { columns, depth })
+}
+
+/// Weights `[N, K]` of f32 as panels.
+pub fn pack_f32(weights: &[f32], columns: usize, depth: usize, nr: usize) -> Result<Vec<f32>, PackError> {
+    check("weights", columns.checked_mul(depth), weights.len())?;
+    let panel = depth.checked_mul(nr);
+    let mut out = vec![0.0; size(columns, depth, nr, panel)?];
+    for n in 0..columns {
+        let base = n / nr * nr * depth + n % nr;
+        for k in 0..depth {
+            out[base + k * nr] = weights[n * depth + k];
+        }
+    }
+    Ok(out)
+}
+
+/// The inverse of [`pack_f32`].
+pub fn unpack_f32(packed: &[f32], columns: usize, depth: usize, nr: usize) -> Result<Vec<f32>, PackError> {
+    check("packed weights", Some(size(columns, depth, nr, depth.checked_mul(nr))?), packed.len())?;
+    let at = |n: usize, k: usize| packed[n / nr * nr * depth + k * nr + n % nr];
+    Ok((0..columns).flat_map(|n| (0..depth).map(move |k| at(n, k))).collect())
+}
+
+/// Integer weights as panels, with the sum of each column's codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackedIntegers {
+    /// The panels.
+    pub bytes: Vec<u8>,
+    /// `Σ_k w`, a column each, padded with 0 to whole panels.
+    pub column_sums: Vec<i32>,
+}
+
+impl PackedIntegers {
+    /// Start values of the sums for activations with this zero point: `−zero · Σ_k w`, modulo 2³² as the sums are.
+    pub fn corrections(&self, zero: i32) -> Vec<i32> {
+        self.column_sums.iter().map(|&s| s.wrapping_mul(zero).wrapping_neg()).collect()
+    }
+}
+
+fn column_sums(codes: &[i8], columns: usize, depth: usize, nr: usize) -> Vec<i32> {
+    let sum = |n: usize| {
+        let row = codes.get(n * depth..(n + 1) * depth).unwrap_or(&[]);
+        row.iter().fold(0i32, |s, &w| s.wrapping_add(i32::from(w)))
+    };
+    (0..columns.div_ceil(nr) * nr).map(|n| if n < columns { sum(n) } else { 0 }).collect()
+}
+
+/// Weight codes `[N, K]` of s8 as panels.
+pub fn pack_s8(codes: &[i8], columns: usize, depth: usize, nr: usize) -> Result<PackedIntegers, PackError> {
+    check("weights", columns.checked_mul(depth), codes.len())?;
+    let panel = depth.div_ceil(4).checked_mul(4 * nr);
+    let mut bytes = vec![0; size(columns, depth, nr, panel)?];
+    let panel = depth.div_ceil(4) * 4 * nr;
+    for n in 0..columns {
+        let base = n / nr * panel + n % nr * 4;
+        for k in 0..depth {
+            bytes[base + k / 4 * 4 * nr + k % 4] = codes[n * depth + k] as u8;
+        }
+    }
+    Ok(PackedIntegers { bytes, column_sums: column_sums(codes, columns, depth, nr) })
+}
+
+/// The inverse of [`pack_s8`].
+pub fn unpack_s8(packed: &[u8], columns: usize, depth: usize, nr: usize) -> Result<Vec<i8>, PackError> {
+    let panel = depth.div_ceil(4).checked_mul(4 * nr);
+    check("packed weights", Some(size(columns, depth, nr, panel)?), packed.len())?;
+    let panel = depth.div_ceil(4) * 4 * nr;
+    let at = |n: usize, k: usize| packed[n / nr * panel + k / 4 * 4 * nr + n % nr * 4 + k % 4] as i8;
+    Ok((0..columns).flat_map(|n| (0..depth).map(move |k| at(n, k))).collect())
+}
+
+/// Where k's nibble stands in an octet of a panel of `nr` columns: byte, and bits to shift.
+fn nibble(n: usize, k: usize, nr: usize) -> (usize, u32) {
+    (k / 8 * 4 * nr + n % nr * 4 + k % 4, if k % 8 < 4 { 0 } else { 4 })
+}
+
+/// Weight codes `[N, K]` of s4 (−8 … 7) as panels of nibbles.
+pub fn pack_s4(codes: &[i8], columns: usize, depth: usize, nr: usize) -> Result<PackedIntegers, PackError> {
+    check("weights", columns.checked_mul(depth), codes.len())?;
+    if let Some(index) = codes.iter().position(|c| !(-8..8).contains(c)) {
+        return Err(PackError::Code { index, code: i32::from(codes[index]), lo: -8, hi: 7 });
+    }
+    let panel = depth.div_ceil(8).checked_mul(4 * nr);
+    // The padding must mean 0, which is code 8 in both nibbles.
+    let mut bytes = vec![0x88u8; size(columns, depth, nr, panel)?];
+    let panel = depth.div_ceil(8) * 4 * nr;
+    for n in 0..columns {
+        for k in 0..depth {
+            let (at, shift) = nibble(n, k, nr);
+            let byte = &mut bytes[n / nr * panel + at];
+            *byte = *byte & !(15 << shift) | ((codes[n * depth + k] + 8) as u8) << shift;
+        }
+    }
+    Ok(PackedIntegers { bytes, column_sums: column_sums(codes, columns, depth, nr) })
+}
+
+/// The inverse of [`pack_s4`].
+pub fn unpack_s4(packed: &[u8], columns: usize, depth: usize, nr: usize) -> Result<Vec<i8>, PackError> {
+    let panel = depth.div_ceil(8).checked_mul(4 * nr);
+    check("packed weights", Some(size(columns, depth, nr, panel)?), packed.len())?;
+    let panel = depth.div_ceil(8) * 4 * nr;
+    let at = |n: usize, k: usize| {
+        let (at, shift) = nibble(n, k, nr);
+        (packed[n / nr * panel + at] >> shift & 15) as i8 - 8
+    };
+    Ok((0..columns).flat_map(|n| (0..depth).map(move |k| at(n, k))).collect())
+}
+
+fn block_panel(depth: usize, nr: usize, block: usize) -> Result<Option<usize>, PackError> {
+    if block == 0 || !block.is_multiple_of(8) || (block > 64 && !block.is_multiple_of(32)) {
+        return Err(PackError::Block(block));
+    }
+    Ok(depth.div_ceil(block).checked_mul((block / 2 + 2) * nr))
+}
+
+/// Weight codes `[N, K]` of u4 (zero point 8) and their f16 scales `[N, ⌈K/block⌉]` (as bits) as panels of blocks.
+pub fn pack_u4_blocks(
+    codes: &[u8],
+    scales: &[u16],
+    columns: usize,
+    depth: usize,
+    nr: usize,
+    block: usize,
+) -> Result<Vec<u8>, PackError> {
+    let panel = block_panel(depth, nr, block)?;
+    let blocks = depth.div_ceil(block);
+    check("weights", columns.checked_mul(depth), codes.len())?;
+    check("scales", columns.checked_mul(blocks), scales.len())?;
+    if let Some(index) = codes.iter().position(|&c| c > 15) {
+        return Err(PackError::Code { index, code: i32::from(codes[index]), lo: 0, hi: 15 });
+    }
+    let mut bytes = vec![0; size(columns, depth, nr, panel)?];
+    let block_bytes = (block / 2 + 2) * nr;
+    for n in 0..columns {
+        let base = n / nr * blocks * block_bytes;
+        for k in 0..depth {
+            let (at, shift) = nibble(n, k % block, nr);
+            bytes[base + k / block * block_bytes + at] |= codes[n * depth + k] << shift;
+        }
+        for b in 0..blocks {
+            let at = base + b * block_bytes + block / 2 * nr + n % nr * 2;
+            bytes[at..at + 2].copy_from_slice(&scales[n * blocks + b].to_le_bytes());
+        }
+    }
+    Ok(bytes)
+}
+
+/// The inverse of [`pack_u4_blocks`]: codes and scales.
+pub fn unpack_u4_blocks(
+    packed: &[u8],
+    columns: usize,
+    depth: usize,
+    nr: usize,
+    block: usize,
+) -> Result<(Vec<u8>, Vec<u16>), PackError> {
+    let panel = block_panel(depth, nr, block)?;
+    check("packed weights", Some(size(columns, depth, nr, panel)?), packed.len())?;
+    let (blocks, block_bytes) = (depth.div_ceil(block), (block / 2 + 2) * nr);
+    let base = |n: usize| n / nr * blocks * block_bytes;
+    let code = |n: usize, k: usize| {
+        let (at, shift) = nibble(n, k % block, nr);
+        packed[base(n) + k / block * block_bytes + at] >> shift & 15
+    };
+    let scale = |n: usize, b: usize| {
+        let at = base(n) + b * block_bytes + block / 2 * nr + n % nr * 2;
+        u16::from_le_bytes([packed[at], packed[at + 1]])
+    };
+    Ok((
+        (0..columns).flat_map(|n| (0..depth).map(move |k| code(n, k))).collect(),
+        (0..columns).flat_map(|n| (0..blocks).map(move |b| scale(n, b))).collect(),
+    ))
+}
+
+/// A vector by column (multipliers, bias) padded with zeros to whole panels.
+pub fn pad_columns(values: &[f32], nr: usize) -> Vec<f32> {
+    let mut out = values.to_vec();
+    out.resize(values.len().div_ceil(nr) * nr, 0.0);
+    out
+}
+
+/// A matrix `[channels, count]` in blocks of 16 channels, `[⌈channels/16⌉][count][16]`: the taps of depthwise and causal
+/// convolutions and the decay matrix of a scan. Absent channels are 0.
+pub fn pack_channel_blocks(values: &[f32], channels: usize, count: usize) -> Result<Vec<f32>, PackError> {
+    check("weights", channels.checked_mul(count), values.len())?;
+    let mut out = vec![0.0; size(channels, count, 16, count.checked_mul(16))?];
+    for c in 0..channels {
+        for j in 0..count {
+            out[(c / 16 * count + j) * 16 + c % 16] = values[c * count + j];
+        }
+    }
+    Ok(out)
+}
+
+/// As [`pack_channel_blocks`], of s8 codes.
+pub fn pack_channel_blocks_s8(codes: &[i8], channels: usize, count: usize) -> Result<Vec<i8>, PackError> {
+    check("weights", channels.checked_mul(count), codes.len())?;
+    let mut out = vec![0; size(channels, count, 16, count.checked_mul(16))?];
+    for c in 0..channels {
+        for j in 0..count {
+            out[(c / 16 * count + j) * 16 + c % 16] = codes[c * count + j];
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,469 @@
+//! Tiles: `rows × NR` sums over the whole depth in registers, then the epilogue. The inner loops of every matrix product.
+//!
+//! Each row's result depends only on that row: a row computed in a tail tile has the same bits as in a whole one.
+//! A k-group is what one step consumes: one value (f32), four bytes (s8), eight nibbles (s4, u4).
+
+use super::atom;
+use super::emit::{Emitter, F32, F32X16, I8X16, I8X64, I32, I32X16, I64, Type, Value};
+use super::epilogue::Writer;
+use super::gemm::{ActivationScale, GemmSpec, Product};
+
+/// Parameters of a tile function, in call order; addresses already stand at the tile's row and column.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// First row of activations, bytes from row to row.
+    pub a: (Value, Value),
+    /// The weight panel.
+    pub panel: Value,
+    /// K.
+    pub depth: Value,
+    /// i32 start values of the sums, a column each.
+    pub corrections: Value,
+    /// f32 multipliers, a column each.
+    pub multipliers: Value,
+    /// f32 bias, a column each.
+    pub bias: Value,
+    /// f32 activation scale(s).
+    pub row_scales: Value,
+    /// i32 sums of the activation codes by row and block.
+    pub row_sums: Value,
+    /// First result, bytes from row to row.
+    pub c: (Value, Value),
+    /// Address of the result's scale, and its zero point.
+    pub out: (Value, Value),
+}
+
+impl Tile {
+    pub const TYPES: [Type; 13] = [
+        Type::Ptr,
+        I64,
+        Type::Ptr,
+        I64,
+        Type::Ptr,
+        Type::Ptr,
+        Type::Ptr,
+        Type::Ptr,
+        Type::Ptr,
+        Type::Ptr,
+        I64,
+        Type::Ptr,
+        I64,
+    ];
+
+    pub fn values(&self) -> [Value; 13] {
+        [
+            self.a.0,
+            self.a.1,
+            self.panel,
+            self.depth,
+            self.corrections,
+            self.multipliers,
+            self.bias,
+            self.row_scales,
+            self.row_sums,
+            self.c.0,
+            self.c.1,
+            self.out.0,
+            self.out.1,
+        ]
+    }
+
+    fn from_values(v: &[Value]) -> Self {
+        Tile {
+            a: (v[0], v[1]),
+            panel: v[2],
+            depth: v[3],
+            corrections: v[4],
+            multipliers: v[5],
+            bias: v[6],
+            row_scales: v[7],
+            row_sums: v[8],
+            c: (v[9], v[10]),
+            out: (v[11], v[12]),
+        }
+    }
+}
+
+/// The name of the tile function of `rows` rows.
+pub(super) fn tile_name(kernel: &str, rows: usize) -> String {
+    format!("{kernel}_rows{rows}")
+}
+
+/// Emits the tile function of `rows` rows.
+pub(super) fn emit_tile(e: &mut Emitter, spec: &GemmSpec, kernel: &str, rows: usize) {
+    e.function(&tile_name(kernel, rows), false, &Tile::TYPES, |e, values| {
+        let t = Tile::from_values(values);
+        let body = Body { spec, rows, vectors: spec.nr / 16, t, ahead: if rows <= 4 { 2048 } else { 0 } };
+        let starts: Vec<Value> = (0..rows)
+            .map(|r| {
+                let bytes = e.times(t.a.1, r as i64);
+                e.at(t.a.0, bytes)
+            })
+            .collect();
+        let sums = match spec.product {
+            Product::F32F32 => body.f32_f32(e, &starts),
+            Product::U8S8 => body.u8_s8(e, &starts),
+            Product::U8S4 => body.u8_s4(e, &starts),
+            Product::S8U4Block { block } => body.s8_u4_block(e, &starts, block as i64),
+            Product::F32U4Block { block } => body.f32_u4_block(e, &starts, block as i64),
+        };
+        body.finish(e, &sums);
+    });
+}
+
+struct Body<'a> {
+    spec: &'a GemmSpec,
+    rows: usize,
+    vectors: usize,
+    t: Tile,
+    /// Bytes of the panel to prefetch ahead; 0 where the panel is reused from cache.
+    ahead: i64,
+}
+
+impl Body<'_> {
+    fn nr(&self) -> i64 {
+        self.spec.nr as i64
+    }
+
+    fn each_sum(&self, mut f: impl FnMut(usize, usize) -> Value) -> Vec<Value> {
+        (0..self.rows * self.vectors).map(|i| f(i / self.vectors, i % self.vectors)).collect()
+    }
+
+    fn lines(&self, e: &mut Emitter, p: Value, ty: Type) -> Vec<Value> {
+        (0..self.vectors)
+            .map(|v| {
+                let at = e.offset(p, 64 * v as i64);
+                if self.ahead > 0 {
+                    let far = e.offset(at, self.ahead);
+                    e.prefetch(far);
+                }
+                e.load(at, ty)
+            })
+            .collect()
+    }
+
+    fn broadcast_word(&self, e: &mut Emitter, p: Value) -> Value {
+        let word = e.load(p, I32);
+        let words = e.splat(word, 16);
+        e.bits(words, I8X64)
+    }
+
+    /// A loop over k-groups: `step(e, group, sums) -> sums`.
+    fn groups(
+        &self,
+        e: &mut Emitter,
+        count: Value,
+        start: &[Value],
+        step: impl FnOnce(&mut Emitter, Value, &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        let (zero, one) = (e.int(0), e.int(1));
+        e.repeat(zero, count, one, start, step)
+    }
+
+    fn f32_f32(&self, e: &mut Emitter, starts: &[Value]) -> Vec<Value> {
+        let zero = e.floats(0.0);
+        let start = self.each_sum(|_, _| zero);
+        self.groups(e, self.t.depth, &start, |e, k, sums| {
+            let p = e.element(self.t.panel, k, 4 * self.nr());
+            let b = self.lines(e, p, F32X16);
+            let at = e.times(k, 4);
+            let mut next = Vec::new();
+            for (r, &row) in starts.iter().enumerate() {
+                let p = e.at(row, at);
+                let x = e.load(p, F32);
+                let x = e.splat(x, 16);
+                for (v, &w) in b.iter().enumerate() {
+                    next.push(e.multiply_add(x, w, sums[r * self.vectors + v]));
+                }
+            }
+            next
+        })
+    }
+
+    fn corrections(&self, e: &mut Emitter) -> Vec<Value> {
+        let columns: Vec<Value> = (0..self.vectors)
+            .map(|v| {
+                let p = e.offset(self.t.corrections, 64 * v as i64);
+                e.load(p, I32X16)
+            })
+            .collect();
+        self.each_sum(|_, v| columns[v])
+    }
+
+    fn u8_s8(&self, e: &mut Emitter, starts: &[Value]) -> Vec<Value> {
+        let start = self.corrections(e);
+        let count = e.ceil_div(self.t.depth, 4);
+        self.groups(e, count, &start, |e, k, sums| {
+            let p = e.element(self.t.panel, k, 4 * self.nr());
+            let b = self.lines(e, p, I8X64);
+            let at = e.times(k, 4);
+            let mut next = Vec::new();
+            for (r, &row) in starts.iter().enumerate() {
+                let p = e.at(row, at);
+                let x = self.broadcast_word(e, p);
+                for (v, &w) in b.iter().enumerate() {
+                    next.push(atom::dot_u8s8(e, sums[r * self.vectors + v], x, w));
+                }
+            }
+            next
+        })
+    }
+
+    /// The low and high nibbles of each line: two k-quads.
+    fn nibbles(&self, e: &mut Emitter, p: Value) -> [Vec<Value>; 2] {
+        let lines = self.lines(e, p, I8X64);
+        let (four, low) = (e.int_of(I8X64, 4), e.int_of(I8X64, 15));
+        [lines.iter().map(|&w| e.and(w, low)).collect(), lines.iter().map(|&w| e.shr(w, four)).collect()]
+    }
+
+    fn u8_s4(&self, e: &mut Emitter, starts: &[Value]) -> Vec<Value> {
+        let start = self.corrections(e);
+        let count = e.ceil_div(self.t.depth, 8);
+        self.groups(e, count, &start, |e, k, sums| {
+            let p = e.element(self.t.panel, k, 4 * self.nr());
+            let at = e.times(k, 8);
+            let eight = e.int_of(I8X64, 8);
+            let mut sums = sums.to_vec();
+            for (quad, codes) in self.nibbles(e, p).into_iter().enumerate() {
+                let weights: Vec<Value> = codes.into_iter().map(|c| e.sub(c, eight)).collect();
+                for (r, &row) in starts.iter().enumerate() {
+                    let p = e.at(row, at);
+                    let p = e.offset(p, 4 * quad as i64);
+                    let x = self.broadcast_word(e, p);
+                    for (v, &w) in weights.iter().enumerate() {
+                        let s = &mut sums[r * self.vectors + v];
+                        *s = atom::dot_u8s8(e, *s, x, w);
+                    }
+                }
+            }
+            sums
+        })
+    }
+
+    /// The f16 scales that follow a block's codes.
+    fn block_scales(&self, e: &mut Emitter, at: Value) -> Vec<Value> {
+        (0..self.vectors)
+            .map(|v| {
+                let p = e.offset(at, 32 * v as i64);
+                atom::load_halves(e, p)
+            })
+            .collect()
+    }
+
+    fn s8_u4_block(&self, e: &mut Emitter, starts: &[Value], block: i64) -> Vec<Value> {
+        let block_bytes = (block / 2 + 2) * self.nr();
+        // One piece is unrolled; a part of a block is padded with zero nibbles, which add nothing.
+        let piece = if block <= 64 { block } else { 32 };
+        let zero = e.floats(0.0);
+        let start = self.each_sum(|_, _| zero);
+        let blocks = e.ceil_div(self.t.depth, block);
+        let sums_stride = e.times(blocks, 4);
+        self.groups(e, blocks, &start, |e, b, totals| {
+            let panel = e.element(self.t.panel, b, block_bytes);
+            let first = e.times(b, block);
+            let minus = e.int_of(I32, -8);
+            let start: Vec<Value> = (0..self.rows)
+                .flat_map(|r| {
+                    let row = e.times(sums_stride, r as i64);
+                    let p = e.at(self.t.row_sums, row);
+                    let p = e.element(p, b, 4);
+                    let s = e.load(p, I32);
+                    let s = e.mul(s, minus);
+                    vec![e.splat(s, 16); self.vectors]
+                })
+                .collect();
+            let one_piece = |e: &mut Emitter, panel: Value, at: Value, sums: &[Value]| {
+                let mut sums = sums.to_vec();
+                for octet in 0..piece / 8 {
+                    let p = e.offset(panel, octet * 4 * self.nr());
+                    for (quad, codes) in self.nibbles(e, p).into_iter().enumerate() {
+                        for (r, &row) in starts.iter().enumerate() {
+                            let p = e.at(row, at);
+                            let p = e.offset(p, 8 * octet + 4 * quad as i64);
+                            let x = self.broadcast_word(e, p);
+                            for (v, &w) in codes.iter().enumerate() {
+                                let s = &mut sums[r * self.vectors + v];
+                                *s = atom::dot_u8s8(e, *s, w, x);
+                            }
+                        }
+                    }
+                }
+                sums
+            };
+            let sums = if piece == block {
+                one_piece(e, panel, first, &start)
+            } else {
+                let left = e.sub(self.t.depth, first);
+                let most = e.int(block);
+                let left = e.min_int(left, most);
+                let pieces = e.ceil_div(left, piece);
+                self.groups(e, pieces, &start, |e, i, sums| {
+                    let panel = e.element(panel, i, piece / 2 * self.nr());
+                    let at = e.times(i, piece);
+                    let at = e.add(at, first);
+                    one_piece(e, panel, at, sums)
+                })
+            };
+            let at = e.offset(panel, block / 2 * self.nr());
+            let scales = self.block_scales(e, at);
+            totals
+                .iter()
+                .zip(sums)
+                .enumerate()
+                .map(|(i, (&total, s))| {
+                    let s = e.to_float(s);
+                    e.fma(s, scales[i % self.vectors], total)
+                })
+                .collect()
+        })
+    }
+
+    fn f32_u4_block(&self, e: &mut Emitter, starts: &[Value], block: i64) -> Vec<Value> {
+        let block_bytes = (block / 2 + 2) * self.nr();
+        let zero = e.floats(0.0);
+        let start = self.each_sum(|_, _| zero);
+        let blocks = e.ceil_div(self.t.depth, block);
+        self.groups(e, blocks, &start, |e, b, totals| {
+            let panel = e.element(self.t.panel, b, block_bytes);
+            let first = e.times(b, block);
+            let left = e.sub(self.t.depth, first);
+            let most = e.int(block);
+            let left = e.min_int(left, most);
+            let eight = e.int(8);
+            let octets = e.div(left, eight);
+            let sums = self.groups(e, octets, &start, |e, octet, sums| {
+                let p = e.element(panel, octet, 4 * self.nr());
+                let words = self.lines(e, p, I32X16);
+                let at = e.times(octet, 8);
+                let at = e.add(at, first);
+                let at = e.times(at, 4);
+                let mut sums = sums.to_vec();
+                for k in 0..8 {
+                    let shift = e.ints(8 * (k % 4) + 4 * (k / 4));
+                    self.add_column(e, &mut sums, starts, &words, shift, at, 4 * i64::from(k));
+                }
+                sums
+            });
+            // Activations past the depth may be anything, even NaN: the last few values go one by one.
+            let rest = e.rem(left, eight);
+            let p = e.element(panel, octets, 4 * self.nr());
+            let done = e.times(octets, 8);
+            let done = e.add(done, first);
+            let sums = self.groups(e, rest, &sums, |e, k, sums| {
+                let words = self.lines(e, p, I32X16);
+                let three = e.int(3);
+                let byte = e.and(k, three);
+                let byte = e.times(byte, 8);
+                let two = e.int(2);
+                let half = e.shr(k, two);
+                let half = e.times(half, 4);
+                let shift = e.add(byte, half);
+                let shift = e.truncate(shift, super::emit::Scalar::I32);
+                let shift = e.splat(shift, 16);
+                let at = e.add(done, k);
+                let at = e.times(at, 4);
+                let mut sums = sums.to_vec();
+                self.add_column(e, &mut sums, starts, &words, shift, at, 0);
+                sums
+            });
+            let at = e.offset(panel, block / 2 * self.nr());
+            let scales = self.block_scales(e, at);
+            totals
+                .iter()
+                .zip(sums)
+                .enumerate()
+                .map(|(i, (&total, s))| e.multiply_add(s, scales[i % self.vectors], total))
+                .collect()
+        })
+    }
+
+    /// Adds one k: decodes its nibble of each column and multiplies it with each row's value at `at + offset` bytes.
+    #[allow(clippy::too_many_arguments)]
+    fn add_column(
+        &self,
+        e: &mut Emitter,
+        sums: &mut [Value],
+        starts: &[Value],
+        words: &[Value],
+        shift: Value,
+        at: Value,
+        offset: i64,
+    ) {
+        let weights: Vec<Value> = words
+            .iter()
+            .map(|&w| {
+                let index = e.shr(w, shift);
+                atom::decode_u4(e, index)
+            })
+            .collect();
+        for (r, &row) in starts.iter().enumerate() {
+            let p = e.at(row, at);
+            let p = e.offset(p, offset);
+            let x = e.load(p, F32);
+            let x = e.splat(x, 16);
+            for (v, &w) in weights.iter().enumerate() {
+                let s = &mut sums[r * self.vectors + v];
+                *s = e.multiply_add(x, w, *s);
+            }
+        }
+    }
+
+    /// Scale, bias, activation, store.
+    fn finish(&self, e: &mut Emitter, sums: &[Value]) {
+        let epilogue = &self.spec.epilogue;
+        let t = &self.t;
+        let writer = Writer::new(e, epilogue.output, t.out.0, t.out.1);
+        let columns = |e: &mut Emitter, p: Value| -> Vec<Value> {
+            (0..self.vectors)
+                .map(|v| {
+                    let p = e.offset(p, 64 * v as i64);
+                    e.load(p, F32X16)
+                })
+                .collect()
+        };
+        let bias = if epilogue.bias { columns(e, t.bias) } else { vec![e.floats(0.0); self.vectors] };
+        let multipliers = match self.spec.product {
+            Product::U8S8 | Product::U8S4 => columns(e, t.multipliers),
+            _ => Vec::new(),
+        };
+        let size = epilogue.output.bytes();
+        for r in 0..self.rows {
+            let scale = match (self.spec.product, epilogue.scale) {
+                (Product::F32F32 | Product::F32U4Block { .. }, _) => None,
+                (Product::U8S8 | Product::U8S4, ActivationScale::Tensor) => None,
+                (_, scale) => {
+                    let row = if scale == ActivationScale::Token { 4 * r as i64 } else { 0 };
+                    let p = e.offset(t.row_scales, row);
+                    let s = e.load(p, F32);
+                    Some(e.splat(s, 16))
+                }
+            };
+            let bytes = e.times(t.c.1, r as i64);
+            let row = e.at(t.c.0, bytes);
+            for v in 0..self.vectors {
+                let s = sums[r * self.vectors + v];
+                let y = match self.spec.product {
+                    Product::F32F32 | Product::F32U4Block { .. } if epilogue.bias => e.add(s, bias[v]),
+                    Product::F32F32 | Product::F32U4Block { .. } => s,
+                    Product::U8S8 | Product::U8S4 => {
+                        let m = match scale {
+                            Some(x) => e.mul(x, multipliers[v]),
+                            None => multipliers[v],
+                        };
+                        let s = e.to_float(s);
+                        e.fma(s, m, bias[v])
+                    }
+                    Product::S8U4Block { .. } => {
+                        let x = scale.expect("invariant: block products read the activation scale");
+                        e.fma(s, x, bias[v])
+                    }
+                };
+                let y = epilogue.activation.apply(e, y);
+                let stored = writer.encode(e, y);
+                debug_assert!(stored.ty() == F32X16 || stored.ty() == I8X16);
+                let p = e.offset(row, 16 * size * v as i64);
+                e.store(stored, p);
+            }
+        }
+    }
+}

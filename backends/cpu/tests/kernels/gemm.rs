@@ -1,0 +1,229 @@
+//! Matrix products and implicit convolution over random shapes, with tails in every dimension.
+
+use qcc_cpu::kernels::epilogue::{Activation, Output};
+use qcc_cpu::kernels::gemm::{ActivationScale, Epilogue, GemmSpec, Product, Rows, generate};
+use qcc_cpu::kernels::pack;
+
+use crate::harness::*;
+
+/// Operands in plain form and the expected product.
+struct Case {
+    m: usize,
+    n: usize,
+    k: usize,
+    args: Vec<u64>,
+    c: Buffer,
+    _held: Vec<Buffer>,
+}
+
+fn plain(epilogue: Epilogue) -> Epilogue {
+    epilogue
+}
+
+const F32_OUT: Epilogue = Epilogue {
+    bias: true,
+    scale: ActivationScale::Tensor,
+    activation: Activation::None,
+    output: Output::F32,
+};
+
+fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
+    let token = Epilogue { scale: ActivationScale::Token, ..F32_OUT };
+    let codes =
+        Epilogue { activation: Activation::Relu, output: Output::Codes { lo: -127, hi: 127 }, ..F32_OUT };
+    let bare = Epilogue { bias: false, ..F32_OUT };
+    let mut out = Vec::new();
+    for (name, product, epilogue) in [
+        ("f32", Product::F32F32, plain(F32_OUT)),
+        ("f32_bare", Product::F32F32, bare),
+        ("s8", Product::U8S8, F32_OUT),
+        ("s8_token", Product::U8S8, token),
+        ("s8_codes", Product::U8S8, codes),
+        ("s8_bare", Product::U8S8, bare),
+        ("s4", Product::U8S4, codes),
+        ("u4b32_token", Product::S8U4Block { block: 32 }, token),
+        ("u4b16", Product::S8U4Block { block: 16 }, codes),
+        ("u4b96", Product::S8U4Block { block: 96 }, bare),
+        ("u4f32", Product::F32U4Block { block: 32 }, F32_OUT),
+        ("u4f24", Product::F32U4Block { block: 24 }, bare),
+    ] {
+        let spec = GemmSpec::new(&level.caps, product, Rows::Matrix, epilogue);
+        out.push((name.to_string(), GemmSpec { row_tiles: 2, panels: 1, ..spec }));
+    }
+    out
+}
+
+/// Runs one random case of a spec and compares it with the reference.
+fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &str) {
+    let (m, n, k) = (r.size(70), r.size(70), r.size(70));
+    let what = format!("{what} {name} {m}x{n}x{k}");
+    let bias: Vec<f32> = r.reals(n);
+    let epilogue = spec.epilogue;
+    let bias_at = |j: usize| if epilogue.bias { bias[j] } else { 0.0 };
+    let token = epilogue.scale == ActivationScale::Token;
+    let sx: Vec<f32> = (0..m).map(|_| 0.01 + r.real().abs()).collect();
+    let row_scale = |i: usize| if token { sx[i] } else { sx[0] };
+    let extra = r.int(0, 9) as usize; // Strides beyond the row, sometimes.
+    let mut held = Vec::new();
+    let mut hold = |b: Buffer| {
+        let a = b.address();
+        held.push(b);
+        a
+    };
+    let (out_scale, out_zero) = (0.7f32, 3i32);
+    let (mut wanted, mut wide, mut magnitude) = (vec![0f32; m * n], vec![0f64; m * n], vec![0f64; m * n]);
+    let mut args = vec![0u64; 15];
+    let lda = k + extra;
+    match spec.product {
+        Product::F32F32 | Product::F32U4Block { .. } => {
+            let x = r.reals(m * lda);
+            let (w, packed) = match spec.product {
+                Product::F32U4Block { block } => {
+                    let block = block as usize;
+                    let (codes, scales) = u4(r, n, k, block);
+                    let packed = pack::pack_u4_blocks(&codes, &scales, n, k, spec.nr, block).expect("packs");
+                    let back = pack::unpack_u4_blocks(&packed, n, k, spec.nr, block).expect("unpacks");
+                    assert_eq!(back, (codes.clone(), scales.clone()));
+                    let s =
+                        |j: usize, l: usize| half::f16::from_bits(scales[j * k.div_ceil(block) + l / block]);
+                    let w: Vec<f32> =
+                        (0..n * k).map(|i| (f32::from(codes[i]) - 8.0) * s(i / k, i % k).to_f32()).collect();
+                    (w, Buffer::bytes(&packed))
+                }
+                _ => {
+                    let w = r.reals(n * k);
+                    let packed = pack::pack_f32(&w, n, k, spec.nr).expect("packs");
+                    assert_eq!(pack::unpack_f32(&packed, n, k, spec.nr).expect("unpacks"), w);
+                    (w, Buffer::f32(&packed))
+                }
+            };
+            for i in 0..m {
+                for j in 0..n {
+                    for l in 0..k {
+                        let p = f64::from(x[i * lda + l]) * f64::from(w[j * k + l]);
+                        wide[i * n + j] += p;
+                        magnitude[i * n + j] += p.abs();
+                    }
+                    wide[i * n + j] += f64::from(bias_at(j));
+                    magnitude[i * n + j] += f64::from(bias_at(j)).abs();
+                }
+            }
+            args[0] = hold(Buffer::f32(&x[..(m - 1) * lda + k]));
+            args[1] = 4 * lda as u64;
+            args[2] = hold(packed);
+        }
+        Product::U8S8 | Product::U8S4 => {
+            let zero = r.int(0, 255) as i32;
+            let x = r.u8s(m * lda, 0, 255);
+            let (w, packed) = if spec.product == Product::U8S8 {
+                let w = r.i8s(n * k, -128, 127);
+                let p = pack::pack_s8(&w, n, k, spec.nr).expect("packs");
+                assert_eq!(pack::unpack_s8(&p.bytes, n, k, spec.nr).expect("unpacks"), w);
+                (w, p)
+            } else {
+                let w = r.i8s(n * k, -8, 7);
+                let p = pack::pack_s4(&w, n, k, spec.nr).expect("packs");
+                assert_eq!(pack::unpack_s4(&p.bytes, n, k, spec.nr).expect("unpacks"), w);
+                (w, p)
+            };
+            let sw: Vec<f32> = (0..n).map(|_| 0.001 + r.real().abs() / 100.0).collect();
+            for i in 0..m {
+                for j in 0..n {
+                    let acc: i32 =
+                        (0..k).map(|l| (i32::from(x[i * lda + l]) - zero) * i32::from(w[j * k + l])).sum();
+                    wanted[i * n + j] = (acc as f32).mul_add(row_scale(i) * sw[j], bias_at(j));
+                }
+            }
+            let multipliers: Vec<f32> = if token { sw } else { sw.iter().map(|s| sx[0] * s).collect() };
+            args[0] = hold(Buffer::bytes(&x[..(m - 1) * lda + k]));
+            args[1] = lda as u64;
+            args[2] = hold(Buffer::bytes(&packed.bytes));
+            args[3] = hold(Buffer::i32(&packed.corrections(zero)));
+            args[4] = hold(Buffer::f32(&pack::pad_columns(&multipliers, spec.nr)));
+        }
+        Product::S8U4Block { block } => {
+            let block = block as usize;
+            let x = r.i8s(m * lda, -127, 127);
+            let (codes, scales) = u4(r, n, k, block);
+            let blocks = k.div_ceil(block);
+            let mut sums = vec![0i32; m * blocks];
+            for i in 0..m {
+                for l in 0..k {
+                    sums[i * blocks + l / block] += i32::from(x[i * lda + l]);
+                }
+                for j in 0..n {
+                    let mut total = 0f32;
+                    for b in 0..blocks {
+                        let acc: i32 = (b * block..k.min((b + 1) * block))
+                            .map(|l| i32::from(x[i * lda + l]) * (i32::from(codes[j * k + l]) - 8))
+                            .sum();
+                        let s = half::f16::from_bits(scales[j * blocks + b]).to_f32();
+                        total = (acc as f32).mul_add(s, total);
+                    }
+                    wanted[i * n + j] = total.mul_add(row_scale(i), bias_at(j));
+                }
+            }
+            args[0] = hold(Buffer::i8(&x[..(m - 1) * lda + k]));
+            args[1] = lda as u64;
+            args[2] = hold(Buffer::bytes(
+                &pack::pack_u4_blocks(&codes, &scales, n, k, spec.nr, block).expect("packs"),
+            ));
+            args[7] = hold(Buffer::i32(&sums));
+        }
+    }
+    let codes_out = epilogue.output != Output::F32;
+    let size = if codes_out { 1 } else { 4 };
+    args[5] = hold(Buffer::f32(&pack::pad_columns(&bias, spec.nr)));
+    args[6] = hold(Buffer::f32(&sx));
+    let ldc = n + r.int(0, 3) as usize;
+    let c = Buffer::bytes(&vec![0x77; ((m - 1) * ldc + n) * size]);
+    args[8] = c.address();
+    args[9] = (ldc * size) as u64;
+    args[10] = hold(Buffer::f32(&[out_scale]));
+    args[11] = out_zero as u64;
+    (args[12], args[13], args[14]) = (m as u64, n as u64, k as u64);
+    let case = Case { m, n, k, args, c, _held: held };
+    let items = spec.items(m as u64, n as u64);
+    library.run(name, &case.args, items, spec.scratch_bytes(case.k as u64), 1 + r.next() % 3);
+    let at = |i: usize| i / case.n * ldc + i % case.n;
+    if codes_out {
+        let found = case.c.to_i8();
+        for i in 0..case.m * case.n {
+            let y = if epilogue.activation == Activation::Relu { wanted[i].max(0.0) } else { wanted[i] };
+            let q = quantize(y, out_scale, out_zero, -127, 127);
+            assert_eq!(i32::from(found[at(i)]), q, "{what}: element {i}");
+        }
+    } else {
+        let all = case.c.to_f32();
+        let found: Vec<f32> = (0..case.m * case.n).map(|i| all[at(i)]).collect();
+        match spec.product {
+            Product::F32F32 | Product::F32U4Block { .. } => assert_close(&found, &wide, &magnitude, &what),
+            _ => assert_bits(&found, &wanted, &what),
+        }
+        let gap = u32::from_ne_bytes([0x77; 4]);
+        assert!((0..case.m - 1).all(|i| (case.n..ldc).all(|j| all[i * ldc + j].to_bits() == gap)), "{what}");
+    }
+}
+
+fn u4(r: &mut Random, n: usize, k: usize, block: usize) -> (Vec<u8>, Vec<u16>) {
+    let codes = r.u8s(n * k, 0, 15);
+    // Subnormal halves, too.
+    let scale = |r: &mut Random| half::f16::from_f32(r.real() * if r.next() % 8 == 0 { 1e-6 } else { 0.1 });
+    let scales = (0..n * k.div_ceil(block)).map(|_| scale(r).to_bits()).collect();
+    (codes, scales)
+}
+
+#[test]
+fn products_of_random_shapes() {
+    for level in levels() {
+        let specs = specs(&level);
+        let text: String = specs.iter().map(|(name, s)| generate(s, name, &level.caps)).collect();
+        let library = Library::new(&text, &level);
+        let mut r = Random::new(7);
+        for (name, spec) in &specs {
+            for _ in 0..60 {
+                check(&mut r, &library, name, spec, level.name);
+            }
+        }
+    }
+}
