@@ -1,1 +1,28 @@
-//! qcc-passes
+//! Passes over the IR: the [`Pass`] trait, the registry, textual pipelines with instrumentation, and the passes themselves.
+//!
+//! | stage | pass |
+//! | --- | --- |
+//! | clean up | `canonicalize` |
+//! | equivalence | `fold-batch-norm` |
+//! | measure | `calibrate` |
+//! | choose and apply formats | `quantize`, `lower-quantized` |
+//! | prepare for a backend | `channels-last`, `plan-memory` |
+//!
+//! **Architecture invariants.** A pass knows no frontend and no backend: it sees the IR, the parameter table, and, through traits, something
+//! that runs modules ([`Executor`]) and something that gives inputs ([`Samples`]). Every pass reports what it did; doing nothing is said.
+
+pub mod calibrate;
+pub mod canonicalize;
+pub mod context;
+pub mod instrument;
+pub mod pass;
+pub mod pipeline;
+pub mod quantize;
+pub mod registry;
+pub mod verify_each;
+
+pub use context::{Context, Executor, Prepared, Progress, Samples, SilentProgress, Warning};
+pub use instrument::{Instrumentation, PrintAfter, Timing};
+pub use pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
+pub use pipeline::Pipeline;
+pub use registry::Registry;

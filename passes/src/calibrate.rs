@@ -1,0 +1,226 @@
+//! `calibrate`: the ranges of activations over sample inputs, which static quantization needs.
+//!
+//! Measured are the inputs of every `linear` and `conv`. Ranges are min-max, or percentiles of a histogram of 2048 bins over the min-max
+//! range (a second run over the samples), as in MambaQuant's recipe (percentile calibration, arXiv 2501.13484).
+
+use std::collections::HashMap;
+
+use qcc_ir::{Function, Module, Op, ValueId};
+use qcc_params::Tensor;
+
+use crate::context::{Context, Executor, Samples};
+use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
+
+/// The registry entry.
+pub const INFO: PassInfo = PassInfo {
+    name: "calibrate",
+    summary: "measures the ranges of activations over the calibration samples, for static quantization",
+    options: &[
+        ("method", "minmax (default) or percentile"),
+        ("percentile", "share of values inside the range, in percent (default 99.999)"),
+    ],
+    make: |options| Ok(Box::new(Calibrate::new(options)?)),
+};
+
+const NAME: &str = "calibrate";
+const BINS: usize = 2048;
+
+/// The interval that values of one activation lie in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    /// Smallest value.
+    pub min: f32,
+    /// Largest value.
+    pub max: f32,
+}
+
+/// Ranges of values of the entry function.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    ranges: HashMap<ValueId, Range>,
+}
+
+impl Statistics {
+    /// The range of a value, if it was measured.
+    pub fn range(&self, value: ValueId) -> Option<Range> {
+        self.ranges.get(&value).copied()
+    }
+
+    /// Sets the range of a value.
+    pub fn set(&mut self, value: ValueId, range: Range) {
+        self.ranges.insert(value, range);
+    }
+
+    /// Number of measured values.
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+struct Calibrate {
+    /// Share of values outside the range at each end; 0 is min-max.
+    outside: f64,
+}
+
+impl Calibrate {
+    fn new(options: &mut Options) -> Result<Calibrate, String> {
+        let method: String = options.take("method")?.unwrap_or_else(|| "minmax".into());
+        let percentile: Option<f64> = options.take("percentile")?;
+        match (method.as_str(), percentile) {
+            ("minmax", None) => Ok(Calibrate { outside: 0.0 }),
+            ("minmax", Some(_)) => Err("`percentile` needs `method=percentile`".into()),
+            ("percentile", p) => {
+                let p = p.unwrap_or(99.999);
+                if !(50.0..=100.0).contains(&p) {
+                    return Err(format!("`percentile={p}` must lie between 50 and 100"));
+                }
+                Ok(Calibrate { outside: 1.0 - p / 100.0 })
+            }
+            (other, _) => Err(format!("unknown method `{other}`; use minmax or percentile")),
+        }
+    }
+}
+
+impl Pass for Calibrate {
+    fn preservation(&self) -> Preservation {
+        Preservation::Relative(0.0)
+    }
+
+    fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
+        let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty())) else {
+            return Err(PassError::failed(NAME, "static quantization needs calibration data: pass `--calibration FILE|DIR`"));
+        };
+        let function = module.entry().ok_or_else(|| PassError::failed(NAME, "the module has no function"))?;
+        let sites = sites(function);
+        let tapped = tapped(module, &sites);
+        let outputs = function.results.len();
+        let mut observers: Vec<Observer> = sites.iter().map(|_| Observer::new()).collect();
+        let rounds = if self.outside > 0.0 { 2 } else { 1 };
+        for round in 0..rounds {
+            observe(&tapped, context, executor, samples, |tensors| {
+                for (observer, tensor) in observers.iter_mut().zip(&tensors[outputs..]) {
+                    if round == 0 { observer.widen(tensor) } else { observer.count(tensor) }
+                }
+            })?;
+        }
+        for (&site, observer) in sites.iter().zip(&observers) {
+            let range = observer.range(self.outside).ok_or_else(|| {
+                let name = &function.value(site).name;
+                PassError::at(NAME, name, "the calibration samples give NaN or infinite activations here")
+            })?;
+            context.statistics.set(site, range);
+        }
+        Ok(Outcome::of([("measured", sites.len()), ("samples", samples.len())]))
+    }
+}
+
+/// Float activations that feed a linear or convolution, each once, in order.
+pub fn sites(function: &Function) -> Vec<ValueId> {
+    let mut sites = Vec::new();
+    for &op in function.order() {
+        let node = function.node(op);
+        if let (Op::Linear {} | Op::Conv { .. }, Some(x)) = (&node.op, node.operands[0]) {
+            if function.ty(x).element.is_float() && !sites.contains(&x) {
+                sites.push(x);
+            }
+        }
+    }
+    sites
+}
+
+/// A copy of the module whose entry function also returns the sites.
+fn tapped(module: &Module, sites: &[ValueId]) -> Module {
+    let mut tapped = module.clone();
+    for (i, &site) in sites.iter().enumerate() {
+        tapped.functions[0].add_result(&format!("tap.{i}"), site);
+    }
+    tapped
+}
+
+fn observe(
+    module: &Module,
+    context: &Context<'_>,
+    executor: &dyn Executor,
+    samples: &dyn Samples,
+    mut see: impl FnMut(&[Tensor]),
+) -> Result<(), PassError> {
+    let mut prepared = executor.prepare(module, &context.parameters).map_err(|e| PassError::failed(NAME, e))?;
+    let function = &module.functions[0];
+    for i in 0..samples.len() {
+        context.progress.report("calibrating", i, samples.len());
+        let inputs = samples.inputs(i, function).map_err(|e| PassError::failed(NAME, e))?;
+        see(&prepared.run(&inputs).map_err(|e| PassError::failed(NAME, e))?);
+    }
+    context.progress.report("calibrating", samples.len(), samples.len());
+    Ok(())
+}
+
+/// What is seen of one activation.
+struct Observer {
+    min: f32,
+    max: f32,
+    histogram: Vec<u64>,
+}
+
+impl Observer {
+    fn new() -> Observer {
+        Observer { min: f32::INFINITY, max: f32::NEG_INFINITY, histogram: Vec::new() }
+    }
+
+    fn widen(&mut self, tensor: &Tensor) {
+        for x in tensor.as_f32().unwrap_or(&[]) {
+            // NaN spreads on purpose: `range` then refuses.
+            if !(*x >= self.min) {
+                self.min = *x;
+            }
+            if !(*x <= self.max) {
+                self.max = *x;
+            }
+        }
+    }
+
+    fn bin_width(&self) -> f64 {
+        (f64::from(self.max) - f64::from(self.min)) / BINS as f64
+    }
+
+    fn count(&mut self, tensor: &Tensor) {
+        self.histogram.resize(BINS, 0);
+        let width = self.bin_width();
+        if width <= 0.0 {
+            return;
+        }
+        for x in tensor.as_f32().unwrap_or(&[]) {
+            let bin = ((f64::from(*x) - f64::from(self.min)) / width) as usize;
+            self.histogram[bin.min(BINS - 1)] += 1;
+        }
+    }
+
+    /// The range with the share `outside` of all values cut off, taken from both ends where there are values of that sign.
+    fn range(&self, outside: f64) -> Option<Range> {
+        if !self.min.is_finite() || !self.max.is_finite() {
+            return None;
+        }
+        let total: u64 = self.histogram.iter().sum();
+        if outside <= 0.0 || total == 0 {
+            return Some(Range { min: self.min, max: self.max });
+        }
+        let cut = (total as f64 * outside) as u64;
+        let edge = |bins: &mut dyn Iterator<Item = (usize, &u64)>| {
+            let mut seen = 0;
+            bins.find(|(_, n)| {
+                seen += **n;
+                seen > cut
+            })
+            .map_or(0, |(i, _)| i)
+        };
+        let low = edge(&mut self.histogram.iter().enumerate());
+        let high = edge(&mut self.histogram.iter().enumerate().rev());
+        let (min, width) = (f64::from(self.min), self.bin_width());
+        Some(Range { min: (min + low as f64 * width) as f32, max: (min + (high + 1) as f64 * width) as f32 })
+    }
+}

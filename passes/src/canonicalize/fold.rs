@@ -1,0 +1,115 @@
+//! Constant folding. Small constants fold to constants at once; an operation on weights becomes a weight expression, so that no weight is
+//! touched while passes still decide. Two operations are left alone: `dequantize`, because lowering needs to see the codes, and `broadcast`,
+//! because the result may be far larger than the weight.
+
+use std::sync::Arc;
+
+use qcc_ir::{Arity, Function, Op, OpId, Str, TensorType, ValueId};
+use qcc_params::{Expression, Tensor};
+
+use super::NAME;
+use crate::context::Context;
+use crate::pass::PassError;
+
+/// Largest constant kept in the IR, in elements.
+const LARGEST_CONSTANT: usize = 1024;
+
+/// The values that replace the results of `id`, if its operands are all constants or weights.
+pub(super) fn fold(
+    function: &mut Function,
+    id: OpId,
+    context: &mut Context<'_>,
+) -> Result<Option<Vec<ValueId>>, PassError> {
+    let node = function.node(id);
+    if matches!(node.op, Op::Parameter { .. } | Op::Constant { .. } | Op::Broadcast { .. } | Op::Dequantize {}) {
+        return Ok(None);
+    }
+    let operands: Vec<Option<&Op>> = match node
+        .operands
+        .iter()
+        .map(|o| match o {
+            None => Some(None),
+            Some(v) => match function.defining(*v) {
+                Some((_, n)) if matches!(n.op, Op::Parameter { .. } | Op::Constant { .. }) => Some(Some(&n.op)),
+                _ => None,
+            },
+        })
+        .collect()
+    {
+        Some(operands) => operands,
+        None => return Ok(None),
+    };
+    if operands.iter().flatten().count() == 0 {
+        return Ok(None);
+    }
+    let location = node.location.clone();
+    let types: Vec<TensorType> = node.results.iter().map(|r| function.ty(*r).clone()).collect();
+    if let Some(tensors) = fold_constants(&node.op, &operands, &types, context)
+        .map_err(|e| PassError::at(NAME, &location, e))?
+    {
+        let new = tensors.into_iter().map(|t| {
+            let dense = t.to_dense().expect("invariant: checked by `fold_constants`");
+            function.add_constant(dense, &location)
+        });
+        return Ok(Some(new.collect()));
+    }
+    let op = node.op.clone();
+    let hint = hint(&op, &operands);
+    let mut names: Vec<Option<Str>> = Vec::new();
+    for (operand, value) in operands.iter().zip(&node.operands) {
+        names.push(match operand {
+            None => None,
+            Some(Op::Parameter { name }) => Some(name.clone()),
+            Some(constant) => {
+                let ty = function.ty(value.expect("invariant: an operand has a value")).clone();
+                let expression = Expression { op: (*constant).clone(), operands: Vec::new(), result: 0 };
+                Some(context.parameters.insert_expression("constant", ty, expression))
+            }
+        });
+    }
+    let mut new = Vec::new();
+    for (result, ty) in types.into_iter().enumerate() {
+        let expression = Expression { op: op.clone(), operands: names.clone(), result };
+        let hint = if result == 0 { hint.clone() } else { format!("{hint}.{}", op.spec().results[result].0) };
+        let name = context.parameters.insert_expression(&hint, ty.clone(), expression);
+        new.push(function.add_parameter(&name, ty));
+    }
+    Ok(Some(new))
+}
+
+/// Evaluates an operation on constants, if the results may stay constants.
+fn fold_constants(
+    op: &Op,
+    operands: &[Option<&Op>],
+    types: &[TensorType],
+    context: &Context<'_>,
+) -> Result<Option<Vec<Tensor>>, String> {
+    let small = |ty: &TensorType| {
+        let n = ty.elements().and_then(|d| d.constant()).and_then(|n| usize::try_from(n).ok());
+        n.is_some_and(|n| n <= LARGEST_CONSTANT)
+    };
+    if !types.iter().all(small) {
+        return Ok(None);
+    }
+    let mut inputs = Vec::new();
+    for operand in operands {
+        inputs.push(match operand {
+            None => None,
+            Some(Op::Constant { value }) => Some(Tensor::from_dense(value).map_err(|e| e.to_string())?),
+            Some(_) => return Ok(None),
+        });
+    }
+    let borrowed: Vec<Option<&Tensor>> = inputs.iter().map(Option::as_ref).collect();
+    let tensors = context.evaluator.evaluate(op, &borrowed, types)?;
+    Ok(tensors.iter().all(|t| t.to_dense().is_some()).then_some(tensors))
+}
+
+/// A readable name for the folded weight: the first weight operand's, then what was done to it.
+fn hint(op: &Op, operands: &[Option<&Op>]) -> String {
+    let weight = operands.iter().flatten().find_map(|op| match op {
+        Op::Parameter { name } => Some(name.clone()),
+        _ => None,
+    });
+    debug_assert!(op.spec().operands.iter().all(|(_, a)| *a != Arity::Variadic) || !operands.is_empty());
+    format!("{}.{}", weight.unwrap_or_else(|| Arc::from("constant")), op.name())
+}

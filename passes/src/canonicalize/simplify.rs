@@ -1,0 +1,51 @@
+//! Identities: operations that do nothing, or undo their operand.
+
+use qcc_ir::{Function, Op, OpId, ValueId};
+
+/// The value that the only result of `id` equals, if it is an identity.
+pub(super) fn simplify(function: &mut Function, id: OpId) -> Option<ValueId> {
+    let node = function.node(id);
+    let x = node.operands.first().copied().flatten()?;
+    let (x_ty, y_ty) = (function.ty(x), function.ty(*node.results.first()?));
+    match &node.op {
+        // A reshape of a reshape needs only the outer one; then an equal shape needs none.
+        Op::Reshape { shape } => {
+            if x_ty.dims == y_ty.dims {
+                return Some(x);
+            }
+            let (_, inner) = function.defining(x)?;
+            let Op::Reshape { .. } = inner.op else { return None };
+            let source = inner.operands[0]?;
+            if function.ty(source).dims == y_ty.dims {
+                return Some(source);
+            }
+            let (op, location) = (Op::Reshape { shape: shape.clone() }, node.location.clone());
+            function.add_one(op, [source], &location).ok()
+        }
+        Op::Broadcast { .. } | Op::Slice { .. } | Op::Pad { .. } if x_ty.dims == y_ty.dims => {
+            let reverses = matches!(&node.op, Op::Slice { steps, .. } if steps.iter().any(|s| *s < 0));
+            (!reverses).then_some(x)
+        }
+        Op::Cast { to } if x_ty.element == *to => Some(x),
+        Op::Concat { .. } if node.operands.len() == 1 => Some(x),
+        Op::Transpose { permutation } => {
+            if permutation.iter().enumerate().all(|(i, &p)| p == i as i64) {
+                return Some(x);
+            }
+            let (_, inner) = function.defining(x)?;
+            let Op::Transpose { permutation: first } = &inner.op else { return None };
+            let source = inner.operands[0]?;
+            let permutation: Vec<i64> = permutation.iter().map(|&p| first[p as usize]).collect();
+            if permutation.iter().enumerate().all(|(i, &p)| p == i as i64) {
+                return Some(source);
+            }
+            let location = node.location.clone();
+            function.add_one(Op::Transpose { permutation }, [source], &location).ok()
+        }
+        Op::Relu {} => match function.defining(x)?.1.op {
+            Op::Relu {} => Some(x),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,119 @@
+//! Textual pipelines: `canonicalize,fold-batch-norm,quantize{weights=int8:channel activations=int8:tensor}`. Options stand in braces,
+//! separated by blanks, as in `mlir-opt`.
+
+use std::collections::BTreeMap;
+
+use qcc_ir::Module;
+
+use crate::context::Context;
+use crate::instrument::Instrumentation;
+use crate::pass::{Options, Outcome, Pass, PassError};
+use crate::registry::Registry;
+
+/// Passes in order.
+pub struct Pipeline {
+    passes: Vec<(String, Box<dyn Pass>)>,
+}
+
+/// One pass of a pipeline's text: name and options.
+type Step = (String, BTreeMap<String, String>);
+
+impl Pipeline {
+    /// Parses a pipeline and makes its passes.
+    ///
+    /// # Errors
+    /// When the text does not parse, or a pass or option is unknown.
+    pub fn parse(text: &str, registry: &Registry) -> Result<Pipeline, PassError> {
+        let passes = split(text)?
+            .into_iter()
+            .map(|(name, options)| {
+                let pass = registry.make(&name, Options::new(options))?;
+                Ok((name, pass))
+            })
+            .collect::<Result<_, PassError>>()?;
+        Ok(Pipeline { passes })
+    }
+
+    /// Runs the passes in order.
+    ///
+    /// # Errors
+    /// When a pass fails, or breaks what it promises under `verify_each`.
+    pub fn run(
+        &self,
+        module: &mut Module,
+        context: &mut Context<'_>,
+        instrumentation: &mut Instrumentation<'_>,
+    ) -> Result<Vec<(String, Outcome)>, PassError> {
+        let mut outcomes = Vec::new();
+        for (name, pass) in &self.passes {
+            let outcome = instrumentation.around(name, pass.as_ref(), module, context)?;
+            outcomes.push((name.clone(), outcome));
+        }
+        Ok(outcomes)
+    }
+}
+
+fn split(text: &str) -> Result<Vec<Step>, PassError> {
+    let syntax = |column: usize, message: &str| PassError::Syntax {
+        text: text.to_string(),
+        column: column + 1,
+        message: message.to_string(),
+    };
+    let mut steps = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        let rest = &text[at..];
+        let end = rest.find([',', '{']).unwrap_or(rest.len());
+        let name = rest[..end].trim();
+        if name.is_empty() {
+            return Err(syntax(at, "a pass name is missing"));
+        }
+        let mut options = BTreeMap::new();
+        at += end;
+        if text[at..].starts_with('{') {
+            let close = text[at..].find('}').ok_or_else(|| syntax(at, "`{` is not closed"))?;
+            for pair in text[at + 1..at + close].split_whitespace() {
+                let (key, value) = pair.split_once('=').ok_or_else(|| syntax(at, "an option is `name=value`"))?;
+                if options.insert(key.to_string(), value.to_string()).is_some() {
+                    return Err(syntax(at, "an option stands twice"));
+                }
+            }
+            at += close + 1;
+        }
+        steps.push((name.to_string(), options));
+        let blank = text[at..].len() - text[at..].trim_start().len();
+        at += blank;
+        if at < text.len() {
+            if !text[at..].starts_with(',') {
+                return Err(syntax(at, "expected `,` between passes"));
+            }
+            at += 1;
+            if text[at..].trim().is_empty() {
+                return Err(syntax(at, "a pass name is missing"));
+            }
+        }
+    }
+    Ok(steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_passes_and_options() {
+        let steps = split("canonicalize, quantize{weights=int4:block=32 activations=int8:token} ,x").expect("valid");
+        assert_eq!(steps.iter().map(|s| s.0.as_str()).collect::<Vec<_>>(), ["canonicalize", "quantize", "x"]);
+        assert_eq!(steps[1].1["weights"], "int4:block=32");
+    }
+
+    #[test]
+    fn refuses_bad_text_with_the_column() {
+        for (text, column) in [("a,,b", 3), ("a{x=1", 2), ("a b{x}", 4), ("a,", 3), ("a{x=1 x=2}", 2), ("a{}b", 4)] {
+            match split(text) {
+                Err(PassError::Syntax { column: c, .. }) => assert_eq!(c, column, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! `lower-quantized`: the quantize–dequantize form becomes integer operations.
+//!
+//! `linear(dequantize(x), dequantize(w), b)`, an activation that clamps, and a static `quantize` of the only use fuse into one
+//! `quantized_linear` (and likewise `quantized_conv`). The result may differ from the float form in the last bits, since sums are exact
+//! integers here; it is what runs, and interpreter and kernels agree on it bit by bit.
+
+use std::collections::HashMap;
+
+use qcc_ir::{ElementType, Float, Function, Granularity, Module, Node, Op, OpId, Patch, ValueId, ops::Rounding};
+
+use super::hoist::hoist;
+use crate::context::Context;
+use crate::pass::{Outcome, Pass, PassError, PassInfo, Preservation};
+
+/// The registry entry.
+pub const INFO: PassInfo = PassInfo {
+    name: "lower-quantized",
+    summary: "turns quantize-dequantize form into integer linear layers and convolutions",
+    options: &[],
+    make: |_| Ok(Box::new(LowerQuantized)),
+};
+
+const NAME: &str = "lower-quantized";
+
+struct LowerQuantized;
+
+impl Pass for LowerQuantized {
+    fn preservation(&self) -> Preservation {
+        Preservation::Approximate
+    }
+
+    fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
+        let (mut hoisted, mut lowered, mut left) = (0, 0, 0);
+        for function in &mut module.functions {
+            hoisted += hoist(function)?;
+            for id in function.order().to_vec() {
+                let Some(fused) = match_site(function, id) else { continue };
+                lower(function, id, &fused)?;
+                lowered += 1;
+            }
+            left += function.order().iter().filter(|o| matches!(function.node(**o).op, Op::Dequantize {})).count();
+        }
+        if left > 0 {
+            context.warn(NAME, format!("{left} dequantize operations remain: their consumers run in f32"));
+        }
+        Ok(Outcome::of([("lowered", lowered), ("on_codes", hoisted), ("dequantize_left", left)]))
+    }
+}
+
+/// What fuses around one contraction.
+struct Fused {
+    /// Codes, scale, zero point of the input; or the float input.
+    x: [Option<ValueId>; 3],
+    weight: [Option<ValueId>; 2],
+    lower: f64,
+    upper: f64,
+    /// The `quantize` of the result.
+    quantize: Option<Node>,
+    /// The value that all this replaces.
+    result: ValueId,
+}
+
+fn dequantized(function: &Function, value: ValueId) -> Option<&Node> {
+    let (_, node) = function.defining(value)?;
+    matches!(node.op, Op::Dequantize {}).then_some(node)
+}
+
+fn match_site(function: &Function, id: OpId) -> Option<Fused> {
+    let node = function.node(id);
+    if !matches!(node.op, Op::Linear {} | Op::Conv { .. }) {
+        return None;
+    }
+    let (x, weight) = (node.operands[0]?, node.operands[1]?);
+    let weight = dequantized(function, weight)?;
+    let conv = matches!(node.op, Op::Conv { .. });
+    let x = match dequantized(function, x) {
+        Some(d) => [d.operands[0], d.operands[1], d.operands.get(2).copied().flatten()],
+        // Integer convolutions take codes only; a weight-only one stays as `conv(x, dequantize(w))`.
+        None if conv => return None,
+        None => [Some(x), None, None],
+    };
+    let uses = function.uses();
+    let only_use = |v: ValueId| -> Option<&Node> {
+        match uses.get(&v).map(Vec::as_slice) {
+            Some([(user, _)]) if !function.results.contains(&v) => Some(function.node(*user)),
+            _ => None,
+        }
+    };
+    let mut fused = Fused {
+        x,
+        weight: [weight.operands[0], weight.operands[1]],
+        lower: f64::NEG_INFINITY,
+        upper: f64::INFINITY,
+        quantize: None,
+        result: node.results[0],
+    };
+    if let Some(user) = only_use(fused.result) {
+        let bounds = match &user.op {
+            Op::Relu {} => Some((0.0, f64::INFINITY)),
+            Op::Clamp { min, max } => Some((min.0, max.0)),
+            _ => None,
+        };
+        if let Some((lower, upper)) = bounds {
+            (fused.lower, fused.upper, fused.result) = (lower, upper, user.results[0]);
+        }
+    }
+    if let Some(user) = only_use(fused.result).filter(|_| fused.x[1].is_some()) {
+        if let Op::Quantize { to, rounding: Rounding::HalfEven, .. } = &user.op {
+            let per_tensor = to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor);
+            if per_tensor && user.operands[0] == Some(fused.result) {
+                fused.result = user.results[0];
+                fused.quantize = Some(user.clone());
+            }
+        }
+    }
+    Some(fused)
+}
+
+fn lower(function: &mut Function, id: OpId, fused: &Fused) -> Result<(), PassError> {
+    let node = function.node(id).clone();
+    let at = |e: &dyn std::fmt::Display| PassError::at(NAME, &node.location, e);
+    let (mut to, mut narrow, mut y_scale, mut y_zero_point) = (ElementType::F32, true, None, None);
+    if let Some(q) = &fused.quantize {
+        if let Op::Quantize { to: element, narrow: n, .. } = &q.op {
+            (to, narrow) = (*element, *n);
+        }
+        (y_scale, y_zero_point) = (q.operands[1], q.operands.get(2).copied().flatten());
+    }
+    let bias = node.operands.get(2).copied().flatten();
+    let operands =
+        [fused.x[0], fused.weight[0], fused.weight[1], fused.x[1], fused.x[2], bias, y_scale, y_zero_point];
+    let (lower, upper) = (Float(fused.lower), Float(fused.upper));
+    let op = match node.op.clone() {
+        Op::Conv { strides, pads, dilations, groups, layout } => {
+            Op::QuantizedConv { strides, pads, dilations, groups, layout, to, narrow, lower, upper }
+        }
+        _ => Op::QuantizedLinear { to, narrow, lower, upper },
+    };
+    let mut patch = Patch::new();
+    let y = patch.add(function, op, operands, &node.location).map_err(|e| at(&e))?;
+    patch.redirect(fused.result, y);
+    patch.apply(function).map_err(|e| at(&e))?;
+    Ok(())
+}
+
+/// How many operations of each kind run in float between quantized ones: what a user may want to know about a quantized model.
+pub fn float_operations(function: &Function) -> HashMap<&'static str, usize> {
+    let mut counts = HashMap::new();
+    for &id in function.order() {
+        let node = function.node(id);
+        let float = node.results.iter().all(|r| function.ty(*r).element.is_float());
+        let leaf = matches!(node.op, Op::Parameter { .. } | Op::Constant { .. });
+        if float && !leaf && !matches!(node.op, Op::QuantizedLinear { .. } | Op::QuantizedConv { .. }) {
+            *counts.entry(node.op.name()).or_default() += 1;
+        }
+    }
+    counts
+}

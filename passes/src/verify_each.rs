@@ -1,0 +1,122 @@
+//! `--verify-each`: runs a module before and after a pass on the same inputs and compares. A pass that promises to keep the function and
+//! does not is named, with the output and the error; users of other tools find such passes by bisection.
+
+use qcc_ir::{ElementType, Function, Module};
+use qcc_params::{Data, Tensor};
+
+use crate::context::Context;
+use crate::pass::{PassError, Preservation};
+
+/// Outputs of the module before a pass.
+pub(crate) struct Proof {
+    tolerance: f64,
+    cases: Vec<(&'static str, Vec<Tensor>, Vec<Tensor>)>,
+}
+
+const PASS: &str = "verify-each";
+
+impl Proof {
+    /// Runs the module before the pass; `None` when the pass promises nothing or there is nothing to run with.
+    pub(crate) fn before(
+        preservation: Preservation,
+        module: &Module,
+        context: &Context<'_>,
+    ) -> Result<Option<Proof>, PassError> {
+        let Preservation::Relative(tolerance) = preservation else { return Ok(None) };
+        let (Some(function), Some(reference)) = (module.entry(), context.reference) else { return Ok(None) };
+        let mut inputs = Vec::new();
+        inputs.push(("random", random_inputs(function).map_err(|e| PassError::failed(PASS, e))?));
+        if let Some(samples) = context.samples.filter(|s| !s.is_empty()) {
+            inputs.push(("calibration", samples.inputs(0, function).map_err(|e| PassError::failed(PASS, e))?));
+        }
+        let mut prepared =
+            reference.prepare(module, &context.parameters).map_err(|e| PassError::failed(PASS, e))?;
+        let cases = inputs
+            .into_iter()
+            .map(|(kind, x)| {
+                let y = prepared.run(&x).map_err(|e| PassError::failed(PASS, e))?;
+                Ok((kind, x, y))
+            })
+            .collect::<Result<_, PassError>>()?;
+        Ok(Some(Proof { tolerance, cases }))
+    }
+
+    /// Runs the module after the pass and compares.
+    pub(crate) fn after(self, pass: &str, module: &Module, context: &Context<'_>) -> Result<(), PassError> {
+        let (Some(function), Some(reference)) = (module.entry(), context.reference) else { return Ok(()) };
+        let mut prepared =
+            reference.prepare(module, &context.parameters).map_err(|e| PassError::failed(PASS, e))?;
+        for (kind, x, expected) in &self.cases {
+            let got = prepared.run(x).map_err(|e| PassError::failed(PASS, e))?;
+            for (i, (a, b)) in got.iter().zip(expected).enumerate() {
+                let error = relative_error(a, b);
+                // Written so that NaN counts as a failure.
+                if !(error <= self.tolerance) {
+                    return Err(PassError::NotPreserved {
+                        pass: pass.to_string(),
+                        output: function.result_names.get(i).map_or_else(|| i.to_string(), ToString::to_string),
+                        error,
+                        tolerance: self.tolerance,
+                        inputs: kind,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// max|a − b| / max|b|, as `contract.md` defines relative error; infinite where shapes differ or a value is NaN on one side only.
+pub fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
+    if a.dims != b.dims {
+        return f64::INFINITY;
+    }
+    let (mut difference, mut largest) = (0f64, 0f64);
+    for (x, y) in a.to_f64_vec().into_iter().zip(b.to_f64_vec()) {
+        if x.is_nan() != y.is_nan() {
+            return f64::INFINITY;
+        }
+        if x != y && !x.is_nan() {
+            difference = difference.max((x - y).abs());
+        }
+        if y.is_finite() {
+            largest = largest.max(y.abs());
+        }
+    }
+    if difference == 0.0 { 0.0 } else { difference / largest.max(f64::MIN_POSITIVE) }
+}
+
+/// Seeded random inputs: floats uniform in [−1, 1), integers small and valid as indices of anything; symbols are 2 or 3.
+pub fn random_inputs(function: &Function) -> Result<Vec<Tensor>, String> {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut next = || {
+        // splitmix64
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    };
+    function
+        .arguments()
+        .iter()
+        .map(|&argument| {
+            let ty = function.ty(argument);
+            let bind = |symbol: &str| Some(if symbol == "B" { 2 } else { 3 });
+            let dims = ty
+                .dims
+                .iter()
+                .map(|d| d.evaluate(&bind).and_then(|n| usize::try_from(n).ok()))
+                .collect::<Option<Vec<_>>>()
+                .ok_or_else(|| format!("cannot make an input of type {ty}"))?;
+            let n = qcc_params::tensor::element_count(&dims).map_err(|e| e.to_string())?;
+            #[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "24 random bits")]
+            let data = match ty.element {
+                ElementType::F32 => Data::F32((0..n).map(|_| (next() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()),
+                ElementType::I64 => Data::I64((0..n).map(|_| (next() % 3) as i64).collect()),
+                other => return Err(format!("cannot make random inputs of type {other}")),
+            };
+            Tensor::new(dims, ty.element, data).map_err(|e| e.to_string())
+        })
+        .collect()
+}
