@@ -1,0 +1,280 @@
+//! Quantize, dequantize, and contractions on codes.
+//!
+//! Sums of products of codes are exact; that they fit `i32`, as in compiled kernels, is checked. Everything after the sum is the arithmetic
+//! of [`Real`] in the order the operation table prescribes: f32 in [`Precision::F32`], the same formulas in f64 in [`Precision::F64`].
+
+use qcc_ir::ops::{ImageLayout, Rounding};
+use qcc_ir::{ElementType, Granularity, QuantType};
+use qcc_params::{Data, Tensor};
+
+use crate::codes::{check_scale_type, dequantize_codes, dynamic_scales, quantize_codes, read_codes};
+use crate::contraction::product;
+use crate::convolution::Geometry;
+use crate::evaluate::{Call, Result};
+use crate::precision::{Precision, integers};
+use crate::real::Real;
+
+/// What happens to a sum after scaling: bounds of the fused activation, and the element type of the result.
+pub(crate) struct Finish {
+    pub to: ElementType,
+    pub narrow: bool,
+    pub lower: f64,
+    pub upper: f64,
+}
+
+fn quant_type(element: ElementType) -> Result<QuantType> {
+    element.quantized().ok_or_else(|| format!("{element} is not a quantized type"))
+}
+
+/// Scales of a quantized operand or result.
+fn scales<R: Real>(scale: &Tensor, q: QuantType) -> Result<Vec<R>> {
+    check_scale_type(q).map_err(text)?;
+    Ok(R::read(scale))
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "zero points are i32 by the type rule")]
+fn zero_points(tensor: Option<&Tensor>) -> Option<Vec<i32>> {
+    tensor.map(|t| integers(t).into_iter().map(|z| z as i32).collect())
+}
+
+/// Whether a call on `x` computes in f64.
+fn wide(call: &Call<'_>, x: &Tensor) -> bool {
+    call.precision == Precision::F64 || matches!(x.data, Data::F64(_))
+}
+
+/// `quantize`.
+pub(crate) fn quantize(call: &Call<'_>, to: ElementType, narrow: bool, rounding: Rounding) -> Result<Tensor> {
+    fn codes<R: Real>(call: &Call<'_>, to: ElementType, narrow: bool, rounding: Rounding) -> Result<Tensor> {
+        let (x, scale, zero) = (call.at(0)?, call.at(1)?, zero_points(call.optional(2)));
+        let q = quant_type(to)?;
+        let (values, scales) = (R::read(x), scales(scale, q)?);
+        let data = quantize_codes(&values, &x.dims, q, narrow, rounding, &scales, zero.as_deref());
+        call.data(0, data.map_err(text)?)
+    }
+    let codes = if wide(call, call.at(0)?) { codes::<f64> } else { codes::<f32> };
+    codes(call, to, narrow, rounding)
+}
+
+/// `dynamic_quantize`: codes and scales.
+pub(crate) fn dynamic_quantize(
+    call: &Call<'_>,
+    to: ElementType,
+    narrow: bool,
+    rounding: Rounding,
+) -> Result<Vec<Tensor>> {
+    fn codes<R: Real>(
+        call: &Call<'_>,
+        to: ElementType,
+        narrow: bool,
+        rounding: Rounding,
+    ) -> Result<Vec<Tensor>> {
+        let x = call.at(0)?;
+        let q = quant_type(to)?;
+        let values = R::read(x);
+        let scales = dynamic_scales(&values, &x.dims, q, narrow).map_err(text)?;
+        let data = quantize_codes(&values, &x.dims, q, narrow, rounding, &scales, None).map_err(text)?;
+        Ok(vec![call.data(0, data)?, R::store(call.dims(1).to_vec(), call.element(1), scales)?])
+    }
+    match (call.precision, wide(call, call.at(0)?)) {
+        (Precision::F64, _) => codes::<f64>(call, to, narrow, rounding),
+        (Precision::F32, false) => codes::<f32>(call, to, narrow, rounding),
+        (Precision::F32, true) => Err("f64 elements have no scales in f32 precision; cast them first".into()),
+    }
+}
+
+/// `dequantize`.
+pub(crate) fn dequantize(call: &Call<'_>) -> Result<Tensor> {
+    fn values<R: Real>(call: &Call<'_>) -> Result<Tensor> {
+        let x = call.at(0)?;
+        let q = quant_type(x.element)?;
+        let (scales, zero) = (scales::<R>(call.at(1)?, q)?, zero_points(call.optional(2)));
+        let values = dequantize_codes(&x.data, &x.dims, q, &scales, zero.as_deref()).map_err(text)?;
+        R::store(call.dims(0).to_vec(), call.element(0), values)
+    }
+    match call.precision {
+        Precision::F32 => values::<f32>(call),
+        Precision::F64 => values::<f64>(call),
+    }
+}
+
+/// Codes minus their zero points, and the scale of each row of the last axis.
+struct Activation<R> {
+    codes: Vec<i64>,
+    scales: Vec<R>,
+}
+
+impl<R: Real> Activation<R> {
+    /// Reads operands 0, 3 and 4. Within a row, codes must share scale and zero point.
+    fn read(call: &Call<'_>) -> Result<Activation<R>> {
+        let x = call.at(0)?;
+        let q = quant_type(x.element)?;
+        let row = x.dims.last().copied().unwrap_or(1);
+        let rows = x.dims[..x.dims.len().saturating_sub(1)].iter().product();
+        let (scales, zero) = (scales::<R>(call.at(3)?, q)?, zero_points(call.optional(4)));
+        // Repeats the parameters of a tensor for each row.
+        let repeat = match q.granularity {
+            Granularity::Tensor => |_: usize| 0,
+            Granularity::Token => |i: usize| i,
+            other => {
+                return Err(format!(
+                    "activations with scales {other} cannot be summed as integers; use one scale a tensor or token"
+                ));
+            }
+        };
+        let mut codes: Vec<i64> = read_codes(&x.data, q).map_err(text)?.into_iter().map(i64::from).collect();
+        if let Some(zero) = zero {
+            for (i, row) in codes.chunks_mut(row.max(1)).enumerate() {
+                row.iter_mut().for_each(|c| *c -= i64::from(zero[repeat(i)]));
+            }
+        }
+        Ok(Activation { codes, scales: (0..rows).map(|i| scales[repeat(i)]).collect() })
+    }
+}
+
+/// One scale an output channel of a weight that has one or only one scale.
+fn channel_scales<R: Real>(call: &Call<'_>, q: QuantType, outs: usize) -> Result<Vec<R>> {
+    let scales = scales(call.at(2)?, q)?;
+    match q.granularity {
+        Granularity::Tensor => Ok(vec![scales[0]; outs]),
+        Granularity::Channel { axis: 0 } => Ok(scales),
+        other => Err(format!("weights with scales {other} are not implemented in this operation")),
+    }
+}
+
+fn weight_codes(weight: &Tensor, q: QuantType) -> Result<Vec<i64>> {
+    Ok(read_codes(&weight.data, q).map_err(text)?.into_iter().map(i64::from).collect())
+}
+
+/// A sum as a kernel holds it.
+fn sum<R: Real>(exact: i64) -> Result<R> {
+    i32::try_from(exact).map(R::from_i32).map_err(|_| format!("the integer sum {exact} overflows i32"))
+}
+
+/// Clamps, then stores as f32 or quantizes with operands 6 and 7.
+fn finish<R: Real>(call: &Call<'_>, finish: &Finish, mut y: Vec<R>) -> Result<Tensor> {
+    let (lower, upper) = (R::from_f64(finish.lower), R::from_f64(finish.upper));
+    for y in &mut y {
+        // Comparisons with NaN are false, so NaN stays.
+        if *y < lower {
+            *y = lower;
+        }
+        if *y > upper {
+            *y = upper;
+        }
+    }
+    let dims = call.dims(0);
+    let Some(q) = finish.to.quantized() else {
+        return R::store(dims.to_vec(), finish.to, y);
+    };
+    let (scales, zero) = (scales::<R>(call.at(6)?, q)?, zero_points(call.optional(7)));
+    let data = quantize_codes(&y, dims, q, finish.narrow, Rounding::HalfEven, &scales, zero.as_deref());
+    call.data(0, data.map_err(text)?)
+}
+
+fn bias<R: Real>(call: &Call<'_>, outs: usize) -> Vec<R> {
+    call.optional(5).map_or_else(|| vec![R::ZERO; outs], R::read)
+}
+
+/// `quantized_linear`.
+pub(crate) fn linear(call: &Call<'_>, finish: &Finish) -> Result<Tensor> {
+    match call.precision {
+        Precision::F32 => linear_in::<f32>(call, finish),
+        Precision::F64 => linear_in::<f64>(call, finish),
+    }
+}
+
+fn linear_in<R: Real>(call: &Call<'_>, end: &Finish) -> Result<Tensor> {
+    let (x, weight) = (call.at(0)?, call.at(1)?);
+    let q = quant_type(weight.element)?;
+    let (outs, inner) = (weight.dims[0], weight.dims[1]);
+    let bias = bias::<R>(call, outs);
+    if x.element.is_float() {
+        let scales = scales::<R>(call.at(2)?, q)?;
+        let values = dequantize_codes(&weight.data, &weight.dims, q, &scales, None).map_err(text)?;
+        let values: Vec<f64> = values.into_iter().map(Real::to_f64).collect();
+        let mut y = vec![0.0; call.count(0)];
+        product(&call.reals(0)?, &values, inner, &mut y);
+        let shifted = y.iter().enumerate().map(|(i, y)| R::from_f64(y + bias[i % outs].to_f64()));
+        return finish(call, end, shifted.collect());
+    }
+    let activation = Activation::<R>::read(call)?;
+    let codes = weight_codes(weight, q)?;
+    let mut y = vec![R::ZERO; call.count(0)];
+    let mut sums = vec![0i64; y.len()];
+    if let Granularity::Block { axis: 1, block } = q.granularity {
+        let block = usize::try_from(block.max(1)).map_err(text)?;
+        let scales = scales::<R>(call.at(2)?, q)?;
+        let blocks = inner.div_ceil(block);
+        for b in 0..blocks {
+            let range = b * block..inner.min((b + 1) * block);
+            let columns = |m: &[i64]| -> Vec<i64> {
+                m.chunks_exact(inner).flat_map(|row| row[range.clone()].iter().copied()).collect()
+            };
+            product(&columns(&activation.codes), &columns(&codes), range.len(), &mut sums);
+            for (i, (y, &s)) in y.iter_mut().zip(&sums).enumerate() {
+                *y = sum::<R>(s)?.mul_add(scales[i % outs * blocks + b], *y);
+            }
+        }
+        for (i, y) in y.iter_mut().enumerate() {
+            *y = y.mul_add(activation.scales[i / outs], bias[i % outs]);
+        }
+    } else {
+        let scales = channel_scales::<R>(call, q, outs)?;
+        product(&activation.codes, &codes, inner, &mut sums);
+        for (i, (y, &s)) in y.iter_mut().zip(&sums).enumerate() {
+            let multiplier = activation.scales[i / outs] * scales[i % outs];
+            *y = sum::<R>(s)?.mul_add(multiplier, bias[i % outs]);
+        }
+    }
+    finish(call, end, y)
+}
+
+/// `quantized_conv`; `window` is strides, pads, dilations.
+pub(crate) fn conv(
+    call: &Call<'_>,
+    window: [&[i64]; 3],
+    groups: i64,
+    layout: ImageLayout,
+    finish: &Finish,
+) -> Result<Tensor> {
+    match call.precision {
+        Precision::F32 => conv_in::<f32>(call, window, groups, layout, finish),
+        Precision::F64 => conv_in::<f64>(call, window, groups, layout, finish),
+    }
+}
+
+fn conv_in<R: Real>(
+    call: &Call<'_>,
+    window: [&[i64]; 3],
+    groups: i64,
+    layout: ImageLayout,
+    end: &Finish,
+) -> Result<Tensor> {
+    let (x, weight) = (call.at(0)?, call.at(1)?);
+    let q = quant_type(weight.element)?;
+    let outs = weight.dims[0];
+    let bias = bias::<R>(call, outs);
+    let scales = channel_scales::<R>(call, q, outs)?;
+    if quant_type(x.element)?.granularity != Granularity::Tensor {
+        return Err("convolutions take activations with one scale a tensor".into());
+    }
+    let activation = Activation::<R>::read(call)?;
+    let x_scale = R::read(call.at(3)?)[0];
+    let geometry = Geometry::new(&x.dims, &weight.dims, call.dims(0), window, groups, layout)?;
+    // A code that equals the zero point is 0 here, as is padding.
+    let sums = geometry.sums(&activation.codes, &weight_codes(weight, q)?);
+    let mut y = vec![R::ZERO; sums.len()];
+    let mut failure = None;
+    geometry.for_each_output(|i, channel| match sum::<R>(sums[i]) {
+        Ok(s) => y[i] = s.mul_add(x_scale * scales[channel], bias[channel]),
+        Err(e) => failure = Some(e),
+    });
+    match failure {
+        Some(e) => Err(e),
+        None => finish(call, end, y),
+    }
+}
