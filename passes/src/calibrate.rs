@@ -92,8 +92,12 @@ impl Pass for Calibrate {
     }
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
-        let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty())) else {
-            return Err(PassError::failed(NAME, "static quantization needs calibration data: pass `--calibration FILE|DIR`"));
+        let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
+        else {
+            return Err(PassError::failed(
+                NAME,
+                "static quantization needs calibration data: pass `--calibration FILE|DIR`",
+            ));
         };
         let function = module.entry().ok_or_else(|| PassError::failed(NAME, "the module has no function"))?;
         let sites = sites(function);
@@ -124,10 +128,11 @@ pub fn sites(function: &Function) -> Vec<ValueId> {
     let mut sites = Vec::new();
     for &op in function.order() {
         let node = function.node(op);
-        if let (Op::Linear {} | Op::Conv { .. }, Some(x)) = (&node.op, node.operands[0]) {
-            if function.ty(x).element.is_float() && !sites.contains(&x) {
-                sites.push(x);
-            }
+        if let (Op::Linear {} | Op::Conv { .. }, Some(x)) = (&node.op, node.operands[0])
+            && function.ty(x).element.is_float()
+            && !sites.contains(&x)
+        {
+            sites.push(x);
         }
     }
     sites
@@ -149,7 +154,8 @@ fn observe(
     samples: &dyn Samples,
     mut see: impl FnMut(&[Tensor]),
 ) -> Result<(), PassError> {
-    let mut prepared = executor.prepare(module, &context.parameters).map_err(|e| PassError::failed(NAME, e))?;
+    let mut prepared =
+        executor.prepare(module, &context.parameters).map_err(|e| PassError::failed(NAME, e))?;
     let function = &module.functions[0];
     for i in 0..samples.len() {
         context.progress.report("calibrating", i, samples.len());
@@ -162,6 +168,8 @@ fn observe(
 
 /// What is seen of one activation.
 struct Observer {
+    /// Whether no NaN and no infinity was seen.
+    finite: bool,
     min: f32,
     max: f32,
     histogram: Vec<u64>,
@@ -169,18 +177,14 @@ struct Observer {
 
 impl Observer {
     fn new() -> Observer {
-        Observer { min: f32::INFINITY, max: f32::NEG_INFINITY, histogram: Vec::new() }
+        Observer { finite: true, min: f32::INFINITY, max: f32::NEG_INFINITY, histogram: Vec::new() }
     }
 
     fn widen(&mut self, tensor: &Tensor) {
         for x in tensor.as_f32().unwrap_or(&[]) {
-            // NaN spreads on purpose: `range` then refuses.
-            if !(*x >= self.min) {
-                self.min = *x;
-            }
-            if !(*x <= self.max) {
-                self.max = *x;
-            }
+            self.min = self.min.min(*x);
+            self.max = self.max.max(*x);
+            self.finite &= x.is_finite();
         }
     }
 
@@ -202,7 +206,7 @@ impl Observer {
 
     /// The range with the share `outside` of all values cut off, taken from both ends where there are values of that sign.
     fn range(&self, outside: f64) -> Option<Range> {
-        if !self.min.is_finite() || !self.max.is_finite() {
+        if !self.finite || self.min > self.max {
             return None;
         }
         let total: u64 = self.histogram.iter().sum();
@@ -210,17 +214,49 @@ impl Observer {
             return Some(Range { min: self.min, max: self.max });
         }
         let cut = (total as f64 * outside) as u64;
-        let edge = |bins: &mut dyn Iterator<Item = (usize, &u64)>| {
-            let mut seen = 0;
-            bins.find(|(_, n)| {
-                seen += **n;
-                seen > cut
-            })
-            .map_or(0, |(i, _)| i)
+        let past = |seen: &mut u64, n: &u64| {
+            *seen += n;
+            *seen > cut
         };
-        let low = edge(&mut self.histogram.iter().enumerate());
-        let high = edge(&mut self.histogram.iter().enumerate().rev());
-        let (min, width) = (f64::from(self.min), self.bin_width());
-        Some(Range { min: (min + low as f64 * width) as f32, max: (min + (high + 1) as f64 * width) as f32 })
+        let low = self.histogram.iter().scan(0, |seen, n| Some(past(seen, n))).position(|p| p).unwrap_or(0);
+        let high =
+            self.histogram.iter().rev().scan(0, |seen, n| Some(past(seen, n))).position(|p| p).unwrap_or(0);
+        let (min, max, width) = (f64::from(self.min), f64::from(self.max), self.bin_width());
+        Some(Range { min: (min + low as f64 * width) as f32, max: (max - high as f64 * width) as f32 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observe(values: &[f32], outside: f64) -> Option<Range> {
+        let tensor = Tensor::f32(&[values.len()], values.to_vec()).expect("counts agree");
+        let mut observer = Observer::new();
+        observer.widen(&tensor);
+        observer.count(&tensor);
+        observer.range(outside)
+    }
+
+    #[test]
+    fn min_max_sees_every_value() {
+        assert_eq!(observe(&[1.0, -3.0, 2.0], 0.0), Some(Range { min: -3.0, max: 2.0 }));
+        assert_eq!(observe(&[0.0; 4], 0.0), Some(Range { min: 0.0, max: 0.0 }));
+    }
+
+    #[test]
+    fn percentiles_cut_outliers_at_both_ends() {
+        let mut values: Vec<f32> = (0..10_000).map(|i| i as f32 / 10_000.0).collect();
+        values.extend([-100.0, 100.0]);
+        let range = observe(&values, 0.001).expect("finite");
+        assert!(range.min > -0.2 && range.min <= 0.0, "{range:?}");
+        assert!(range.max < 1.2 && range.max >= 1.0, "{range:?}");
+    }
+
+    #[test]
+    fn a_nan_is_not_forgotten() {
+        assert_eq!(observe(&[1.0, f32::NAN, 2.0], 0.0), None);
+        assert_eq!(observe(&[1.0, f32::INFINITY], 0.0), None);
+        assert_eq!(observe(&[], 0.0), None);
     }
 }

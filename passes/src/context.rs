@@ -1,6 +1,7 @@
 //! What passes may use: the parameter table, op semantics, something that runs modules, sample inputs, and a place for warnings.
 //! The command line injects the implementations (interpreter or CPU backend, text or image readers).
 
+use qcc_interpreter::{Interpreter, Session};
 use qcc_ir::{Function, Module};
 use qcc_params::{OpEvaluator, Parameters, Tensor};
 
@@ -22,6 +23,25 @@ pub trait Prepared {
     /// # Errors
     /// When the inputs do not fit or the run fails.
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String>;
+}
+
+impl Executor for Interpreter {
+    fn prepare(&self, module: &Module, parameters: &Parameters) -> Result<Box<dyn Prepared + '_>, String> {
+        let function = module.entry().ok_or("the module has no function")?.clone();
+        Ok(Box::new(Interpreted { function, session: self.session(parameters.clone()) }))
+    }
+}
+
+/// A function and the weights evaluated for it.
+struct Interpreted {
+    function: Function,
+    session: Session<Parameters>,
+}
+
+impl Prepared for Interpreted {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        self.session.run(&self.function, inputs).map_err(|e| e.to_string())
+    }
 }
 
 /// Calibration inputs.

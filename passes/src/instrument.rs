@@ -52,7 +52,8 @@ impl Instrumentation<'_> {
         context: &mut Context<'_>,
     ) -> Result<Outcome, PassError> {
         let _span = tracing::info_span!("pass", name).entered();
-        let proof = if self.verify_each { Proof::before(pass.preservation(), module, context)? } else { None };
+        let proof =
+            if self.verify_each { Proof::before(pass.preservation(), module, context)? } else { None };
         let start = Instant::now();
         let outcome = pass.run(module, context)?;
         self.timings.push(Timing { name: name.to_string(), seconds: start.elapsed().as_secs_f64() });

@@ -17,7 +17,6 @@ pub mod context;
 pub mod instrument;
 pub mod pass;
 pub mod pipeline;
-pub mod quantize;
 pub mod registry;
 pub mod verify_each;
 

@@ -94,7 +94,9 @@ pub enum PassError {
         message: String,
     },
     /// `--verify-each`: a pass changed the function.
-    #[error("pass `{pass}` changed output `{output}`: relative error {error:.3e} exceeds {tolerance:.1e} on {inputs} inputs")]
+    #[error(
+        "pass `{pass}` changed output `{output}`: relative error {error:.3e} exceeds {tolerance:.1e} on {inputs} inputs"
+    )]
     NotPreserved {
         /// The pass.
         pass: String,

@@ -73,7 +73,8 @@ fn split(text: &str) -> Result<Vec<Step>, PassError> {
         if text[at..].starts_with('{') {
             let close = text[at..].find('}').ok_or_else(|| syntax(at, "`{` is not closed"))?;
             for pair in text[at + 1..at + close].split_whitespace() {
-                let (key, value) = pair.split_once('=').ok_or_else(|| syntax(at, "an option is `name=value`"))?;
+                let (key, value) =
+                    pair.split_once('=').ok_or_else(|| syntax(at, "an option is `name=value`"))?;
                 if options.insert(key.to_string(), value.to_string()).is_some() {
                     return Err(syntax(at, "an option stands twice"));
                 }
@@ -102,14 +103,17 @@ mod tests {
 
     #[test]
     fn splits_passes_and_options() {
-        let steps = split("canonicalize, quantize{weights=int4:block=32 activations=int8:token} ,x").expect("valid");
+        let steps =
+            split("canonicalize, quantize{weights=int4:block=32 activations=int8:token} ,x").expect("valid");
         assert_eq!(steps.iter().map(|s| s.0.as_str()).collect::<Vec<_>>(), ["canonicalize", "quantize", "x"]);
         assert_eq!(steps[1].1["weights"], "int4:block=32");
     }
 
     #[test]
     fn refuses_bad_text_with_the_column() {
-        for (text, column) in [("a,,b", 3), ("a{x=1", 2), ("a b{x}", 4), ("a,", 3), ("a{x=1 x=2}", 2), ("a{}b", 4)] {
+        for (text, column) in
+            [("a,,b", 3), ("a{x=1", 2), ("a b{x}", 4), ("a,", 3), ("a{x=1 x=2}", 2), ("a{}b", 4)]
+        {
             match split(text) {
                 Err(PassError::Syntax { column: c, .. }) => assert_eq!(c, column, "{text}"),
                 other => panic!("{text}: {other:?}"),

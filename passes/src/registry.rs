@@ -1,7 +1,7 @@
 //! The registry: every pass by name. In-tree passes and plugins use the same one.
 
 use crate::pass::{Options, Pass, PassError, PassInfo};
-use crate::{calibrate, canonicalize, quantize};
+use crate::{calibrate, canonicalize};
 
 /// All passes this build (and its plugins) knows.
 #[derive(Clone)]
@@ -12,7 +12,7 @@ pub struct Registry {
 impl Registry {
     /// The passes of this build.
     pub fn builtin() -> Registry {
-        Registry { passes: vec![canonicalize::INFO, calibrate::INFO, quantize::INFO, quantize::LOWER_INFO] }
+        Registry { passes: vec![canonicalize::INFO, calibrate::INFO] }
     }
 
     /// Adds a pass (plugins).
@@ -46,12 +46,13 @@ impl Registry {
             name: name.to_string(),
             hint: near(name, self.passes.iter().map(|p| p.name)),
         })?;
-        let pass =
-            (info.make)(&mut options).map_err(|message| PassError::Option { pass: name.to_string(), message })?;
+        let pass = (info.make)(&mut options)
+            .map_err(|message| PassError::Option { pass: name.to_string(), message })?;
         if let Some(unknown) = options.remaining().next() {
             let hint = near(unknown, info.options.iter().map(|(n, _)| *n));
             let known: Vec<_> = info.options.iter().map(|(n, _)| *n).collect();
-            let known = if known.is_empty() { "it has none".into() } else { format!("it has {}", known.join(", ")) };
+            let known =
+                if known.is_empty() { "it has none".into() } else { format!("it has {}", known.join(", ")) };
             return Err(PassError::Option {
                 pass: name.to_string(),
                 message: format!("unknown option `{unknown}`{hint} ({known})"),

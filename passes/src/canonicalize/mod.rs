@@ -52,9 +52,23 @@ struct Counts {
     removed: usize,
 }
 
-fn canonicalize(function: &mut Function, context: &mut Context<'_>, counts: &mut Counts) -> Result<(), PassError> {
+/// The results of each operation met so far, by what it computes.
+type Seen = HashMap<(Op, Vec<Option<ValueId>>), Vec<ValueId>>;
+
+/// The earlier value that equals `value`, or `value` itself, remembered for later.
+fn intern(function: &Function, seen: &mut Seen, value: ValueId) -> ValueId {
+    let Some((_, node)) = function.defining(value) else { return value };
+    let index = node.results.iter().position(|r| *r == value).expect("invariant: a node has its results");
+    seen.entry((node.op.clone(), node.operands.to_vec())).or_insert_with(|| node.results.to_vec())[index]
+}
+
+fn canonicalize(
+    function: &mut Function,
+    context: &mut Context<'_>,
+    counts: &mut Counts,
+) -> Result<(), PassError> {
     let mut replaced: HashMap<ValueId, ValueId> = HashMap::new();
-    let mut seen: HashMap<(Op, Vec<Option<ValueId>>), Vec<ValueId>> = HashMap::new();
+    let mut seen = Seen::new();
     for id in function.order().to_vec() {
         for operand in function.node_mut(id).operands.iter_mut().flatten() {
             *operand = *replaced.get(operand).unwrap_or(operand);
@@ -62,12 +76,14 @@ fn canonicalize(function: &mut Function, context: &mut Context<'_>, counts: &mut
         let results = function.node(id).results.clone();
         if let Some(new) = fold::fold(function, id, context)? {
             counts.folded += 1;
-            replaced.extend(results.into_iter().zip(new));
+            for (result, new) in results.into_iter().zip(new) {
+                replaced.insert(result, intern(function, &mut seen, new));
+            }
             continue;
         }
         if let Some(new) = simplify::simplify(function, id) {
             counts.simplified += 1;
-            replaced.insert(results[0], new);
+            replaced.insert(results[0], intern(function, &mut seen, new));
             continue;
         }
         let node = function.node(id);
