@@ -13,10 +13,14 @@
 
 pub mod calibrate;
 pub mod canonicalize;
+pub mod channels_last;
 pub mod context;
+#[cfg(test)]
+mod fixture;
 pub mod instrument;
 pub mod pass;
 pub mod pipeline;
+mod random;
 pub mod registry;
 pub mod verify_each;
 

@@ -1,7 +1,7 @@
 //! The registry: every pass by name. In-tree passes and plugins use the same one.
 
 use crate::pass::{Options, Pass, PassError, PassInfo};
-use crate::{calibrate, canonicalize};
+use crate::{calibrate, canonicalize, channels_last};
 
 /// All passes this build (and its plugins) knows.
 #[derive(Clone)]
@@ -12,7 +12,7 @@ pub struct Registry {
 impl Registry {
     /// The passes of this build.
     pub fn builtin() -> Registry {
-        Registry { passes: vec![canonicalize::INFO, calibrate::INFO] }
+        Registry { passes: vec![canonicalize::INFO, calibrate::INFO, channels_last::INFO] }
     }
 
     /// Adds a pass (plugins).

@@ -6,6 +6,7 @@ use qcc_params::{Data, Tensor};
 
 use crate::context::Context;
 use crate::pass::{PassError, Preservation};
+use crate::random::Random;
 
 /// Outputs of the module before a pass.
 pub(crate) struct Proof {
@@ -92,15 +93,7 @@ pub fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
 
 /// Seeded random inputs: floats uniform in [−1, 1), integers small and valid as indices of anything; symbols are 2 or 3.
 pub fn random_inputs(function: &Function) -> Result<Vec<Tensor>, String> {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let mut next = || {
-        // splitmix64
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
+    let mut random = Random::new(0);
     function
         .arguments()
         .iter()
@@ -114,19 +107,15 @@ pub fn random_inputs(function: &Function) -> Result<Vec<Tensor>, String> {
                 .collect::<Option<Vec<_>>>()
                 .ok_or_else(|| format!("cannot make an input of type {ty}"))?;
             let n = qcc_params::tensor::element_count(&dims).map_err(|e| e.to_string())?;
-            #[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "24 random bits")]
+            #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "numbers below 3")]
             let data = match ty.element {
-                ElementType::F32 => {
-                    Data::F32((0..n).map(|_| (next() >> 40) as f32 / (1 << 23) as f32 - 1.0).collect())
-                }
-                ElementType::F64 => {
-                    Data::F64((0..n).map(|_| (next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0).collect())
-                }
-                ElementType::I64 => Data::I64((0..n).map(|_| (next() % 3) as i64).collect()),
-                ElementType::I32 => Data::I32((0..n).map(|_| (next() % 3) as i32).collect()),
-                ElementType::U8 => Data::U8((0..n).map(|_| (next() % 3) as u8).collect()),
-                ElementType::I8 => Data::I8((0..n).map(|_| (next() % 3) as i8).collect()),
-                ElementType::Bool => Data::Bool((0..n).map(|_| next() % 2 == 1).collect()),
+                ElementType::F32 => Data::F32((0..n).map(|_| random.unit()).collect()),
+                ElementType::F64 => Data::F64((0..n).map(|_| f64::from(random.unit())).collect()),
+                ElementType::I64 => Data::I64((0..n).map(|_| random.below(3) as i64).collect()),
+                ElementType::I32 => Data::I32((0..n).map(|_| random.below(3) as i32).collect()),
+                ElementType::U8 => Data::U8((0..n).map(|_| random.below(3) as u8).collect()),
+                ElementType::I8 => Data::I8((0..n).map(|_| random.below(3) as i8).collect()),
+                ElementType::Bool => Data::Bool((0..n).map(|_| random.below(2) == 1).collect()),
                 other => return Err(format!("cannot make random inputs of type {other}")),
             };
             Tensor::new(dims, ty.element, data).map_err(|e| e.to_string())

@@ -5,6 +5,8 @@
 
 mod fold;
 mod simplify;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 
