@@ -1,0 +1,144 @@
+//! The command table of a compiled model: which kernels run, in which order, on which buffers, with sizes symbolic in the inputs' shapes.
+//! A program carries no code and no weights; it refers to both by index.
+
+use serde::{Deserialize, Serialize};
+
+use crate::RuntimeError;
+pub use crate::expr::Expr;
+
+/// Version of the serial form. A program of another version is refused.
+pub const SCHEMA: u32 = 1;
+
+const MAGIC: &[u8; 4] = b"QCCP";
+
+/// Everything a model does, apart from code and weights.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Names of the symbolic sizes, shared by all entry points.
+    pub symbols: Vec<String>,
+    /// The weights, as the kernels read them.
+    pub parameters: Vec<ParameterSlot>,
+    /// Names of the kernels, in the order of the kernel table.
+    pub kernels: Vec<String>,
+    /// CPU features the kernels need; see [`crate::features`].
+    pub features: Vec<String>,
+    /// Entry points.
+    pub entries: Vec<Entry>,
+}
+
+/// A packed weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParameterSlot {
+    /// Its name in the parameter file.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// An entry point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// What the caller passes. A dimension is constant or a bare symbol, which it binds.
+    pub inputs: Vec<Port>,
+    /// What the caller gets, in buffers of his own.
+    pub outputs: Vec<Port>,
+    /// Buffers that keep their contents from call to call, zero at first. Entry points with a state of the same name share it.
+    pub states: Vec<Port>,
+    /// Sizes of the arena's buffers, in bytes. Their contents do not outlive the call.
+    pub slots: Vec<Expr>,
+    /// Kernel calls, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A tensor at the border of an entry point: row-major, dense, little-endian.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Its element type, as [`crate::Element`] names it.
+    pub element: String,
+    /// Its shape.
+    pub dims: Vec<Expr>,
+}
+
+/// One kernel call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The source operation, for profiles.
+    pub name: String,
+    /// Index into [`Program::kernels`].
+    pub kernel: u32,
+    /// What the kernel finds in its argument array.
+    pub args: Vec<Arg>,
+    /// Number of work items; none means the step is skipped.
+    pub items: Expr,
+    /// Fewest items that are worth a thread, at least 1.
+    pub grain: u64,
+    /// Bytes of scratch memory each worker needs.
+    pub scratch: Expr,
+}
+
+/// An argument of a kernel: an address or a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Arg {
+    /// An address in a buffer of the arena.
+    Slot {
+        /// Index into [`Entry::slots`].
+        index: u32,
+        /// Bytes from its start.
+        offset: Expr,
+    },
+    /// An address in a weight.
+    Parameter {
+        /// Index into [`Program::parameters`].
+        index: u32,
+        /// Bytes from its start.
+        offset: u64,
+    },
+    /// The caller's input of this index; only read.
+    Input(u32),
+    /// The caller's output of this index.
+    Output(u32),
+    /// The persistent buffer of this index in [`Entry::states`].
+    State(u32),
+    /// A number.
+    Value(Expr),
+}
+
+impl Program {
+    /// The serial form: a magic number, the version, then the fields.
+    ///
+    /// # Errors
+    /// When the program is not valid.
+    pub fn encode(&self) -> Result<Vec<u8>, RuntimeError> {
+        self.validate()?;
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(SCHEMA.to_le_bytes());
+        postcard::to_extend(self, bytes).map_err(|e| RuntimeError::Program(e.to_string()))
+    }
+
+    /// Reads what [`Program::encode`] wrote, and validates it.
+    ///
+    /// # Errors
+    /// When the bytes are something else, of another version, damaged, or describe an invalid program.
+    pub fn decode(bytes: &[u8]) -> Result<Program, RuntimeError> {
+        let fail = |message: &str| RuntimeError::Program(message.to_string());
+        let rest =
+            bytes.strip_prefix(MAGIC).ok_or_else(|| fail("it does not start with the magic number"))?;
+        let (schema, rest) = rest.split_first_chunk::<4>().ok_or_else(|| fail("it is cut off"))?;
+        let schema = u32::from_le_bytes(*schema);
+        if schema != SCHEMA {
+            return Err(fail(&format!("its version is {schema}, this runtime reads {SCHEMA}")));
+        }
+        let (program, rest) = postcard::take_from_bytes::<Program>(rest).map_err(|e| fail(&e.to_string()))?;
+        if !rest.is_empty() {
+            return Err(fail(&format!("{} bytes follow its end", rest.len())));
+        }
+        program.validate()?;
+        Ok(program)
+    }
+}

@@ -1,0 +1,445 @@
+//! Running a model. A state belongs to one caller: it holds the persistent buffers, the arena, the threads, and the schedules of the
+//! shapes seen so far. A call checks everything first; from the first kernel on nothing can fail and nothing is allocated. Memory grows
+//! when larger shapes come and is kept.
+
+#![allow(unsafe_code)]
+
+use std::time::Instant;
+
+use crate::arena::padded;
+use crate::bind::{bind, byte_size, check_count};
+use crate::schedule::{Base, Schedule};
+use crate::{ALIGNMENT, AlignedBuffer, Model, Pool, RuntimeError};
+
+/// How many schedules are kept; the one not used for longest makes room.
+const SCHEDULES: usize = 16;
+
+/// A tensor that a model reads: row-major, dense, little-endian, at any address.
+#[derive(Clone, Copy, Debug)]
+pub struct InputView<'a> {
+    /// Its shape.
+    pub shape: &'a [u64],
+    /// Its elements: exactly as many bytes as the shape says.
+    pub data: &'a [u8],
+}
+
+/// Where a model puts a tensor: row-major, dense, little-endian, at any address. An address that is a multiple of [`ALIGNMENT`] saves a copy.
+#[derive(Debug)]
+pub struct OutputBuffer<'a> {
+    /// At least as many bytes as the output has (see [`Model::output_shapes`]); those behind are left alone.
+    pub data: &'a mut [u8],
+}
+
+/// Time that a step took so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepTime {
+    /// The source operation.
+    pub name: String,
+    /// The kernel.
+    pub kernel: String,
+    /// How often it ran.
+    pub calls: u64,
+    /// Wall time, all calls together.
+    pub seconds: f64,
+}
+
+/// A persistent buffer.
+struct Persistent {
+    /// Its shape; none before it is first used.
+    dims: Option<Vec<u64>>,
+    bytes: u64,
+    buffer: AlignedBuffer,
+    /// Whether the caller wrote it, and expects that shape to be kept.
+    written: bool,
+}
+
+/// What a caller needs to run a model.
+pub struct State {
+    model: Model,
+    pool: Pool,
+    persistent: Vec<Persistent>,
+    arena: AlignedBuffer,
+    scratch: AlignedBuffer,
+    /// Stand-ins for the caller's buffers that are not aligned.
+    staging: AlignedBuffer,
+    schedules: Vec<Schedule>,
+    /// Changes when a buffer that kernels see moves.
+    layout: u64,
+    calls: u64,
+    /// Working space of a call: symbols as bound, and with 0 for those the entry point does not use.
+    bound: Vec<Option<u64>>,
+    symbols: Vec<u64>,
+    /// Working space of a call: addresses of inputs, then outputs.
+    addresses: Vec<u64>,
+    /// Calls and seconds of each step of each entry point, when profiling.
+    profile: Option<Vec<Vec<(u64, f64)>>>,
+}
+
+impl State {
+    /// A state with persistent buffers of zeros. `threads` counts the calling one; 0 means one for each core.
+    ///
+    /// # Errors
+    /// When threads cannot be started.
+    pub fn new(model: &Model, threads: usize) -> Result<State, RuntimeError> {
+        let entries = &model.program().entries;
+        let ports = entries.iter().map(|e| e.inputs.len() + e.outputs.len()).max().unwrap_or(0);
+        let symbols = model.program().symbols.len();
+        let persistent = model.states().iter().map(|_| Persistent {
+            dims: None,
+            bytes: 0,
+            buffer: AlignedBuffer::empty(),
+            written: false,
+        });
+        Ok(State {
+            model: model.clone(),
+            pool: Pool::new(threads)?,
+            persistent: persistent.collect(),
+            arena: AlignedBuffer::empty(),
+            scratch: AlignedBuffer::empty(),
+            staging: AlignedBuffer::empty(),
+            schedules: Vec::with_capacity(SCHEDULES),
+            layout: 1,
+            calls: 0,
+            bound: vec![None; symbols],
+            symbols: vec![0; symbols],
+            addresses: Vec::with_capacity(ports),
+            profile: None,
+        })
+    }
+
+    /// The model it runs.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Number of threads, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Makes the persistent buffers zero again.
+    pub fn reset(&mut self) {
+        for persistent in &mut self.persistent {
+            persistent.buffer.clear();
+            persistent.written = false;
+        }
+    }
+
+    /// Shape and contents of a persistent buffer.
+    ///
+    /// # Errors
+    /// When there is none of this name, or no call has given it a size yet.
+    pub fn read_state(&self, name: &str) -> Result<(&[u64], &[u8]), RuntimeError> {
+        let persistent = &self.persistent[self.state_index(name)?];
+        let dims = persistent.dims.as_deref().ok_or_else(|| RuntimeError::Tensor {
+            what: "state",
+            name: name.to_string(),
+            message: "it has no size before the first call".into(),
+        })?;
+        Ok((dims, &persistent.buffer[..persistent.bytes as usize]))
+    }
+
+    /// Sets a persistent buffer. A later call whose inputs ask for another shape fails until [`State::reset`].
+    ///
+    /// # Errors
+    /// When there is none of this name, or shape and size do not fit its declaration or each other.
+    pub fn write_state(&mut self, name: &str, shape: &[u64], data: &[u8]) -> Result<(), RuntimeError> {
+        let index = self.state_index(name)?;
+        let fail = |message: String| RuntimeError::Tensor { what: "state", name: name.to_string(), message };
+        let port = &self.model.states()[index];
+        let fits = port.dims.len() == shape.len()
+            && port
+                .dims
+                .iter()
+                .zip(shape)
+                .all(|(dim, n)| !matches!(dim, crate::program::Expr::Const(c) if c != n));
+        if !fits {
+            return Err(fail(format!("shape {shape:?} does not fit its declaration {:?}", port.dims)));
+        }
+        let bytes = byte_size(port, shape).ok_or_else(|| fail(format!("shape {shape:?} overflows")))?;
+        if bytes != data.len() as u64 {
+            return Err(fail(format!("{} bytes where shape {shape:?} has {bytes}", data.len())));
+        }
+        self.resize_state(index, shape, bytes)?;
+        self.persistent[index].buffer[..data.len()].copy_from_slice(data);
+        self.persistent[index].written = true;
+        Ok(())
+    }
+
+    /// Starts measuring the time of each step, from zero, or stops it.
+    pub fn set_profiling(&mut self, on: bool) {
+        let entries = &self.model.program().entries;
+        self.profile = on.then(|| entries.iter().map(|e| vec![(0, 0.0); e.steps.len()]).collect());
+    }
+
+    /// Times of an entry point's steps, in order; none unless profiling.
+    ///
+    /// # Errors
+    /// When there is no such entry point.
+    pub fn profile(&self, entry: &str) -> Result<Vec<StepTime>, RuntimeError> {
+        let index = self.model.entry_index(entry)?;
+        let program = self.model.program();
+        let Some(profile) = &self.profile else { return Ok(Vec::new()) };
+        let steps = program.entries[index].steps.iter().zip(&profile[index]);
+        Ok(steps
+            .map(|(step, &(calls, seconds))| StepTime {
+                name: step.name.clone(),
+                kernel: program.kernels[step.kernel as usize].clone(),
+                calls,
+                seconds,
+            })
+            .collect())
+    }
+
+    /// Shapes of the outputs that inputs of these shapes give; see [`Model::output_shapes`].
+    ///
+    /// # Errors
+    /// When there is no such entry point, it does not take these inputs, or a size overflows.
+    pub fn output_shapes(&self, entry: &str, inputs: &[&[u64]]) -> Result<Vec<Vec<u64>>, RuntimeError> {
+        self.model.output_shapes(entry, inputs)
+    }
+
+    /// Runs an entry point. Persistent buffers whose shape differs from the last call's start from zero.
+    ///
+    /// # Errors
+    /// When there is no such entry point, the tensors are not those it takes, or memory is short. Nothing has run then.
+    pub fn run(
+        &mut self,
+        entry: &str,
+        inputs: &[InputView<'_>],
+        outputs: &mut [OutputBuffer<'_>],
+    ) -> Result<(), RuntimeError> {
+        let entry = self.model.entry_index(entry)?;
+        let schedule = self.schedule(entry, inputs)?;
+        self.check_sizes(schedule, inputs, outputs)?;
+        self.reserve(schedule)?;
+        self.stage(schedule, inputs, outputs)?;
+        self.patch(schedule);
+        self.execute(schedule);
+        self.unstage(schedule, inputs.len(), outputs);
+        Ok(())
+    }
+
+    /// Index of the schedule for these inputs' shapes; made if there is none.
+    fn schedule(&mut self, entry: usize, inputs: &[InputView<'_>]) -> Result<usize, RuntimeError> {
+        self.bound.fill(None);
+        let program = self.model.program();
+        bind(program, &program.entries[entry], inputs.iter().map(|i| i.shape), &mut self.bound)?;
+        for (symbol, bound) in self.symbols.iter_mut().zip(&self.bound) {
+            *symbol = bound.unwrap_or(0);
+        }
+        self.calls += 1;
+        let known = self.schedules.iter().position(|s| s.entry == entry && s.symbols == self.symbols);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let schedule = Schedule::new(&self.model, entry, &self.symbols)?;
+                if self.schedules.len() < SCHEDULES {
+                    self.schedules.push(schedule);
+                    self.schedules.len() - 1
+                } else {
+                    let oldest = (0..SCHEDULES).min_by_key(|&i| self.schedules[i].used).unwrap_or(0);
+                    self.schedules[oldest] = schedule;
+                    oldest
+                }
+            }
+        };
+        self.schedules[index].used = self.calls;
+        Ok(index)
+    }
+
+    fn check_sizes(
+        &self,
+        schedule: usize,
+        inputs: &[InputView<'_>],
+        outputs: &[OutputBuffer<'_>],
+    ) -> Result<(), RuntimeError> {
+        let schedule = &self.schedules[schedule];
+        let entry = &self.model.program().entries[schedule.entry];
+        check_count(entry, "outputs", entry.outputs.len(), outputs.len())?;
+        for ((port, extent), input) in entry.inputs.iter().zip(&schedule.inputs).zip(inputs) {
+            if input.data.len() as u64 != extent.bytes {
+                let message = format!(
+                    "{} bytes where shape {:?} of {} has {}",
+                    input.data.len(),
+                    extent.dims,
+                    port.element,
+                    extent.bytes
+                );
+                return Err(RuntimeError::Tensor { what: "input", name: port.name.clone(), message });
+            }
+        }
+        for ((port, extent), output) in entry.outputs.iter().zip(&schedule.outputs).zip(outputs) {
+            if (output.data.len() as u64) < extent.bytes {
+                let message = format!(
+                    "room for {} bytes where shape {:?} of {} has {}",
+                    output.data.len(),
+                    extent.dims,
+                    port.element,
+                    extent.bytes
+                );
+                return Err(RuntimeError::Tensor { what: "output", name: port.name.clone(), message });
+            }
+        }
+        for (extent, &index) in schedule.states.iter().zip(self.model.entry_states(schedule.entry)) {
+            let persistent = &self.persistent[index];
+            if persistent.written && persistent.dims.as_ref() != Some(&extent.dims) {
+                let message = format!(
+                    "it was set with shape {:?}, the inputs ask for {:?}",
+                    persistent.dims, extent.dims
+                );
+                return Err(RuntimeError::Tensor {
+                    what: "state",
+                    name: self.model.states()[index].name.clone(),
+                    message,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory for a call: arena, scratch memory, persistent buffers.
+    fn reserve(&mut self, schedule: usize) -> Result<(), RuntimeError> {
+        let threads = self.pool.threads() as u64;
+        let needs = &self.schedules[schedule];
+        // A buffer that fails to grow is gone, so the layout changes either way.
+        if needs.arena_bytes > self.arena.len() as u64 {
+            self.layout += 1;
+            self.arena.reserve(needs.arena_bytes, "intermediate values")?;
+        }
+        let overflow = || RuntimeError::Overflow { symbols: needs.symbols.clone() };
+        let scratch = needs.scratch_bytes.checked_mul(threads).ok_or_else(overflow)?;
+        self.scratch.reserve(scratch, "scratch memory")?;
+        let entry = needs.entry;
+        for place in 0..self.model.entry_states(entry).len() {
+            let index = self.model.entry_states(entry)[place];
+            let extent = &self.schedules[schedule].states[place];
+            if self.persistent[index].dims.as_ref() != Some(&extent.dims) {
+                let extent = extent.clone();
+                self.resize_state(index, &extent.dims, extent.bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a persistent buffer a shape and makes it zero.
+    fn resize_state(&mut self, index: usize, dims: &[u64], bytes: u64) -> Result<(), RuntimeError> {
+        let persistent = &mut self.persistent[index];
+        // Until this has succeeded it has no shape.
+        persistent.dims = None;
+        persistent.written = false;
+        if bytes > persistent.buffer.len() as u64 || persistent.buffer.is_empty() {
+            self.layout += 1;
+            persistent.buffer.reserve(bytes, "persistent state")?;
+        }
+        persistent.buffer.clear();
+        persistent.bytes = bytes;
+        persistent.dims = Some(dims.to_vec());
+        Ok(())
+    }
+
+    /// Takes the addresses of the caller's buffers. Kernels rely on alignment, so a buffer that is not aligned gets a stand-in, and an
+    /// input is copied there.
+    fn stage(
+        &mut self,
+        schedule: usize,
+        inputs: &[InputView<'_>],
+        outputs: &mut [OutputBuffer<'_>],
+    ) -> Result<(), RuntimeError> {
+        let schedule = &self.schedules[schedule];
+        let aligned = |address: u64| address.is_multiple_of(ALIGNMENT as u64);
+        self.addresses.clear();
+        self.addresses.extend(inputs.iter().map(|i| i.data.as_ptr() as u64));
+        self.addresses.extend(outputs.iter_mut().map(|o| o.data.as_mut_ptr() as u64));
+        let mut total = 0u64;
+        let extents = || schedule.inputs.iter().chain(&schedule.outputs);
+        for (address, extent) in self.addresses.iter().zip(extents()) {
+            if !aligned(*address) {
+                let whole = padded(extent.bytes).and_then(|n| total.checked_add(n));
+                total = whole.ok_or_else(|| RuntimeError::Overflow { symbols: schedule.symbols.clone() })?;
+            }
+        }
+        self.staging.reserve(total, "copies of inputs and outputs that are not 64-byte aligned")?;
+        let mut offset = 0u64;
+        for (index, (address, extent)) in self.addresses.iter_mut().zip(extents()).enumerate() {
+            if aligned(*address) {
+                continue;
+            }
+            *address = self.staging.address() + offset;
+            if let Some(input) = inputs.get(index) {
+                self.staging[offset as usize..][..input.data.len()].copy_from_slice(input.data);
+            }
+            offset += padded(extent.bytes).expect("invariant: it was summed above");
+        }
+        Ok(())
+    }
+
+    /// Fills in addresses: the caller's, and where memory has moved our own.
+    fn patch(&mut self, schedule: usize) {
+        let schedule = &mut self.schedules[schedule];
+        let addresses = &self.addresses;
+        let (arena, persistent) = (self.arena.address(), &self.persistent);
+        let address = |base| match base {
+            Base::Arena => arena,
+            Base::State(index) => persistent[index].buffer.address(),
+            Base::Caller(index) => addresses[index],
+        };
+        let own: &[_] = if schedule.layout == self.layout { &[] } else { &schedule.own };
+        for relocation in own.iter().chain(&schedule.callers) {
+            schedule.args[relocation.position] = address(relocation.base) + relocation.offset;
+        }
+        schedule.layout = self.layout;
+    }
+
+    fn execute(&mut self, schedule: usize) {
+        let schedule = &self.schedules[schedule];
+        let args = schedule.args.as_ptr() as usize;
+        let (scratch, stride) = (self.scratch.address(), schedule.scratch_bytes);
+        let mut times = self.profile.as_mut().map(|p| p[schedule.entry].iter_mut());
+        for command in &schedule.commands {
+            let start = times.is_some().then(Instant::now);
+            let (kernel, args) = (command.kernel, args + command.args * size_of::<u64>());
+            self.pool.parallel_for(command.items, command.grain, |worker, begin, end| {
+                let scratch = scratch + worker as u64 * stride;
+                // SAFETY: `Model::new`'s caller promises that the kernel keeps to its arguments. Those point into buffers of the sizes
+                // that the program asked for, alive and not moved until this call ends; each worker has scratch memory of its own.
+                unsafe { kernel(args as *const u64, begin, end, scratch as *mut u8) }
+            });
+            if let (Some(start), Some(times)) = (start, &mut times)
+                && let Some((calls, seconds)) = times.next()
+            {
+                *calls += 1;
+                *seconds += start.elapsed().as_secs_f64();
+            }
+        }
+    }
+
+    /// Copies outputs from their stand-ins.
+    fn unstage(&mut self, schedule: usize, inputs: usize, outputs: &mut [OutputBuffer<'_>]) {
+        let extents = &self.schedules[schedule].outputs;
+        for ((output, extent), &address) in outputs.iter_mut().zip(extents).zip(&self.addresses[inputs..]) {
+            if address != output.data.as_ptr() as u64 {
+                let offset = (address - self.staging.address()) as usize;
+                let bytes = extent.bytes as usize;
+                output.data[..bytes].copy_from_slice(&self.staging[offset..offset + bytes]);
+            }
+        }
+    }
+
+    fn state_index(&self, name: &str) -> Result<usize, RuntimeError> {
+        let states = self.model.states();
+        states.iter().position(|s| s.name == name).ok_or_else(|| RuntimeError::UnknownState {
+            name: name.to_string(),
+            known: states.iter().map(|s| s.name.clone()).collect(),
+        })
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("model", &self.model)
+            .field("threads", &self.threads())
+            .finish_non_exhaustive()
+    }
+}

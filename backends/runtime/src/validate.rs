@@ -1,0 +1,158 @@
+//! What must hold of a program before anything is done with it: every index in range, every symbol bound by an input, sizes well formed,
+//! and states that entry points share declared alike. Later stages index without checks of their own.
+
+use std::collections::HashSet;
+
+use crate::program::{Arg, Entry, Expr, Port, Program, SCHEMA, Step};
+use crate::{Element, RuntimeError};
+
+/// Highest rank of a tensor at the border of an entry point.
+const MAX_RANK: usize = 16;
+
+impl Program {
+    /// Checks the program; see the module's description.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Program`], naming the place.
+    pub fn validate(&self) -> Result<(), RuntimeError> {
+        let fail = |message: String| Err(RuntimeError::Program(message));
+        if self.schema != SCHEMA {
+            return fail(format!("its version is {}, this runtime reads {SCHEMA}", self.schema));
+        }
+        unique("symbol", self.symbols.iter())?;
+        unique("parameter", self.parameters.iter().map(|p| &p.name))?;
+        unique("entry point", self.entries.iter().map(|e| &e.name))?;
+        let mut states: Vec<&Port> = Vec::new();
+        for entry in &self.entries {
+            self.validate_entry(entry).map_err(|message| {
+                RuntimeError::Program(format!("entry point `{}`: {message}", entry.name))
+            })?;
+            for state in &entry.states {
+                match states.iter().find(|s| s.name == state.name) {
+                    None => states.push(state),
+                    Some(other) if *other == state => {}
+                    Some(_) => {
+                        return fail(format!("entry points declare the state `{}` differently", state.name));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_entry(&self, entry: &Entry) -> Result<(), String> {
+        if entry.name.contains('\0') {
+            return Err("its name holds a zero byte".into());
+        }
+        let mut bound: HashSet<u32> = HashSet::new();
+        for port in &entry.inputs {
+            for dim in &port.dims {
+                match dim {
+                    Expr::Const(_) => {}
+                    Expr::Symbol(s) if (*s as usize) < self.symbols.len() => {
+                        bound.insert(*s);
+                    }
+                    _ => {
+                        return Err(format!(
+                            "input `{}`: a dimension is neither constant nor a known symbol",
+                            port.name
+                        ));
+                    }
+                }
+            }
+        }
+        for (what, ports) in [("input", &entry.inputs), ("output", &entry.outputs), ("state", &entry.states)]
+        {
+            let mut names = HashSet::new();
+            for port in ports {
+                let fail = |message: String| Err(format!("{what} `{}`: {message}", port.name));
+                if !names.insert(&port.name) {
+                    return fail("declared twice".into());
+                }
+                if port.name.contains('\0') {
+                    return fail("its name holds a zero byte".into());
+                }
+                if Element::named(&port.element).is_none() {
+                    return fail(format!("unknown element type `{}`", port.element));
+                }
+                if port.dims.len() > MAX_RANK {
+                    return fail(format!("rank {} is above {MAX_RANK}", port.dims.len()));
+                }
+                for dim in &port.dims {
+                    self.validate_size(dim, &bound).or_else(fail)?;
+                }
+            }
+        }
+        for (i, slot) in entry.slots.iter().enumerate() {
+            self.validate_size(slot, &bound).map_err(|message| format!("slot {i}: {message}"))?;
+        }
+        for (i, step) in entry.steps.iter().enumerate() {
+            self.validate_step(entry, step, &bound)
+                .map_err(|message| format!("step {i} (`{}`): {message}", step.name))?;
+        }
+        Ok(())
+    }
+
+    fn validate_step(&self, entry: &Entry, step: &Step, bound: &HashSet<u32>) -> Result<(), String> {
+        let within = |what: &str, index: u32, count: usize| match (index as usize) < count {
+            true => Ok(()),
+            false => Err(format!("{what} {index} of {count}")),
+        };
+        within("kernel", step.kernel, self.kernels.len())?;
+        if step.grain == 0 {
+            return Err("its grain is 0".into());
+        }
+        self.validate_size(&step.items, bound)?;
+        self.validate_size(&step.scratch, bound)?;
+        for arg in &step.args {
+            match arg {
+                Arg::Slot { index, offset } => {
+                    within("slot", *index, entry.slots.len())?;
+                    self.validate_size(offset, bound)?;
+                }
+                Arg::Parameter { index, offset } => {
+                    within("parameter", *index, self.parameters.len())?;
+                    let parameter = &self.parameters[*index as usize];
+                    if *offset > parameter.bytes {
+                        return Err(format!(
+                            "byte {offset} of parameter `{}`, which has {}",
+                            parameter.name, parameter.bytes
+                        ));
+                    }
+                }
+                Arg::Input(index) => within("input", *index, entry.inputs.len())?,
+                Arg::Output(index) => within("output", *index, entry.outputs.len())?,
+                Arg::State(index) => within("state", *index, entry.states.len())?,
+                Arg::Value(value) => self.validate_size(value, bound)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_size(&self, expr: &Expr, bound: &HashSet<u32>) -> Result<(), String> {
+        let mut problem = None;
+        let shallow = expr.visit(&mut |inner| match inner {
+            Expr::Symbol(s) if !bound.contains(s) => {
+                let name = self.symbols.get(*s as usize).map_or("?", String::as_str);
+                problem = Some(format!("no input binds symbol {s} (`{name}`)"));
+            }
+            Expr::CeilDiv(_, 0) | Expr::FloorDiv(_, 0) => problem = Some("a size is divided by 0".into()),
+            _ => {}
+        });
+        match problem {
+            Some(problem) => Err(problem),
+            None if !shallow => Err("a size expression is nested too deeply".into()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<(), RuntimeError> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(RuntimeError::Program(format!("two {what}s are named `{name}`")));
+        }
+    }
+    Ok(())
+}

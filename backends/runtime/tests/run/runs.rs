@@ -1,0 +1,158 @@
+//! Values, persistent buffers, shapes, refusals.
+
+use crate::fixture::{WIDTH, bytes, expected, kernels, model, parameters, program, ramp};
+use crate::step;
+use qcc_runtime::{AlignedBuffer, InputView, Model, OutputBuffer, Parameters, State};
+
+fn failure(state: &mut State, shape: &[u64], data: &[u8], room: usize) -> String {
+    let mut y = vec![0; room];
+    let run = state.run("step", &[InputView { shape, data }], &mut [OutputBuffer { data: &mut y }]);
+    run.unwrap_err().to_string()
+}
+
+#[test]
+fn values_for_any_batch_and_number_of_threads() {
+    for threads in [1, 2, 5] {
+        let mut state = State::new(&model(), threads).unwrap();
+        assert_eq!(state.threads(), threads);
+        for batch in [1, 7, 2, 300, 3, 0] {
+            let x = ramp(batch);
+            // The batch differs from the last one's, so the total starts from zero each time.
+            assert_eq!(step(&mut state, batch, &x).unwrap(), expected(&x, 1), "batch {batch}");
+            assert_eq!(step(&mut state, batch, &x).unwrap(), expected(&x, 2), "batch {batch}");
+        }
+    }
+}
+
+#[test]
+fn aligned_buffers_are_used_in_place() {
+    let mut state = State::new(&model(), 2).unwrap();
+    let x = ramp(4);
+    let input = AlignedBuffer::copy_of(&bytes(&x), "x").unwrap();
+    let mut y = AlignedBuffer::zeroed(bytes(&x).len() as u64 + 4, "y").unwrap();
+    y.fill(0xaa);
+    state
+        .run("step", &[InputView { shape: &[4, WIDTH], data: &input }], &mut [OutputBuffer { data: &mut y }])
+        .unwrap();
+    let (written, rest) = y.split_at(input.len());
+    assert_eq!(written, bytes(&expected(&x, 1)));
+    assert_eq!(rest, [0xaa; 4], "bytes behind the output are left alone");
+}
+
+#[test]
+fn entry_points_share_states_and_reset_zeroes_them() {
+    let mut state = State::new(&model(), 2).unwrap();
+    let x = ramp(3);
+    step(&mut state, 3, &x).unwrap();
+    let peek = |state: &mut State, batch: u64| {
+        let mut now = vec![0xff; (batch * WIDTH * 4) as usize];
+        let rows = vec![0; batch as usize];
+        let input = InputView { shape: &[batch], data: &rows };
+        state.run("peek", &[input], &mut [OutputBuffer { data: &mut now }]).unwrap();
+        now
+    };
+    assert_eq!(peek(&mut state, 3), bytes(&expected(&x, 1)));
+    assert_eq!(state.read_state("total").unwrap(), (&[3, WIDTH][..], &bytes(&expected(&x, 1))[..]));
+    state.reset();
+    assert!(peek(&mut state, 3).iter().all(|&b| b == 0));
+    step(&mut state, 3, &x).unwrap();
+    assert!(peek(&mut state, 2).iter().all(|&b| b == 0), "another batch starts from zero");
+}
+
+#[test]
+fn states_can_be_moved_from_one_caller_to_another() {
+    let model = model();
+    let (mut first, mut second) = (State::new(&model, 1).unwrap(), State::new(&model, 2).unwrap());
+    assert!(second.read_state("total").unwrap_err().to_string().contains("no size before the first call"));
+    let x = ramp(3);
+    step(&mut first, 3, &x).unwrap();
+    let (shape, data) = first.read_state("total").unwrap();
+    second.write_state("total", shape, data).unwrap();
+    assert_eq!(step(&mut second, 3, &x).unwrap(), expected(&x, 2));
+
+    let lost = step(&mut second, 4, &ramp(4)).unwrap_err().to_string();
+    assert!(lost.contains("state `total`: it was set with shape"), "{lost}");
+    second.reset();
+    step(&mut second, 4, &ramp(4)).unwrap();
+
+    assert!(second.write_state("total", &[3, 4], &[0; 48]).unwrap_err().to_string().contains("does not fit"));
+    assert!(second.write_state("total", &[3, 5], &[0; 59]).unwrap_err().to_string().contains("59 bytes"));
+    assert!(second.write_state("sum", &[3], &[]).unwrap_err().to_string().contains("there are total"));
+}
+
+#[test]
+fn more_shapes_than_are_kept() {
+    let mut state = State::new(&model(), 2).unwrap();
+    for batch in (1..=40).chain((1..=40).rev()) {
+        let x = ramp(batch);
+        assert_eq!(step(&mut state, batch, &x).unwrap(), expected(&x, 1), "batch {batch}");
+        state.reset();
+    }
+}
+
+#[test]
+fn wrong_tensors_are_refused() {
+    let mut state = State::new(&model(), 1).unwrap();
+    let x = bytes(&ramp(2));
+    assert_eq!(failure(&mut state, &[2, 4], &x, 40), "input `x`: shape [2, 4] where [batch, 5] is expected");
+    assert_eq!(failure(&mut state, &[10], &x, 40), "input `x`: shape [10] where [batch, 5] is expected");
+    assert_eq!(
+        failure(&mut state, &[2, 5], &x[1..], 40),
+        "input `x`: 39 bytes where shape [2, 5] of f32 has 40"
+    );
+    assert_eq!(
+        failure(&mut state, &[2, 5], &x, 39),
+        "output `y`: room for 39 bytes where shape [2, 5] of f32 has 40"
+    );
+    assert!(failure(&mut state, &[u64::MAX / 4, 5], &x, 40).contains("overflows"));
+    assert!(failure(&mut state, &[1 << 55, 5], &x, 40).contains("40 bytes where shape"));
+    assert_eq!(state.run("step", &[], &mut []).unwrap_err().to_string(), "`step` takes 1 inputs, not 0");
+    let input = [InputView { shape: &[2, 5], data: &x }];
+    assert_eq!(state.run("step", &input, &mut []).unwrap_err().to_string(), "`step` takes 1 outputs, not 0");
+    assert_eq!(
+        state.run("walk", &[], &mut []).unwrap_err().to_string(),
+        "no entry point `walk`; there are step, peek"
+    );
+    assert_eq!(step(&mut state, 2, &ramp(2)).unwrap(), expected(&ramp(2), 1), "and the state still works");
+}
+
+#[test]
+fn output_shapes_follow_the_inputs() {
+    let model = model();
+    assert_eq!(model.output_shapes("step", &[&[9, WIDTH]]).unwrap(), [[9, WIDTH]]);
+    assert!(model.output_shapes("step", &[&[9]]).is_err());
+}
+
+#[test]
+fn profiles_count_steps() {
+    let mut state = State::new(&model(), 2).unwrap();
+    step(&mut state, 2, &ramp(2)).unwrap();
+    assert!(state.profile("step").unwrap().is_empty());
+    state.set_profiling(true);
+    for _ in 0..3 {
+        step(&mut state, 2, &ramp(2)).unwrap();
+    }
+    let profile = state.profile("step").unwrap();
+    let names: Vec<_> = profile.iter().map(|s| (s.name.as_str(), s.kernel.as_str(), s.calls)).collect();
+    assert_eq!(names, [("layer.double", "double", 3), ("layer.add", "accumulate", 3)]);
+    assert!(profile.iter().all(|s| s.seconds > 0.0));
+    assert_eq!(state.profile("peek").unwrap()[0].calls, 0);
+}
+
+#[test]
+fn a_model_needs_its_kernels_parameters_and_features() {
+    let build = |program, kernels, parameters| {
+        // SAFETY: never run.
+        unsafe { Model::new(program, kernels, parameters) }.unwrap_err().to_string()
+    };
+    assert!(build(program(), vec![], parameters()).contains("names 3 kernels, the code has 0"));
+    assert!(
+        build(program(), kernels(), Parameters::default()).contains("parameter `unused`: the model needs it")
+    );
+    let mut demanding = program();
+    demanding.features.push("avx8192".into());
+    assert!(build(demanding, kernels(), parameters()).contains("this CPU lacks avx8192"));
+    let mut larger = program();
+    larger.parameters[1].bytes = 64;
+    assert!(build(larger, kernels(), parameters()).contains("has 20 bytes where the model needs 64"));
+}
