@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use qcc_ir::Module;
+use qcc_ir::verify::{Options, verify};
 
 use crate::context::Context;
 use crate::pass::{Outcome, Pass, PassError};
@@ -57,7 +58,14 @@ impl Instrumentation<'_> {
         let start = Instant::now();
         let outcome = pass.run(module, context)?;
         self.timings.push(Timing { name: name.to_string(), seconds: start.elapsed().as_secs_f64() });
-        tracing::debug!(?outcome, "done");
+        match outcome.changed() {
+            true => tracing::debug!(?outcome, "done"),
+            false => tracing::info!("{name}: nothing matched"),
+        }
+        if let Err(errors) = verify(module, Options::default()) {
+            let error = errors.first().map_or_else(String::new, ToString::to_string);
+            return Err(PassError::Invalid { pass: name.to_string(), error });
+        }
         if let Some(proof) = proof {
             proof.after(name, module, context)?;
         }

@@ -15,6 +15,7 @@ pub mod calibrate;
 pub mod canonicalize;
 pub mod channels_last;
 pub mod context;
+pub mod equivalence;
 #[cfg(test)]
 mod fixture;
 pub mod instrument;

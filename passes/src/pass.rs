@@ -32,12 +32,14 @@ pub enum Preservation {
 pub struct Outcome {
     /// Counters by name, e.g. `folded = 3`; all zero means that nothing matched.
     pub statistics: BTreeMap<&'static str, usize>,
+    /// What was measured on the way (work done, things left as they are); says nothing about whether anything changed.
+    pub measures: BTreeMap<&'static str, usize>,
 }
 
 impl Outcome {
     /// An outcome with the given counters.
     pub fn of(statistics: impl IntoIterator<Item = (&'static str, usize)>) -> Outcome {
-        Outcome { statistics: statistics.into_iter().collect() }
+        Outcome { statistics: statistics.into_iter().collect(), ..Outcome::default() }
     }
 
     /// Whether anything happened.
@@ -92,6 +94,14 @@ pub enum PassError {
         pass: &'static str,
         /// Why and what to do.
         message: String,
+    },
+    /// A pass left a module that breaks the rules of the IR.
+    #[error("pass `{pass}` broke the module, which is a bug of the pass: {error}")]
+    Invalid {
+        /// The pass.
+        pass: String,
+        /// The first of the verifier's errors.
+        error: String,
     },
     /// `--verify-each`: a pass changed the function.
     #[error(

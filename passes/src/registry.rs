@@ -1,5 +1,8 @@
 //! The registry: every pass by name. In-tree passes and plugins use the same one.
 
+use qcc_ir::names::near_match;
+
+use crate::equivalence::passes::{FOLD_BATCH_NORM, REWRITE};
 use crate::pass::{Options, Pass, PassError, PassInfo};
 use crate::{calibrate, canonicalize, channels_last};
 
@@ -12,7 +15,9 @@ pub struct Registry {
 impl Registry {
     /// The passes of this build.
     pub fn builtin() -> Registry {
-        Registry { passes: vec![canonicalize::INFO, calibrate::INFO, channels_last::INFO] }
+        Registry {
+            passes: vec![canonicalize::INFO, FOLD_BATCH_NORM, REWRITE, calibrate::INFO, channels_last::INFO],
+        }
     }
 
     /// Adds a pass (plugins).
@@ -44,12 +49,12 @@ impl Registry {
     pub fn make(&self, name: &str, mut options: Options) -> Result<Box<dyn Pass>, PassError> {
         let info = self.find(name).ok_or_else(|| PassError::Unknown {
             name: name.to_string(),
-            hint: near(name, self.passes.iter().map(|p| p.name)),
+            hint: near_match(name, self.passes.iter().map(|p| p.name)),
         })?;
         let pass = (info.make)(&mut options)
             .map_err(|message| PassError::Option { pass: name.to_string(), message })?;
         if let Some(unknown) = options.remaining().next() {
-            let hint = near(unknown, info.options.iter().map(|(n, _)| *n));
+            let hint = near_match(unknown, info.options.iter().map(|(n, _)| *n));
             let known: Vec<_> = info.options.iter().map(|(n, _)| *n).collect();
             let known =
                 if known.is_empty() { "it has none".into() } else { format!("it has {}", known.join(", ")) };
@@ -62,11 +67,35 @@ impl Registry {
     }
 }
 
-/// "; did you mean `x`?" for the nearest of `names`, or nothing.
-pub fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> String {
-    names
-        .map(|n| (strsim::jaro_winkler(name, n), n))
-        .filter(|(score, _)| *score > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or_else(String::new, |(_, n)| format!("; did you mean `{n}`?"))
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn make(name: &str, options: &[(&str, &str)]) -> String {
+        let options: BTreeMap<_, _> = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        match Registry::builtin().make(name, Options::new(options)) {
+            Ok(_) => String::new(),
+            Err(e) => e.to_string(),
+        }
+    }
+
+    #[test]
+    fn unknown_names_come_with_the_nearest() {
+        let error = make("canonicalise", &[]);
+        assert!(error.contains("unknown pass `canonicalise`; did you mean `canonicalize`?"), "{error}");
+        let error = make("calibrate", &[("methd", "minmax")]);
+        assert!(error.contains("did you mean `method`?"), "{error}");
+        let error = make("calibrate", &[("method", "median")]);
+        assert!(error.contains("unknown method `median`"), "{error}");
+        let error = make("canonicalize", &[("x", "1")]);
+        assert!(error.contains("it has none"), "{error}");
+    }
+
+    #[test]
+    fn a_name_is_registered_once() {
+        let mut registry = Registry::builtin();
+        assert!(registry.register(channels_last::INFO).is_err());
+    }
 }

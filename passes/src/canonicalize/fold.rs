@@ -1,6 +1,6 @@
 //! Constant folding. Small constants fold to constants at once where that is exact; any other operation on weights and constants becomes a
 //! weight expression, so that no weight is touched while passes still decide and nothing is rounded before its time. Two operations are
-//! left alone: `dequantize`, because lowering needs to see the codes, and `broadcast`, because the result may be far larger than the weight.
+//! left alone: `dequantize`, because lowering needs to see the codes, and a `broadcast` that makes much of little.
 
 use std::sync::Arc;
 
@@ -14,6 +14,9 @@ use crate::pass::PassError;
 /// Largest constant kept in the IR, in elements.
 const LARGEST_CONSTANT: usize = 1024;
 
+/// Largest result of a folded broadcast, in elements: a vector, not an image.
+const LARGEST_BROADCAST: i64 = 1 << 16;
+
 /// The values that replace the results of `id`, if its operands are all constants or weights.
 pub(super) fn fold(
     function: &mut Function,
@@ -21,11 +24,15 @@ pub(super) fn fold(
     context: &mut Context<'_>,
 ) -> Result<Option<Vec<ValueId>>, PassError> {
     let node = function.node(id);
-    if matches!(
-        node.op,
-        Op::Parameter { .. } | Op::Constant { .. } | Op::Broadcast { .. } | Op::Dequantize {}
-    ) {
-        return Ok(None);
+    match node.op {
+        Op::Parameter { .. } | Op::Constant { .. } | Op::Dequantize {} => return Ok(None),
+        Op::Broadcast { .. } => {
+            let elements = function.ty(node.results[0]).elements().and_then(|n| n.constant());
+            if elements.is_none_or(|n| n > LARGEST_BROADCAST) {
+                return Ok(None);
+            }
+        }
+        _ => {}
     }
     let operands: Vec<Option<&Op>> = match node
         .operands

@@ -1,0 +1,118 @@
+//! From chosen e-nodes back to operations. An operation whose choice is what it was is left alone; the others are built beside it and
+//! redirected to, as one patch.
+
+use std::collections::{HashMap, HashSet};
+
+use egg::{Id, Language};
+use qcc_ir::{Function, Patch, ValueId};
+
+use super::convert::Converted;
+use super::extract::Choice;
+use super::facts::{Facts, Graph, canonical, source};
+use super::heads::{Meaning, meaning};
+use super::language::Term;
+
+/// Rebuilds `function` from the choices; returns how many values were replaced.
+///
+/// # Errors
+/// When a choice is missing or ill-typed, which a rule that broke its promises can cause.
+pub fn emit(function: &mut Function, converted: &Converted, choice: &Choice) -> Result<usize, String> {
+    let graph = &converted.graph;
+    let mut emitter =
+        Emitter { graph, choice, patch: Patch::new(), made: HashMap::new(), origins: HashMap::new() };
+    for origin in &converted.origins {
+        let class = graph.find(converted.classes[&origin.value]);
+        let entry = (canonical(graph, &origin.term), origin.value, trimmed(origin.operands.clone()));
+        emitter.origins.entry(class).or_default().push(entry);
+    }
+    let mut redirects = Vec::new();
+    for &root in &converted.roots {
+        let new = emitter.value(function, graph.find(converted.classes[&root]))?;
+        let new = new.ok_or("a result has become an absent operand")?;
+        if new != root {
+            redirects.push((root, new));
+        }
+    }
+    let mut patch = emitter.patch;
+    for &(old, new) in &redirects {
+        patch.redirect(old, new);
+    }
+    patch.apply(function).map_err(|e| e.to_string())
+}
+
+type Operands = Vec<Option<ValueId>>;
+
+struct Emitter<'a> {
+    graph: &'a Graph,
+    choice: &'a Choice,
+    patch: Patch,
+    /// The value of each class that has been built; none for attributes and absent operands.
+    made: HashMap<Id, Option<ValueId>>,
+    origins: HashMap<Id, Vec<(Term, ValueId, Operands)>>,
+}
+
+fn trimmed(mut operands: Operands) -> Operands {
+    while operands.last() == Some(&None) {
+        operands.pop();
+    }
+    operands
+}
+
+impl Emitter<'_> {
+    fn value(&mut self, function: &mut Function, root: Id) -> Result<Option<ValueId>, String> {
+        let mut entered = HashSet::new();
+        let mut stack = vec![root];
+        while let Some(&class) = stack.last() {
+            if self.made.contains_key(&class) {
+                stack.pop();
+                continue;
+            }
+            let term = self.choice.get(&class).ok_or("a class has no choice")?;
+            let missing: Vec<Id> = term
+                .children()
+                .iter()
+                .map(|c| self.graph.find(*c))
+                .filter(|c| !self.made.contains_key(c))
+                .collect();
+            if missing.is_empty() {
+                let value = self.build(function, class, term)?;
+                self.made.insert(class, value);
+                stack.pop();
+            } else if entered.insert(class) {
+                stack.extend(missing);
+            } else {
+                return Err(format!("the choices for `{term}` form a cycle"));
+            }
+        }
+        Ok(self.made[&root])
+    }
+
+    fn build(&mut self, function: &mut Function, class: Id, term: &Term) -> Result<Option<ValueId>, String> {
+        let (head, children) = match term {
+            Term::Value(v) => return Ok(Some(*v)),
+            Term::Attributes(_) | Term::Absent => return Ok(None),
+            Term::Apply(head, children) => (head, children),
+        };
+        let made = |c: &Id| self.made[&self.graph.find(*c)];
+        let facts: Vec<&Facts> = children.iter().map(|c| &self.graph[*c].data).collect();
+        let location = source(self.graph, class, term);
+        match meaning(head, &facts)? {
+            Meaning::Op(op, from) => {
+                let operands = trimmed(children[from..].iter().map(made).collect());
+                let origins = self.origins.get(&class).into_iter().flatten();
+                let mut same = origins.filter(|(t, _, o)| t == term && *o == operands);
+                if let Some((_, value, _)) = same.next() {
+                    return Ok(Some(*value));
+                }
+                self.patch.add(function, op, operands, &location).map(Some).map_err(|e| e.to_string())
+            }
+            Meaning::Chain(child, ops) => {
+                let mut value = made(&children[child]).ok_or("a head works on an absent operand")?;
+                for op in ops {
+                    value = self.patch.add(function, op, [value], &location).map_err(|e| e.to_string())?;
+                }
+                Ok(Some(value))
+            }
+        }
+    }
+}

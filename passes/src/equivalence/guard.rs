@@ -1,0 +1,108 @@
+//! Guards: what must hold before a rule may fire. Each is a name, how many operands it takes, and a test of facts.
+
+use qcc_ir::{Dim, Op, TensorType, ops::ImageLayout};
+
+use super::facts::{Facts, TensorFacts};
+
+/// A guard that rules may use.
+pub struct Guard {
+    /// Its name in rules.
+    pub name: &'static str,
+    /// How many operands it takes; `None` for any number.
+    pub arity: Option<usize>,
+    /// What it tests.
+    pub doc: &'static str,
+    /// The test.
+    pub holds: fn(&[&Facts]) -> bool,
+}
+
+/// All guards.
+pub const GUARDS: &[Guard] = &[
+    Guard {
+        name: "weights",
+        arity: None,
+        doc: "(weights ?w …): each is computed from weights alone",
+        holds: |facts| facts.iter().all(|f| tensor(f, |t| t.weight)),
+    },
+    Guard {
+        name: "activations",
+        arity: None,
+        doc: "(activations ?x …): each depends on the inputs of the function",
+        holds: |facts| facts.iter().all(|f| tensor(f, |t| !t.weight)),
+    },
+    Guard {
+        name: "only_user",
+        arity: Some(1),
+        doc: "(only_user TERM): the matched term is used once, so that rewriting its user repeats no work",
+        holds: |facts| tensor(facts[0], |t| t.users <= 1),
+    },
+    Guard {
+        name: "no_padding",
+        arity: Some(1),
+        doc: "(no_padding ?a): the convolution pads nothing",
+        holds: |facts| match facts[0].attributes() {
+            Some(Op::Conv { pads, .. } | Op::ConvTranspose { pads, .. }) => pads.iter().all(|p| *p == 0),
+            _ => false,
+        },
+    },
+    Guard {
+        name: "one_group",
+        arity: Some(1),
+        doc: "(one_group ?a): the convolution connects all channels",
+        holds: |facts| {
+            matches!(
+                facts[0].attributes(),
+                Some(Op::Conv { groups: 1, .. } | Op::ConvTranspose { groups: 1, .. })
+            )
+        },
+    },
+    Guard {
+        name: "channels_first",
+        arity: Some(1),
+        doc: "(channels_first ?a): the convolution's channels are axis 1",
+        holds: |facts| {
+            matches!(
+                facts[0].attributes(),
+                Some(Op::Conv { layout: ImageLayout::ChannelsFirst, .. } | Op::ConvTranspose { .. })
+            )
+        },
+    },
+    Guard {
+        name: "matrix",
+        arity: Some(1),
+        doc: "(matrix ?x): of rank 2, so that axis 1 is the last",
+        holds: |facts| tensor(facts[0], |t| t.ty.rank() == 2),
+    },
+    Guard {
+        name: "per_channel",
+        arity: Some(2),
+        doc: "(per_channel ?k TERM): ?k broadcasts to TERM and varies along axis 1 at most",
+        holds: |facts| pair(facts, |k, y| varies_along(k, y, 1)),
+    },
+    Guard {
+        name: "per_feature",
+        arity: Some(2),
+        doc: "(per_feature ?k TERM): ?k broadcasts to TERM and varies along its last axis at most",
+        holds: |facts| pair(facts, |k, y| varies_along(k, y, y.rank().saturating_sub(1))),
+    },
+];
+
+fn tensor(facts: &Facts, test: impl Fn(&TensorFacts) -> bool) -> bool {
+    facts.tensor().is_some_and(test)
+}
+
+fn pair(facts: &[&Facts], test: impl Fn(&TensorType, &TensorType) -> bool) -> bool {
+    match (facts[0].tensor(), facts[1].tensor()) {
+        (Some(a), Some(b)) => test(&a.ty, &b.ty),
+        _ => false,
+    }
+}
+
+/// Whether `k`, broadcast to `y`, varies along `axis` at most; an axis of `k` is never longer than that of `y`.
+fn varies_along(k: &TensorType, y: &TensorType, axis: usize) -> bool {
+    let Some(missing) = y.rank().checked_sub(k.rank()) else { return false };
+    k.dims.iter().enumerate().all(|(i, d)| match i + missing == axis {
+        true => *d == Dim::Const(1) || *d == y.dims[axis],
+        false => *d == Dim::Const(1),
+    })
+}

@@ -1,0 +1,83 @@
+//! The passes on the e-graph: `fold-batch-norm` with the built-in rules, `rewrite` with rules from a file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use qcc_ir::{Function, Module, Op};
+
+use super::rules::{Rule, parse};
+use super::{Limits, Report, proof, rewrite};
+use crate::context::Context;
+use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
+
+/// The rules about batch normalisation.
+pub const BATCH_NORM: &str = include_str!("rules/batch_norm.rules");
+
+/// The registry entry of `fold-batch-norm`.
+pub const FOLD_BATCH_NORM: PassInfo = PassInfo {
+    name: "fold-batch-norm",
+    summary: "folds batch normalisations into the convolutions and linear layers beside them",
+    options: &[],
+    make: |_| {
+        let rules = parse("batch_norm.rules", BATCH_NORM).map_err(|e| e.to_string())?;
+        Ok(Box::new(Equivalence { name: "fold-batch-norm", rules }))
+    },
+};
+
+/// The registry entry of `rewrite`.
+pub const REWRITE: PassInfo = PassInfo {
+    name: "rewrite",
+    summary: "applies the rewrite rules of a file, after proving each by example",
+    options: &[("rules", "the rule file")],
+    make: |options| {
+        let rules = read(options)?;
+        Ok(Box::new(Equivalence { name: "rewrite", rules }))
+    },
+};
+
+fn read(options: &mut Options) -> Result<Vec<Arc<Rule>>, String> {
+    let file: String = options.take("rules")?.ok_or("the option `rules=FILE` is needed")?;
+    let text = std::fs::read_to_string(&file).map_err(|e| format!("cannot read the rules `{file}`: {e}"))?;
+    let rules = parse(&file, &text).map_err(|e| e.to_string())?;
+    for rule in &rules {
+        proof::prove(rule).map_err(|e| e.to_string())?;
+    }
+    Ok(rules)
+}
+
+struct Equivalence {
+    name: &'static str,
+    rules: Vec<Arc<Rule>>,
+}
+
+fn batch_norms(function: &Function) -> usize {
+    function.order().iter().filter(|id| matches!(function.node(**id).op, Op::BatchNorm { .. })).count()
+}
+
+impl Pass for Equivalence {
+    fn preservation(&self) -> Preservation {
+        Preservation::Relative(1e-9)
+    }
+
+    fn run(&self, module: &mut Module, _: &mut Context<'_>) -> Result<Outcome, PassError> {
+        let mut outcome = Outcome::default();
+        let (mut before, mut after) = (0, 0);
+        let mut applied: BTreeMap<String, usize> = BTreeMap::new();
+        for function in &mut module.functions {
+            before += batch_norms(function);
+            let report: Report = rewrite(function, &self.rules, Limits::default())
+                .map_err(|e| PassError::failed(self.name, e))?;
+            after += batch_norms(function);
+            for (rule, n) in report.applied {
+                *applied.entry(rule).or_default() += n;
+            }
+            *outcome.statistics.entry("replaced").or_default() += report.replaced;
+            *outcome.measures.entry("e_nodes").or_default() += report.nodes;
+            *outcome.measures.entry("iterations").or_default() += report.iterations;
+        }
+        outcome.statistics.insert("folded", before.saturating_sub(after));
+        outcome.measures.insert("batch_norms_left", after);
+        tracing::info!(?applied, folded = before.saturating_sub(after), left = after, "{}", self.name);
+        Ok(outcome)
+    }
+}
