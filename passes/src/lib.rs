@@ -21,6 +21,7 @@ mod fixture;
 pub mod instrument;
 pub mod pass;
 pub mod pipeline;
+pub mod plan_memory;
 mod random;
 pub mod registry;
 pub mod verify_each;

@@ -4,7 +4,7 @@ use qcc_ir::names::near_match;
 
 use crate::equivalence::passes::{FOLD_BATCH_NORM, REWRITE};
 use crate::pass::{Options, Pass, PassError, PassInfo};
-use crate::{calibrate, canonicalize, channels_last};
+use crate::{calibrate, canonicalize, channels_last, plan_memory};
 
 /// All passes this build (and its plugins) knows.
 #[derive(Clone)]
@@ -16,7 +16,14 @@ impl Registry {
     /// The passes of this build.
     pub fn builtin() -> Registry {
         Registry {
-            passes: vec![canonicalize::INFO, FOLD_BATCH_NORM, REWRITE, calibrate::INFO, channels_last::INFO],
+            passes: vec![
+                canonicalize::INFO,
+                FOLD_BATCH_NORM,
+                REWRITE,
+                calibrate::INFO,
+                channels_last::INFO,
+                plan_memory::INFO,
+            ],
         }
     }
 
