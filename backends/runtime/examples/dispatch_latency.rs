@@ -26,5 +26,24 @@ fn main() {
             .collect();
         times.sort_unstable();
         println!("{threads} threads: {:6} {:6}", times[times.len() / 2], times[times.len() * 99 / 100]);
+        for pause in [20, 50, 100, 200, 400, 1000] {
+            let mut times: Vec<u64> = (0..300)
+                .map(|_| {
+                    let start = Instant::now();
+                    while start.elapsed().as_micros() < pause {}
+                    let start = Instant::now();
+                    pool.parallel_for(threads as u64, 1, |worker, _, _| {
+                        black_box(worker);
+                    });
+                    start.elapsed().as_nanos() as u64
+                })
+                .collect();
+            times.sort_unstable();
+            println!(
+                "    after {pause:4} µs of other work: {:6} {:6}",
+                times[times.len() / 2],
+                times[times.len() * 99 / 100]
+            );
+        }
     }
 }

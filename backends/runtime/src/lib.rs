@@ -2,7 +2,8 @@
 //! sizes; this crate binds the sizes to the inputs, lays out memory and calls the kernels on a thread pool.
 //!
 //! The same code runs models in the compiler's own process (kernels loaded by the JIT) and shipped ones: `capi/` is the plain C face,
-//! built as a static library that the linker puts into `model.so`, and `archive/` is that library as bytes for the compiler to embed.
+//! built as a static library that the linker puts into `model.so`, and `archive/` is that library as bytes for the compiler to embed. Its
+//! `Linkage` says how to link.
 //!
 //! * [`program`]: the command table, its validation and serial form; [`Expr`](program::Expr): sizes.
 //! * [`Model`]: program, kernels and parameters, checked against each other and against the CPU. Shared by any number of states.
