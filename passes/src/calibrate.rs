@@ -128,11 +128,11 @@ pub fn sites(function: &Function) -> Vec<ValueId> {
     let mut sites = Vec::new();
     for &op in function.order() {
         let node = function.node(op);
-        if let (Op::Linear {} | Op::Conv { .. }, Some(x)) = (&node.op, node.operands[0])
-            && function.ty(x).element.is_float()
-            && !sites.contains(&x)
+        if let (Op::Linear {} | Op::Conv { .. }, Some(Some(x))) = (&node.op, node.operands.first())
+            && function.ty(*x).element.is_float()
+            && !sites.contains(x)
         {
-            sites.push(x);
+            sites.push(*x);
         }
     }
     sites
