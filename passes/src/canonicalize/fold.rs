@@ -66,7 +66,6 @@ pub(super) fn fold(
         return Ok(Some(new.collect()));
     }
     let op = node.op.clone();
-    let hint = hint(&op, &operands);
     let mut names: Vec<Option<Str>> = Vec::new();
     for (operand, value) in operands.iter().zip(&node.operands) {
         names.push(match operand {
@@ -79,10 +78,10 @@ pub(super) fn fold(
             }
         });
     }
+    let hints: Vec<String> = (0..types.len()).map(|result| hint(&op, &operands, result)).collect();
     let mut new = Vec::new();
-    for (result, ty) in types.into_iter().enumerate() {
+    for (result, (ty, hint)) in types.into_iter().zip(hints).enumerate() {
         let expression = Expression { op: op.clone(), operands: names.clone(), result };
-        let hint = if result == 0 { hint.clone() } else { format!("{hint}.{}", op.spec().results[result].0) };
         let name = context.parameters.insert_expression(&hint, ty.clone(), expression);
         new.push(function.add_parameter(&name, ty));
     }
@@ -138,10 +137,15 @@ fn fold_constants(
 }
 
 /// A readable name for the folded weight: the first weight operand's, then what was done to it.
-fn hint(op: &Op, operands: &[Option<&Op>]) -> String {
+fn hint(op: &Op, operands: &[Option<&Op>], result: usize) -> String {
     let weight = operands.iter().flatten().find_map(|op| match op {
         Op::Parameter { name } => Some(name.clone()),
         _ => None,
     });
-    format!("{}.{}", weight.unwrap_or_else(|| Arc::from("constant")), op.name())
+    let weight = weight.unwrap_or_else(|| Arc::from("constant"));
+    match (op, result) {
+        (Op::Quantize { .. } | Op::DynamicQuantize { .. }, 0) => format!("{weight}.codes"),
+        (_, 0) => format!("{weight}.{}", op.name()),
+        _ => format!("{weight}.{}", op.spec().results[result].0),
+    }
 }
