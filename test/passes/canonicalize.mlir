@@ -1,4 +1,4 @@
-// RUN: qcc opt %s --pass-pipeline=canonicalize | FileCheck %s
+// RUN: qcc opt %s --pass-pipeline='canonicalize' | FileCheck %s
 
 "builtin.module"() ({
   // An operation on weights becomes a weight, computed when the model is compiled; the equal one is the same weight.

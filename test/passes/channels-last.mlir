@@ -1,4 +1,4 @@
-// RUN: qcc opt %s --pass-pipeline=channels-last,canonicalize | FileCheck %s
+// RUN: qcc opt %s --pass-pipeline='channels-last,canonicalize' | FileCheck %s
 
 // One transpose brings the input in order, and everything up to the head stays channels-last: the pool, the activation, the parameter for
 // each channel, the concatenation (along the last axis now), and the mean over all pixels, whose result has no order left.

@@ -1,4 +1,4 @@
-// RUN: qcc opt %s --pass-pipeline=canonicalize,fold-batch-norm,canonicalize | FileCheck %s
+// RUN: qcc opt %s --pass-pipeline='canonicalize,fold-batch-norm,canonicalize' | FileCheck %s
 
 // A batch norm becomes part of the convolution before it: two parameters are left, computed from the six when the model is compiled. The
 // convolution keeps its name.

@@ -1,4 +1,4 @@
-// RUN: qcc opt %s --pass-pipeline=plan-memory | FileCheck %s
+// RUN: qcc opt %s --pass-pipeline='plan-memory' | FileCheck %s
 
 // A chain of operations needs two slots. Weights and results of the function have none (-1), a reshape has its operand's.
 
