@@ -30,6 +30,11 @@ impl Polynomial {
 
 type Terms = BTreeMap<Vec<Arc<str>>, i64>;
 
+/// A size has at most so many terms and so many symbols in a term: real ones have a handful, and products of hostile ones would grow
+/// without bound.
+const MAX_TERMS: usize = 64;
+const MAX_DEGREE: usize = 16;
+
 impl Dim {
     /// A bare symbol.
     pub fn symbol(name: &str) -> Dim {
@@ -85,14 +90,14 @@ impl Dim {
         }
     }
 
-    /// `self + other`; `None` when a coefficient overflows.
+    /// `self + other`; `None` when a coefficient overflows or there are too many terms.
     pub fn checked_add(&self, other: &Dim) -> Option<Dim> {
         let mut terms = self.terms();
         for (symbols, c) in other.terms() {
             let sum = terms.entry(symbols).or_insert(0);
             *sum = sum.checked_add(c)?;
         }
-        Some(Dim::from_terms(terms))
+        if terms.len() > MAX_TERMS { None } else { Some(Dim::from_terms(terms)) }
     }
 
     /// `self - other`; `None` when a coefficient overflows.
@@ -100,18 +105,21 @@ impl Dim {
         self.checked_add(&other.checked_mul(&Dim::Const(-1))?)
     }
 
-    /// `self * other`; `None` when a coefficient overflows.
+    /// `self * other`; `None` when a coefficient overflows or there are too many terms.
     pub fn checked_mul(&self, other: &Dim) -> Option<Dim> {
         let mut terms = Terms::new();
         for (a, x) in self.terms() {
             for (b, y) in other.terms() {
                 let mut symbols = [a.clone(), b].concat();
+                if symbols.len() > MAX_DEGREE {
+                    return None;
+                }
                 symbols.sort();
                 let sum = terms.entry(symbols).or_insert(0);
                 *sum = sum.checked_add(x.checked_mul(y)?)?;
             }
         }
-        Some(Dim::from_terms(terms))
+        if terms.len() > MAX_TERMS { None } else { Some(Dim::from_terms(terms)) }
     }
 
     /// `self / other` where it divides without remainder for every value of the symbols; `other` must be a single term.

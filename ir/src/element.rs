@@ -234,6 +234,60 @@ impl Storage {
     }
 }
 
+impl Storage {
+    /// The element of this [`name`](Storage::name); `None` for unknown names and widths that have no code.
+    pub fn from_name(text: &str) -> Option<Storage> {
+        use Storage::*;
+        Some(match text {
+            "fp8e4m3" => Fp8E4M3,
+            "fp8e5m2" => Fp8E5M2,
+            "fp6e2m3" => Fp6E2M3,
+            "fp6e3m2" => Fp6E3M2,
+            "fp4e2m1" => Fp4E2M1,
+            "nf4" => Nf4,
+            "ternary" => Ternary,
+            "binary" => Binary,
+            _ => {
+                let digits = text.find(|c: char| c.is_ascii_digit())?;
+                let (word, number) = text.split_at(digits);
+                let bits = |least: u8| width(number).filter(|n| (least..=8).contains(n));
+                match word {
+                    "int" => Int(bits(2)?),
+                    "uint" => UInt(bits(2)?),
+                    "bfp" => Bfp(bits(2)?),
+                    "codebook" => Codebook(bits(1)?),
+                    "powexp" => PowExp(bits(2)?),
+                    "split" => Split(bits(2)?),
+                    "pot" => Pot(bits(2)?),
+                    "e" => {
+                        let (exponent, mantissa) = number.split_once('m')?;
+                        let (exponent, mantissa) = (width(exponent)?, width(mantissa)?);
+                        if exponent < 1 || 1 + exponent + mantissa > 8 {
+                            return None;
+                        }
+                        Minifloat { exponent, mantissa }
+                    }
+                    "fixed" => {
+                        let (integer, fraction) = number.split_once('.')?;
+                        let (integer, fraction) = (width(integer)?, width(fraction)?);
+                        if !(2..=16).contains(&(1 + integer + fraction)) {
+                            return None;
+                        }
+                        Fixed { integer, fraction }
+                    }
+                    _ => return None,
+                }
+            }
+        })
+    }
+}
+
+/// A number of bits below 100, written without sign or leading zeros.
+fn width(text: &str) -> Option<u8> {
+    let canonical = text == "0" || (text.len() <= 2 && !text.starts_with('0'));
+    if canonical && text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
 impl fmt::Display for Granularity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -7,16 +7,23 @@
 //! Everything is owned, `Send + Sync`, and addressed by `u32` newtypes.
 
 pub mod attribute;
+pub mod diagnostics;
 pub mod dim;
 pub mod element;
 pub mod entity;
 pub mod function;
 pub mod infer;
+pub mod irdl;
+pub mod names;
 pub mod ops;
+pub mod parse;
 pub mod patch;
+pub mod print;
 pub mod types;
+pub mod verify;
 
 pub use attribute::{Attribute, Dense, DenseData, Float, Str};
+pub use diagnostics::{Diagnostic, Severity};
 pub use dim::Dim;
 pub use element::{ElementType, Granularity, QuantType, ScaleType, Storage};
 pub use entity::{OpId, ValueId};

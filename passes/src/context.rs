@@ -61,8 +61,8 @@ pub trait Samples {
     fn inputs(&self, index: usize, function: &Function) -> Result<Vec<Tensor>, String>;
 }
 
-/// Told of the progress of long steps.
-pub trait Progress {
+/// Told of the progress of long steps, from any thread.
+pub trait Progress: Sync {
     /// Step `what` has done `done` of `total`.
     fn report(&self, what: &str, done: usize, total: usize);
 }

@@ -18,10 +18,12 @@ pub mod context;
 pub mod equivalence;
 #[cfg(test)]
 mod fixture;
+mod format_stub;
 pub mod instrument;
 pub mod pass;
 pub mod pipeline;
 pub mod plan_memory;
+pub mod quantize;
 mod random;
 pub mod registry;
 pub mod verify_each;

@@ -4,7 +4,7 @@ use qcc_ir::names::near_match;
 
 use crate::equivalence::passes::{FOLD_BATCH_NORM, REWRITE};
 use crate::pass::{Options, Pass, PassError, PassInfo};
-use crate::{calibrate, canonicalize, channels_last, plan_memory};
+use crate::{calibrate, canonicalize, channels_last, plan_memory, quantize};
 
 /// All passes this build (and its plugins) knows.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ impl Registry {
                 FOLD_BATCH_NORM,
                 REWRITE,
                 calibrate::INFO,
+                quantize::INFO,
+                quantize::LOWER_INFO,
                 channels_last::INFO,
                 plan_memory::INFO,
             ],

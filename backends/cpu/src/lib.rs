@@ -1,3 +1,28 @@
-//! The CPU backend: kernels as data with generators of their MLIR text, packed weights, and lowering of modules to programs.
+//! The CPU backend: kernels as data with generators of their MLIR text, packed weights, lowering of modules to programs, and compiled
+//! models in this process ([`load`]) or as artifacts ([`artifact`]).
+//!
+//! | stage | module |
+//! | --- | --- |
+//! | to operations that have kernels | [`pipeline`], [`legalize`] |
+//! | to a table of kernel calls and packed parameters | [`lower`] |
+//! | kernel text | [`kernels`] (products, norms, scans), [`loops`] (elementwise, movement) |
+//! | machine code | [`compile`] |
+//!
+//! **Architecture invariants.** Sizes stay symbolic: one program serves every length. A kernel is a pure function of its spec and the
+//! target, so the same module gives the same bytes. Weights are packed after everything is decided, a few at a time.
 
+pub mod artifact;
+pub mod compile;
+mod error;
+mod executor;
 pub mod kernels;
+pub mod legalize;
+mod load;
+pub mod loops;
+pub mod lower;
+mod pack;
+pub mod pipeline;
+
+pub use error::CpuError;
+pub use executor::CpuExecutor;
+pub use load::load;

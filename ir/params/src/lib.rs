@@ -6,8 +6,10 @@
 //! **Architecture invariants.** Nothing here decides what to compute; op semantics come in through [`OpEvaluator`] (the interpreter).
 //! `unsafe` occurs in the memory-mapping file alone.
 
+mod imported;
 pub mod parameters;
 pub mod tensor;
 
+pub use imported::Imported;
 pub use parameters::{Expression, OpEvaluator, ParameterError, Parameters, Source};
 pub use tensor::{Data, Tensor, TensorError};

@@ -71,6 +71,7 @@ fn check_declared(types: &[TensorType], declared: &[TensorType]) -> Result<()> {
     for (rule, text) in types.iter().zip(declared) {
         let same = rule.rank() == text.rank()
             && rule.element == text.element
+            && rule.layout == text.layout
             && rule.dims.iter().zip(&text.dims).all(|(r, t)| r.constant() == t.constant());
         if !same {
             return Err(format!("the result must be {rule}, but {text} is declared"));

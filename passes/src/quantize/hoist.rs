@@ -1,11 +1,14 @@
 //! Moves a static per-tensor `quantize` above operations that only move elements or take maxima. The codes stay bit-equal: rounding is
-//! elementwise and monotone, and 0 quantizes to the zero point exactly. So the operations between two integer layers run on bytes.
+//! elementwise and monotone, and 0 quantizes to code 0 of a symmetric format. So the operations between two integer layers run on bytes.
 
-use qcc_ir::{Function, Granularity, Op, OpId, Patch, ValueId};
+use std::collections::HashMap;
 
+use qcc_ir::{Function, Granularity, Node, Op, OpId, Patch, ValueId, ops::PadMode};
+
+use super::lower::NAME;
 use crate::pass::PassError;
 
-const NAME: &str = "lower-quantized";
+type Uses = HashMap<ValueId, Vec<(OpId, usize)>>;
 
 /// Hoists until nothing moves; returns how many operations now run on codes.
 pub(super) fn hoist(function: &mut Function) -> Result<usize, PassError> {
@@ -23,19 +26,28 @@ fn candidate(function: &Function) -> Option<(OpId, OpId)> {
     function.order().iter().find_map(|&id| {
         let node = function.node(id);
         let Op::Quantize { to, .. } = &node.op else { return None };
-        if to.quantized()?.granularity != Granularity::Tensor {
-            return None;
-        }
-        let x = node.operands[0]?;
-        let (mover, definition) = function.defining(x)?;
-        let only_use = uses.get(&x).is_some_and(|u| u.len() == 1) && !function.results.contains(&x);
-        let moves = match &definition.op {
-            Op::Concat { .. } | Op::MaxPool { .. } | Op::Reshape { .. } | Op::Transpose { .. } | Op::Slice { .. } => true,
-            Op::Pad { value, .. } => value.0 == 0.0,
-            _ => false,
-        };
-        (only_use && moves).then_some((id, mover))
+        let q = to.quantized()?;
+        let (mover, definition) = function.defining(node.operands[0]?)?;
+        let movable = q.granularity == Granularity::Tensor
+            && only_use(function, &uses, node.operands[0]?)
+            && moves(function, &uses, definition, q.zero_point);
+        movable.then_some((id, mover))
     })
+}
+
+fn only_use(function: &Function, uses: &Uses, value: ValueId) -> bool {
+    uses.get(&value).is_some_and(|u| u.len() == 1) && !function.results.contains(&value)
+}
+
+fn moves(function: &Function, uses: &Uses, node: &Node, zero_point: bool) -> bool {
+    match &node.op {
+        Op::Concat { .. } | Op::MaxPool { .. } | Op::Reshape { .. } | Op::Transpose { .. } => true,
+        // Otherwise every slice of a value would quantize all of it.
+        Op::Slice { .. } => node.operands[0].is_some_and(|x| only_use(function, uses, x)),
+        Op::Pad { value, mode: PadMode::Constant, .. } => value.0 == 0.0 && !zero_point,
+        Op::Pad { .. } => true,
+        _ => false,
+    }
 }
 
 fn apply(function: &mut Function, quantize: OpId, mover: OpId) -> Result<(), PassError> {

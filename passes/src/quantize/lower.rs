@@ -4,9 +4,11 @@
 //! `quantized_linear` (and likewise `quantized_conv`). The result may differ from the float form in the last bits, since sums are exact
 //! integers here; it is what runs, and interpreter and kernels agree on it bit by bit.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use qcc_ir::{ElementType, Float, Function, Granularity, Module, Node, Op, OpId, Patch, ValueId, ops::Rounding};
+use qcc_ir::{
+    ElementType, Float, Function, Granularity, Module, Node, Op, OpId, Patch, ValueId, ops::Rounding,
+};
 
 use super::hoist::hoist;
 use crate::context::Context;
@@ -20,7 +22,7 @@ pub const INFO: PassInfo = PassInfo {
     make: |_| Ok(Box::new(LowerQuantized)),
 };
 
-const NAME: &str = "lower-quantized";
+pub(super) const NAME: &str = "lower-quantized";
 
 struct LowerQuantized;
 
@@ -30,7 +32,8 @@ impl Pass for LowerQuantized {
     }
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
-        let (mut hoisted, mut lowered, mut left) = (0, 0, 0);
+        let (mut hoisted, mut lowered) = (0, 0);
+        let mut left: BTreeMap<&'static str, usize> = BTreeMap::new();
         for function in &mut module.functions {
             hoisted += hoist(function)?;
             for id in function.order().to_vec() {
@@ -38,12 +41,17 @@ impl Pass for LowerQuantized {
                 lower(function, id, &fused)?;
                 lowered += 1;
             }
-            left += function.order().iter().filter(|o| matches!(function.node(**o).op, Op::Dequantize {})).count();
+            for (op, n) in on_decoded(function) {
+                *left.entry(op).or_default() += n;
+            }
         }
-        if left > 0 {
-            context.warn(NAME, format!("{left} dequantize operations remain: their consumers run in f32"));
+        if !left.is_empty() {
+            let list: Vec<String> = left.iter().map(|(op, n)| format!("{op} ×{n}")).collect();
+            context.warn(NAME, format!("these operations run in f32 on decoded codes: {}", list.join(", ")));
         }
-        Ok(Outcome::of([("lowered", lowered), ("on_codes", hoisted), ("dequantize_left", left)]))
+        let mut outcome = Outcome::of([("lowered", lowered), ("on_codes", hoisted)]);
+        outcome.measures.insert("on_decoded", left.values().sum());
+        Ok(outcome)
     }
 }
 
@@ -71,7 +79,8 @@ fn match_site(function: &Function, id: OpId) -> Option<Fused> {
         return None;
     }
     let (x, weight) = (node.operands[0]?, node.operands[1]?);
-    let weight = dequantized(function, weight)?;
+    // Codes of weights have no zero point in the integer operations.
+    let weight = dequantized(function, weight).filter(|d| d.operands.get(2).copied().flatten().is_none())?;
     let conv = matches!(node.op, Op::Conv { .. });
     let x = match dequantized(function, x) {
         Some(d) => [d.operands[0], d.operands[1], d.operands.get(2).copied().flatten()],
@@ -104,14 +113,13 @@ fn match_site(function: &Function, id: OpId) -> Option<Fused> {
             (fused.lower, fused.upper, fused.result) = (lower, upper, user.results[0]);
         }
     }
-    if let Some(user) = only_use(fused.result).filter(|_| fused.x[1].is_some()) {
-        if let Op::Quantize { to, rounding: Rounding::HalfEven, .. } = &user.op {
-            let per_tensor = to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor);
-            if per_tensor && user.operands[0] == Some(fused.result) {
-                fused.result = user.results[0];
-                fused.quantize = Some(user.clone());
-            }
-        }
+    if let Some(user) = only_use(fused.result).filter(|_| fused.x[1].is_some())
+        && let Op::Quantize { to, rounding: Rounding::HalfEven, .. } = &user.op
+        && to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor)
+        && user.operands[0] == Some(fused.result)
+    {
+        fused.result = user.results[0];
+        fused.quantize = Some(user.clone());
     }
     Some(fused)
 }
@@ -138,14 +146,29 @@ fn lower(function: &mut Function, id: OpId, fused: &Fused) -> Result<(), PassErr
     };
     let mut patch = Patch::new();
     let y = patch.add(function, op, operands, &node.location).map_err(|e| at(&e))?;
+    if let Some((id, _)) = function.defining(y) {
+        function.node_mut(id).annotations = node.annotations.clone();
+    }
     patch.redirect(fused.result, y);
     patch.apply(function).map_err(|e| at(&e))?;
     Ok(())
 }
 
-/// How many operations of each kind run in float between quantized ones: what a user may want to know about a quantized model.
-pub fn float_operations(function: &Function) -> HashMap<&'static str, usize> {
-    let mut counts = HashMap::new();
+/// How many operations of each kind read decoded codes.
+fn on_decoded(function: &Function) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
+    for &id in function.order() {
+        let node = function.node(id);
+        if node.operands.iter().flatten().any(|v| dequantized(function, *v).is_some()) {
+            *counts.entry(node.op.name()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// How many operations of each kind run in float: what a user may want to know about a quantized model.
+pub fn float_operations(function: &Function) -> BTreeMap<&'static str, usize> {
+    let mut counts = BTreeMap::new();
     for &id in function.order() {
         let node = function.node(id);
         let float = node.results.iter().all(|r| function.ty(*r).element.is_float());

@@ -9,12 +9,20 @@
 //! never reaches a result). Nothing is written past an end.
 
 pub mod atom;
+pub mod causal_conv1d;
+mod channels;
+pub mod depthwise;
 pub mod emit;
 pub mod epilogue;
 pub mod gemm;
 pub mod math;
+pub mod norm;
 pub mod pack;
 mod patches;
+pub mod quantize;
+mod row;
+pub mod scan;
+pub mod softmax;
 mod tile;
 
 /// Bytes a kernel may read past the end of any buffer.

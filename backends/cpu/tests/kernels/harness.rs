@@ -1,8 +1,7 @@
 //! Compiles kernel text for a chosen feature level, runs it over guarded buffers, and makes reproducible random data.
 
-use std::process::{Command, Stdio};
-
 use qcc_cpu::kernels::{SLACK, TargetCaps};
+use qcc_mlir::{Jit, Target};
 
 /// A set of machine features to build kernels for.
 #[derive(Clone)]
@@ -34,63 +33,35 @@ pub fn levels() -> Vec<Level> {
     out
 }
 
-/// Kernels in memory.
+/// Kernels in memory, compiled as models are.
 pub struct Library {
-    library: libloading::Library,
-    _folder: tempfile::TempDir,
+    code: Jit,
 }
 
 type Entry = unsafe extern "C" fn(*const u64, u64, u64, *mut u8);
 
-fn pipe(command: &mut Command, input: &[u8]) -> Vec<u8> {
-    use std::io::Write;
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the LLVM tools are installed");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    let input = input.to_vec();
-    let writer = std::thread::spawn(move || stdin.write_all(&input));
-    let out = child.wait_with_output().expect("the tool ran");
-    let _ = writer.join();
-    assert!(out.status.success(), "{command:?} failed");
-    out.stdout
-}
-
 impl Library {
     /// Builds the kernels of one text for a feature level.
     pub fn new(text: &str, level: &Level) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let lowered = pipe(
-            Command::new("mlir-opt-22").args([
-                "-",
-                "--convert-scf-to-cf",
-                "--convert-vector-to-llvm",
-                "--convert-arith-to-llvm",
-                "--convert-cf-to-llvm",
-                "--reconcile-unrealized-casts",
-            ]),
-            text.as_bytes(),
-        );
-        let ir = pipe(Command::new("mlir-translate-22").arg("--mlir-to-llvmir"), &lowered);
-        let path = folder.path().join("kernels.so");
-        let mut clang = Command::new("clang-22");
-        clang.args(["-x", "ir", "-", "-O3", "-shared", "-fPIC", "-Wno-override-module"]);
-        // Kernels may need memcpy and its like, nothing from libm or the compiler's runtime.
-        clang.args(["-nodefaultlibs", "-lc", "-Wl,-z,defs", "-o"]).arg(&path);
-        match level.name {
-            "vnni" => clang.args(["-march=x86-64-v4", "-mavx512vnni"]),
-            other => clang.arg(format!("-march={other}")),
+        let target = match level.name {
+            "vnni" => {
+                let v4 = Target::named("x86-64-v4").expect("a known target");
+                Target { features: v4.features + ",+avx512vnni", ..v4 }
+            }
+            "x86-64" => {
+                let v2 = Target::named("x86-64-v2").expect("a known target");
+                Target { cpu: "x86-64".into(), features: String::new(), ..v2 }
+            }
+            other => Target::named(other).expect("a known target"),
         };
-        pipe(&mut clang, &ir);
-        // SAFETY: the library holds only generated kernels and has no initialisers.
-        let library = unsafe { libloading::Library::new(&path) }.expect("kernels load");
-        Library { library, _folder: folder }
+        Library { code: Jit::load(text, &target).expect("kernels compile") }
     }
 
     /// Runs a kernel over `items`, cut into `ranges` as a thread pool would.
     pub fn run(&self, name: &str, args: &[u64], items: u64, scratch_bytes: u64, ranges: u64) {
+        let address = self.code.address(name).expect("the kernel is there");
         // SAFETY: every generated kernel has the kernel ABI.
-        let entry: libloading::Symbol<Entry> =
-            unsafe { self.library.get(name.as_bytes()) }.expect("the kernel is there");
+        let entry = unsafe { std::mem::transmute::<usize, Entry>(address) };
         for r in 0..ranges {
             let scratch = Buffer::bytes(&vec![0x5a; scratch_bytes as usize]);
             let (begin, end) = (items * r / ranges, items * (r + 1) / ranges);

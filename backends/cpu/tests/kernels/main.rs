@@ -1,5 +1,9 @@
 //! Kernels against plain references: integer results bit for bit, f32 within 1e-5 · Σ|x||w|, on every feature level of the machine.
 #![allow(unsafe_code)]
 
+mod convolution;
 mod gemm;
 mod harness;
+mod mamba;
+mod math;
+mod rows;

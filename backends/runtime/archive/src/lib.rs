@@ -15,7 +15,7 @@
 //! cc -shared -o model.so kernels.o -Wl,FLAG… libqcc_runtime.a
 //! ```
 //!
-//! Only the functions of the header are exported, so any number of models live in one process. A C compiler is not needed: `ld.lld` links
+//! Only the functions of the header and this data are exported, so any number of models live in one process. A C compiler is not needed: `ld.lld` links
 //! against the very system libraries that the compiler itself is running with.
 
 use std::path::{Path, PathBuf};
@@ -28,6 +28,9 @@ pub const TARGET: &str = env!("QCC_RUNTIME_TARGET");
 
 /// The C header, `model.h` of an artifact.
 pub const HEADER: &str = include_str!("../../capi/include/qcc_model.h");
+
+/// What `model.so` exports besides the functions, for a process that runs it with a runtime of its own.
+pub const EXPORTED_DATA: [&str; 3] = ["qcc_program_data", "qcc_program_size", "qcc_kernel_table"];
 
 /// What a linker needs to make a model's shared library.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +54,8 @@ impl Linkage {
         std::fs::write(&archive, LIBRARY)?;
         let script = directory.join("exports.map");
         let functions = exported_functions();
-        std::fs::write(&script, format!("{{ global: {}; local: *; }};\n", functions.join("; ")))?;
+        let global = [functions.as_slice(), &EXPORTED_DATA].concat().join("; ");
+        std::fs::write(&script, format!("{{ global: {global}; local: *; }};\n"))?;
         let mut flags = vec![
             format!("--version-script={}", script.display()),
             "-Bsymbolic".into(),

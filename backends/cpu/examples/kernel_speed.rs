@@ -1,0 +1,84 @@
+//! Speed of the kernels on this machine against the ceilings measured in the same run.
+#![allow(unsafe_code, dead_code)]
+#[path = "../tests/kernels/harness.rs"]
+mod harness;
+
+use std::time::Instant;
+
+use harness::*;
+use qcc_cpu::kernels::emit::{Emitter, I8X64, I32X16};
+use qcc_cpu::kernels::epilogue::{Activation, Output};
+use qcc_cpu::kernels::gemm::{ActivationScale, Epilogue, GemmSpec, Product, Rows, generate};
+use qcc_cpu::kernels::{TargetCaps, atom};
+
+/// 24 independent sums in registers, `end` rounds.
+fn peak(caps: &TargetCaps, float: bool) -> String {
+    let mut e = Emitter::new(caps);
+    e.kernel(if float { "peak_f32" } else { "peak" }, |e, k| {
+        let u = e.load(k.scratch, if float { I32X16 } else { I8X64 });
+        let one = e.int(1);
+        let zero = if float { e.floats(0.0) } else { e.ints(0) };
+        let u = if float { e.bits(u, qcc_cpu::kernels::emit::F32X16) } else { u };
+        let out = e.repeat(k.begin, k.end, one, &vec![zero; 24], |e, _, s| {
+            s.iter().map(|&s| if float { e.multiply_add(u, u, s) } else { atom::dot_u8s8(e, s, u, u) }).collect()
+        });
+        let mut t = out[0];
+        for &o in &out[1..] {
+            t = e.add(t, o);
+        }
+        e.store(t, k.scratch);
+    });
+    e.finish()
+}
+
+fn best(mut f: impl FnMut()) -> f64 {
+    f();
+    let mut best = f64::MAX;
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < 0.7 {
+        let t = Instant::now();
+        f();
+        best = best.min(t.elapsed().as_secs_f64());
+    }
+    best
+}
+
+fn main() {
+    let level = levels().remove(0);
+    let caps = &level.caps;
+    let out = Epilogue { bias: true, scale: ActivationScale::Tensor, activation: Activation::None, output: Output::F32 };
+    let token = Epilogue { scale: ActivationScale::Token, ..out };
+    let list = [
+        ("s8", GemmSpec::new(caps, Product::U8S8, Rows::Matrix, out)),
+        ("s4", GemmSpec::new(caps, Product::U8S4, Rows::Matrix, out)),
+        ("u4s8_32", GemmSpec::new(caps, Product::S8U4Block { block: 32 }, Rows::Matrix, token)),
+        ("u4s8_128", GemmSpec::new(caps, Product::S8U4Block { block: 128 }, Rows::Matrix, token)),
+        ("u4f32", GemmSpec::new(caps, Product::F32U4Block { block: 32 }, Rows::Matrix, out)),
+        ("f32", GemmSpec::new(caps, Product::F32F32, Rows::Matrix, out)),
+    ];
+    let mut text: String = list.iter().map(|(n, s)| generate(s, n, caps)).collect();
+    text += &peak(caps, false);
+    text += &peak(caps, true);
+    let library = Library::new(&text, &level);
+    let rounds = 20_000_000u64;
+    let t = best(|| library.run("peak", &[], rounds, 64, 1));
+    let peak8 = rounds as f64 * 24.0 * 128.0 / t / 1e9;
+    let t = best(|| library.run("peak_f32", &[], rounds, 64, 1));
+    let peak32 = rounds as f64 * 24.0 * 32.0 / t / 1e9;
+    println!("peak: vpdpbusd {peak8:.0} GOP/s, fma {peak32:.0} GFLOP/s");
+    for (name, spec) in &list {
+        for (m, n, k) in [(512u64, 4096u64, 4096u64), (128, 1024, 1024), (16, 4096, 4096), (1, 4096, 16384), (1, 1024, 1024)] {
+            let a = Buffer::zeros((m * k * spec.product.activation_bytes()) as usize);
+            let wbytes = spec.product.panel_bytes(spec.nr, k) * n.div_ceil(spec.nr as u64);
+            let w = Buffer::zeros(wbytes as usize);
+            let v = Buffer::zeros((n * 4).max(m*k/8) as usize);
+            let c = Buffer::zeros((m * n * 4) as usize);
+            let p = v.address();
+            let args = [a.address(), k * spec.product.activation_bytes(), w.address(), p, p, p, p, p, c.address(), 4 * n, p, 0, m, n, k];
+            let t = best(|| library.run(name, &args, spec.items(m, n), spec.scratch_bytes(k), 1));
+            let gops = 2.0 * (m * n * k) as f64 / t / 1e9;
+            let peak = if spec.product.activation_bytes() == 4 { peak32 } else { peak8 };
+            println!("{name} {m}x{n}x{k}: {:.3} ms, {gops:.1} GOP/s = {:.1}% of peak, weights {:.1} GB/s", t * 1e3, 100.0 * gops / peak, wbytes as f64 / t / 1e9);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Runs modules for passes: calibration on compiled code instead of the interpreter.
+
+use qcc_interpreter::{Interpreter, Precision};
+use qcc_ir::{Function, Module};
+use qcc_mlir::Target;
+use qcc_params::{Parameters, Tensor};
+use qcc_passes::{Executor, Prepared, SilentProgress};
+use qcc_runtime::{InputView, OutputBuffer, State};
+
+use crate::load;
+
+/// Compiles modules for this machine and runs them.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuExecutor {
+    /// Threads to run on; 0 means one for each core.
+    pub threads: usize,
+}
+
+impl Executor for CpuExecutor {
+    fn prepare(&self, module: &Module, parameters: &Parameters) -> Result<Box<dyn Prepared + '_>, String> {
+        let function = module.entry().ok_or("the module has no function")?.clone();
+        let model = load(module, parameters, &Interpreter::new(Precision::F32), &Target::host(), self.threads, &SilentProgress)
+            .map_err(|e| e.to_string())?;
+        let state = State::new(&model, self.threads).map_err(|e| e.to_string())?;
+        Ok(Box::new(Run { function, state }))
+    }
+}
+
+/// A compiled function with its state.
+struct Run {
+    function: Function,
+    state: State,
+}
+
+impl Prepared for Run {
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        let function = &self.function;
+        let (expected, got) = (function.arguments().len(), inputs.len());
+        if expected != got {
+            return Err(format!("{got} inputs where the function takes {expected}"));
+        }
+        let say = |e: qcc_runtime::RuntimeError| e.to_string();
+        let state_of_argument = |i: usize| function.states.iter().find(|s| s.argument == i);
+        self.state.reset();
+        let mut plain: Vec<(Vec<u64>, Vec<u8>)> = Vec::new();
+        for (i, (tensor, &argument)) in inputs.iter().zip(function.arguments()).enumerate() {
+            let shape: Vec<u64> = tensor.dims.iter().map(|&d| d as u64).collect();
+            let bytes = tensor.to_le_bytes();
+            if state_of_argument(i).is_some() {
+                self.state.write_state(&function.value(argument).name, &shape, &bytes).map_err(say)?;
+            } else {
+                plain.push((shape, bytes));
+            }
+        }
+        let views: Vec<InputView<'_>> = plain.iter().map(|(shape, data)| InputView { shape, data }).collect();
+        let shapes: Vec<&[u64]> = plain.iter().map(|(shape, _)| shape.as_slice()).collect();
+        let shapes = self.state.output_shapes(&function.name, &shapes).map_err(say)?;
+        let results: Vec<usize> =
+            (0..function.results.len()).filter(|r| function.states.iter().all(|s| s.result != *r)).collect();
+        let mut buffers: Vec<Vec<u8>> = results
+            .iter()
+            .zip(&shapes)
+            .map(|(&r, shape)| {
+                let bits = u64::from(function.ty(function.results[r]).element.bits().max(8));
+                vec![0; (shape.iter().product::<u64>() * bits / 8) as usize]
+            })
+            .collect();
+        let mut outputs: Vec<OutputBuffer<'_>> = buffers.iter_mut().map(|data| OutputBuffer { data }).collect();
+        self.state.run(&function.name, &views, &mut outputs).map_err(say)?;
+        let mut plain = buffers.iter().zip(&shapes);
+        (0..function.results.len())
+            .map(|r| {
+                let mut ty = function.ty(function.results[r]).clone();
+                let (shape, bytes): (&[u64], &[u8]) = match function.states.iter().find(|s| s.result == r) {
+                    Some(s) => {
+                        let name = &function.value(function.arguments()[s.argument]).name;
+                        self.state.read_state(name).map_err(say)?
+                    }
+                    None => plain.next().map(|(b, s)| (s.as_slice(), b.as_slice())).ok_or("a result is missing")?,
+                };
+                ty.dims = shape.iter().map(|&d| (d as i64).into()).collect();
+                Tensor::from_le_bytes(&ty, bytes).map_err(|e| e.to_string())
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,60 @@
+//! Gather: whole inner blocks picked by an index. Embedding lookup is the case of one outer block.
+//!
+//! Work item: one (outer, index) pair. Negative indices count from the end; an index outside is held at the nearest valid one, so that no
+//! input can make a kernel read outside a buffer (the command line refuses such tokens before they get here).
+
+use super::Slots;
+use crate::kernels::TargetCaps;
+use crate::kernels::emit::{Emitter, I32, I64, Scalar};
+
+/// A gather kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gather {
+    /// Bytes of one element.
+    pub bytes: i64,
+    /// Whether indices are 64-bit (else 32-bit).
+    pub wide: bool,
+}
+
+impl Gather {
+    /// Argument names; `inner` is the block size in elements, `size` the indexed axis, `count` the number of indices.
+    pub const ARGUMENTS: [&'static str; 6] = ["out", "in", "index", "count", "size", "inner"];
+
+    /// The kernel's MLIR text.
+    pub fn generate(&self, name: &str, caps: &TargetCaps) -> String {
+        let mut e = Emitter::new(caps);
+        let names: Vec<String> = Self::ARGUMENTS.map(String::from).to_vec();
+        e.kernel(name, |e, kernel| {
+            let slots = Slots::new(kernel, &names);
+            let [out, from, index] = ["out", "in", "index"].map(|n| slots.pointer(e, n));
+            let [count, size, inner] = ["count", "size", "inner"].map(|n| slots.size(e, n));
+            let block = e.times(inner, self.bytes);
+            e.each(kernel.begin, kernel.end, |e, item| {
+                let outer = e.div(item, count);
+                let which = e.rem(item, count);
+                let p = e.element(index, which, if self.wide { 8 } else { 4 });
+                let i = if self.wide {
+                    e.load(p, I64)
+                } else {
+                    let i = e.load(p, I32);
+                    e.extend(i, Scalar::I64)
+                };
+                let zero = e.int(0);
+                let negative = e.compare("slt", i, zero);
+                let wrapped = e.add(i, size);
+                let i = e.select(negative, wrapped, i);
+                let last = e.plus(size, -1);
+                let i = e.min_int(i, last);
+                let i = e.max_int(i, zero);
+                let row = e.mul(outer, size);
+                let row = e.add(row, i);
+                let source = e.mul(row, block);
+                let source = e.at(from, source);
+                let target = e.mul(item, block);
+                let target = e.at(out, target);
+                e.copy_exact(target, source, block);
+            });
+        });
+        e.finish()
+    }
+}

@@ -1,0 +1,167 @@
+//! Elementwise operations: chains whose inner results have one use become one kernel.
+
+use qcc_ir::{Dim, ElementType, Function, Granularity, Node, Op, ValueId};
+
+use super::axes::{Axes, broadcast, contiguous};
+use super::{LowerError, Lowering, Operand};
+use crate::loops::elementwise::{Elementwise, Input, Step, supported};
+
+/// Operands and steps of one kernel, at most: registers are finite.
+const MOST_INPUTS: usize = 10;
+const MOST_STEPS: usize = 16;
+
+/// A group of operations that become one kernel.
+#[derive(Default)]
+struct Group {
+    /// Values read, each with the sizes it broadcasts from.
+    inputs: Vec<(ValueId, Vec<Dim>)>,
+    /// Steps whose operands are still named by value.
+    steps: Vec<(Op, Vec<Part>)>,
+}
+
+/// An operand of a step under construction.
+#[derive(Clone, Copy)]
+enum Part {
+    Input(usize),
+    Step(usize),
+}
+
+fn elementwise(function: &Function, node: &Node) -> bool {
+    let Some(Some(x)) = node.operands.first() else { return false };
+    let element = function.ty(*x).element;
+    let per_tensor = |e: ElementType| e.quantized().is_none_or(|q| !matches!(q.granularity, Granularity::Block { .. }));
+    match &node.op {
+        Op::Quantize { to, .. } => to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor),
+        Op::Dequantize {} => per_tensor(element),
+        op => element.quantized().is_none() && supported(op, element.is_integer()),
+    }
+}
+
+impl Lowering<'_> {
+    /// Lowers an elementwise operation, unless its only user takes it into a kernel of its own.
+    pub(super) fn elementwise(&mut self, node: &Node) -> Result<(), LowerError> {
+        if !elementwise(self.function, node) {
+            let x = node.operands.first().copied().flatten().map(|x| self.function.ty(x).to_string());
+            return Err(LowerError::new(format!("has no CPU kernel for {}", x.unwrap_or_default())));
+        }
+        if self.fuses_into_user(node) {
+            return Ok(());
+        }
+        let mut group = Group::default();
+        self.collect(node, &mut group);
+        self.emit(node, &group)
+    }
+
+    /// Whether the only use of a result is an elementwise operation of the same shape.
+    fn fuses_into_user(&self, node: &Node) -> bool {
+        let y = node.results[0];
+        if self.targets.contains_key(&y) {
+            return false;
+        }
+        match self.uses.get(&y).map(Vec::as_slice) {
+            Some([(user, slot)]) => {
+                let user = self.function.node(*user);
+                // Scales and zero points are read as scalars, not lanes.
+                let scalar = matches!(user.op, Op::Quantize { .. } | Op::Dequantize {}) && *slot > 0;
+                !scalar && elementwise(self.function, user) && self.function.ty(user.results[0]).dims == self.function.ty(y).dims
+            }
+            _ => false,
+        }
+    }
+
+    /// Adds the steps of a node, and of those that fuse into it, to the group.
+    fn collect(&self, node: &Node, group: &mut Group) -> Part {
+        let mut parts = Vec::new();
+        for (slot, operand) in node.operands.iter().enumerate() {
+            let Some(x) = *operand else { continue };
+            let inner = self.function.defining(x).filter(|(id, inner)| {
+                !self.skipped.contains(id)
+                    && elementwise(self.function, inner)
+                    && self.fuses_into_user(inner)
+                    && group.inputs.len() + 2 < MOST_INPUTS
+                    && group.steps.len() + 2 < MOST_STEPS
+                    && !self.places.contains_key(&x)
+            });
+            parts.push(match inner {
+                Some((_, inner)) => self.collect(inner, group),
+                None => {
+                    let dims = self.operand_dims(node, slot, x);
+                    let known = group.inputs.iter().position(|(v, d)| *v == x && *d == dims);
+                    Part::Input(known.unwrap_or_else(|| {
+                        group.inputs.push((x, dims));
+                        group.inputs.len() - 1
+                    }))
+                }
+            });
+        }
+        group.steps.push((node.op.clone(), parts));
+        Part::Step(group.steps.len() - 1)
+    }
+
+    /// The sizes an operand broadcasts from: its own, but for per-channel scales, which stand along their axis.
+    fn operand_dims(&self, node: &Node, slot: usize, x: ValueId) -> Vec<Dim> {
+        let dims = self.function.ty(x).dims.clone();
+        let Some(data) = node.operands[0] else { return dims };
+        let data_ty = self.function.ty(data);
+        match (&node.op, slot, data_ty.element.quantized().map(|q| q.granularity)) {
+            (Op::Dequantize {}, 1.., Some(Granularity::Channel { axis })) => {
+                let mut aligned = vec![Dim::Const(1); data_ty.rank()];
+                if let (Some(at), Some(n)) = (aligned.get_mut(usize::from(axis)), dims.first()) {
+                    *at = n.clone();
+                }
+                aligned
+            }
+            _ => dims,
+        }
+    }
+
+    fn emit(&mut self, node: &Node, group: &Group) -> Result<(), LowerError> {
+        if group.inputs.len() > MOST_INPUTS {
+            return Err(LowerError::new(format!("fuses {} operands; the limit is {MOST_INPUTS}", group.inputs.len())));
+        }
+        let y = node.results[0];
+        // Places first: a group that was refused a fused operand may still have to make it.
+        let mut inputs = Vec::new();
+        for (x, _) in &group.inputs {
+            inputs.push(self.place(*x)?);
+        }
+        let dims = self.function.ty(y).dims.clone();
+        let mut strides = vec![contiguous(&dims)?];
+        for (_, own) in &group.inputs {
+            strides.push(broadcast(own, dims.len())?);
+        }
+        let axes = Axes { dims, strides }.merged()?;
+        let rank = axes.dims.len();
+        let out = self.result(y)?;
+        let index = |part: &Part| match part {
+            Part::Input(i) => *i,
+            Part::Step(s) => group.inputs.len() + s,
+        };
+        let spec = Elementwise {
+            rank,
+            inputs: inputs
+                .iter()
+                .zip(&axes.strides[1..])
+                .map(|(place, strides)| Input { storage: place.storage, splat: strides[rank - 1] == Dim::Const(0) })
+                .collect(),
+            steps: group
+                .steps
+                .iter()
+                .map(|(op, parts)| Step { op: op.clone(), operands: parts.iter().map(index).collect() })
+                .collect(),
+            output: out.storage,
+        };
+        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| spec.generate(name, caps));
+        let mut operands = vec![Operand::Buffer(out.buffer)];
+        operands.extend(inputs.iter().map(|place| Operand::Buffer(place.buffer)));
+        operands.extend(axes.dims.iter().cloned().map(Operand::Size));
+        operands.extend(axes.strides[1..].iter().flatten().cloned().map(Operand::Size));
+        if rank == 1 {
+            let items = self.expr_ceil_div(&axes.dims[0], 16)?;
+            self.step_with(&node.location, kernel, operands, items, 256, qcc_runtime::program::Expr::Const(0));
+            return Ok(());
+        }
+        let rows = Self::count(&axes.dims[..rank - 1])?;
+        self.step(&node.location, kernel, operands, &rows, 16)
+    }
+}

@@ -1,0 +1,425 @@
+//! Lowering: a function of the IR becomes a [`Program`] (a table of kernel calls), the text of the kernels it calls, and packed parameters.
+//!
+//! The function must be in the form the backend's pipeline leaves behind (see [`crate::pipeline`]): legal operations only, images channels
+//! last, weights folded into parameters. Each operation becomes a few steps; elementwise operations fuse into one. Buffers are virtual
+//! until every step is known; then the memory plan gives them slots.
+
+mod axes;
+mod buffers;
+mod contraction;
+mod elementwise;
+mod error;
+mod movement;
+mod packing;
+mod recurrence;
+mod rows;
+mod window;
+
+use std::collections::{HashMap, HashSet};
+
+use qcc_ir::{Definition, Dim, ElementType, Function, Node, Op, OpId, ValueId};
+use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step};
+
+pub use error::LowerError;
+pub use packing::{PackedParameter, PackingError, Weights};
+
+use crate::kernels::TargetCaps;
+use crate::loops::storage::Storage;
+use buffers::{Buffer, Buffers};
+
+/// A lowered model.
+pub struct Lowered {
+    /// The command table.
+    pub program: Program,
+    /// Name and MLIR text of each kernel, in the order of `program.kernels`.
+    pub kernels: Vec<(String, String)>,
+    /// The parameters, in the order of `program.parameters`.
+    pub parameters: Vec<PackedParameter>,
+}
+
+/// Lowers a function for a machine.
+///
+/// # Errors
+/// When an operation, type or shape has no kernel on the CPU.
+pub fn lower(function: &Function, caps: &TargetCaps, features: Vec<String>) -> Result<Lowered, LowerError> {
+    let mut lowering = Lowering::new(function, caps);
+    lowering.arguments()?;
+    for &id in function.order() {
+        let node = function.node(id);
+        lowering.node(id, node).map_err(|e| e.at(node))?;
+    }
+    lowering.finish(features)
+}
+
+/// Where a value is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub buffer: Buffer,
+    pub storage: Storage,
+}
+
+/// One argument of a step.
+#[derive(Clone, Debug)]
+pub(crate) enum Operand {
+    Buffer(Buffer),
+    /// So many bytes after a buffer's start; virtual buffers only.
+    At(Buffer, Dim),
+    Size(Dim),
+    Bits(u64),
+}
+
+/// A step whose buffers are still virtual.
+pub(crate) struct PendingStep {
+    name: String,
+    kernel: u32,
+    operands: Vec<Operand>,
+    items: Expr,
+    grain: u64,
+    scratch: Expr,
+}
+
+pub(crate) struct Lowering<'a> {
+    function: &'a Function,
+    caps: &'a TargetCaps,
+    symbols: Vec<String>,
+    kernels: Vec<(String, String)>,
+    kernel_index: HashMap<String, u32>,
+    parameters: Vec<PackedParameter>,
+    parameter_index: HashMap<String, u32>,
+    buffers: Buffers,
+    steps: Vec<PendingStep>,
+    places: HashMap<ValueId, Place>,
+    uses: HashMap<ValueId, Vec<(OpId, usize)>>,
+    /// Sums of the codes of each block of a dynamically quantized value, and the block's size.
+    block_sums: HashMap<ValueId, (Buffer, u32)>,
+    /// Operations that fused into the step of an earlier one.
+    skipped: HashSet<OpId>,
+    /// Function results by value: the output (or state) each one goes to.
+    targets: HashMap<ValueId, Vec<Buffer>>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    states: Vec<Port>,
+}
+
+impl<'a> Lowering<'a> {
+    fn new(function: &'a Function, caps: &'a TargetCaps) -> Self {
+        Lowering {
+            function,
+            caps,
+            symbols: Vec::new(),
+            kernels: Vec::new(),
+            kernel_index: HashMap::new(),
+            parameters: Vec::new(),
+            parameter_index: HashMap::new(),
+            buffers: Buffers::default(),
+            steps: Vec::new(),
+            places: HashMap::new(),
+            uses: function.uses(),
+            block_sums: HashMap::new(),
+            skipped: HashSet::new(),
+            targets: HashMap::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            states: Vec::new(),
+        }
+    }
+
+    /// Inputs are copied into buffers of our own first: kernels may read a little past an end, which a caller's buffer does not promise.
+    fn arguments(&mut self) -> Result<(), LowerError> {
+        let function = self.function;
+        for (index, &value) in function.arguments().iter().enumerate() {
+            for dim in &function.ty(value).dims {
+                for symbol in dim.symbols() {
+                    if !self.symbols.iter().any(|s| **s == *symbol) {
+                        self.symbols.push(symbol.to_string());
+                    }
+                }
+            }
+            let storage = self.storage_of(value)?;
+            let port = self.port(value, &function.value(value).name, storage)?;
+            if function.states.iter().any(|s| s.argument == index) {
+                self.states.push(port);
+                let buffer = Buffer::State(self.states.len() as u32 - 1);
+                self.places.insert(value, Place { buffer, storage });
+            } else {
+                self.inputs.push(port);
+                let input = Place { buffer: Buffer::Input(self.inputs.len() as u32 - 1), storage };
+                let own = Place { buffer: self.new_buffer(&function.ty(value).dims, storage)?, storage };
+                self.copy_all(own, input, &function.ty(value).dims, "input")?;
+                self.places.insert(value, own);
+            }
+        }
+        for (index, &value) in function.results.iter().enumerate() {
+            let storage = self.storage_of(value)?;
+            let target = match function.states.iter().find(|s| s.result == index) {
+                Some(state) => {
+                    let argument = function.arguments()[state.argument];
+                    self.places[&argument].buffer
+                }
+                None => {
+                    self.outputs.push(self.port(value, &function.result_names[index], storage)?);
+                    Buffer::Output(self.outputs.len() as u32 - 1)
+                }
+            };
+            self.targets.entry(value).or_default().push(target);
+        }
+        Ok(())
+    }
+
+    fn port(&self, value: ValueId, name: &str, storage: Storage) -> Result<Port, LowerError> {
+        let element = match storage {
+            Storage::F32 => "f32",
+            Storage::F16 => "f16",
+            Storage::BF16 => "bf16",
+            Storage::I8 => "i8",
+            Storage::U8 => "u8",
+            Storage::I32 => "i32",
+            Storage::I64 => "i64",
+            Storage::Bool => "bool",
+            Storage::Biased => return Err(LowerError::new(format!("`{name}`: quantized inputs and outputs are not supported"))),
+        };
+        let dims = self.function.ty(value).dims.iter().map(|d| self.expr(d)).collect::<Result<_, _>>()?;
+        Ok(Port { name: name.to_string(), element: element.to_string(), dims })
+    }
+
+    fn node(&mut self, id: OpId, node: &Node) -> Result<(), LowerError> {
+        if self.skipped.contains(&id) {
+            return Ok(());
+        }
+        match &node.op {
+            // Materialised where they are used.
+            Op::Parameter { .. } | Op::Constant { .. } => Ok(()),
+            Op::Reshape { .. } => self.alias(node),
+            Op::Transpose { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::Broadcast { .. } => self.movement(node),
+            Op::Embedding {} | Op::Gather { .. } => self.gather(node),
+            Op::Linear {} | Op::QuantizedLinear { .. } => self.linear(node),
+            Op::Conv { .. } | Op::QuantizedConv { .. } => self.conv(node),
+            Op::Matmul {} => self.matmul(node),
+            Op::MaxPool { .. } | Op::AvgPool { .. } => self.pool(node),
+            Op::Softmax { .. } | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::DynamicQuantize { .. } => self.rows(node),
+            Op::ReduceMean { .. } | Op::ReduceSum { .. } | Op::ReduceMax { .. } => self.reduce(node),
+            Op::CausalConv {} | Op::SelectiveScan {} => self.recurrence(node),
+            _ => self.elementwise(node),
+        }
+    }
+
+    // ---- what the families build on ----
+
+    /// A size as an expression over the program's symbols.
+    pub(crate) fn expr(&self, dim: &Dim) -> Result<Expr, LowerError> {
+        let constant = |c: i64| u64::try_from(c).map(Expr::Const).map_err(|_| LowerError::new(format!("size {dim} has a negative term")));
+        match dim {
+            Dim::Const(c) => constant(*c),
+            Dim::Symbolic(p) => {
+                let mut sum: Option<Expr> = None;
+                for (symbols, c) in p.terms() {
+                    let mut term = constant(*c)?;
+                    for symbol in symbols {
+                        let index = self.symbols.iter().position(|s| **s == **symbol);
+                        let index = index.ok_or_else(|| LowerError::new(format!("no input binds the size `{symbol}`")))?;
+                        let factor = Expr::Symbol(index as u32);
+                        term = if *c == 1 && term == Expr::Const(1) { factor } else { Expr::Mul(Box::new(term), Box::new(factor)) };
+                    }
+                    sum = Some(match sum {
+                        None => term,
+                        Some(sum) => Expr::Add(Box::new(sum), Box::new(term)),
+                    });
+                }
+                Ok(sum.unwrap_or(Expr::Const(0)))
+            }
+        }
+    }
+
+    /// `⌈dim / by⌉`.
+    pub(crate) fn expr_ceil_div(&self, dim: &Dim, by: u64) -> Result<Expr, LowerError> {
+        Ok(match self.expr(dim)? {
+            Expr::Const(n) => Expr::Const(n.div_ceil(by)),
+            e if by == 1 => e,
+            e => Expr::CeilDiv(Box::new(e), by),
+        })
+    }
+
+    /// Number of elements of a shape.
+    pub(crate) fn count(dims: &[Dim]) -> Result<Dim, LowerError> {
+        dims.iter().try_fold(Dim::Const(1), |n, d| n.checked_mul(d)).ok_or_else(LowerError::too_large)
+    }
+
+    pub(crate) fn new_buffer(&mut self, dims: &[Dim], storage: Storage) -> Result<Buffer, LowerError> {
+        let bytes = Self::count(dims)?.checked_mul(&Dim::Const(storage.bytes())).ok_or_else(LowerError::too_large)?;
+        let bytes = self.expr(&bytes)?;
+        Ok(self.buffers.add(bytes))
+    }
+
+    /// A buffer of so many bytes that no value owns.
+    pub(crate) fn temporary(&mut self, bytes: &Dim) -> Result<Buffer, LowerError> {
+        let bytes = self.expr(bytes)?;
+        Ok(self.buffers.add(bytes))
+    }
+
+    /// How a value's elements lie in memory.
+    pub(crate) fn storage_of(&self, value: ValueId) -> Result<Storage, LowerError> {
+        Ok(match self.function.ty(value).element {
+            ElementType::F32 => Storage::F32,
+            ElementType::F16 => Storage::F16,
+            ElementType::BF16 => Storage::BF16,
+            ElementType::Bool => Storage::Bool,
+            ElementType::I8 => Storage::I8,
+            ElementType::U8 => Storage::U8,
+            ElementType::I32 => Storage::I32,
+            ElementType::I64 => Storage::I64,
+            ElementType::Quant(q) => match q.storage {
+                qcc_ir::Storage::UInt(_) => Storage::U8,
+                // Block-scaled weights take signed activations; everything else the unsigned operand of `vpdpbusd`.
+                qcc_ir::Storage::Int(_) if contraction::feeds_block_weights(self.function, &self.uses, value) => Storage::I8,
+                qcc_ir::Storage::Int(_) => Storage::Biased,
+                other => return Err(LowerError::new(format!("format {} has no CPU kernels yet", other.name()))),
+            },
+            other => return Err(LowerError::new(format!("elements of type {other} have no CPU kernels"))),
+        })
+    }
+
+    /// Where an operand is; parameters and constants become program parameters here.
+    pub(crate) fn place(&mut self, value: ValueId) -> Result<Place, LowerError> {
+        if let Some(place) = self.places.get(&value) {
+            return Ok(*place);
+        }
+        let storage = self.storage_of(value)?;
+        let Definition::Result(op, _) = self.function.value(value).definition else {
+            return Err(LowerError::new("an argument was not lowered"));
+        };
+        let node = self.function.node(op);
+        let packed = match &node.op {
+            Op::Parameter { name } => PackedParameter::plain(name, self.function.ty(value), storage)?,
+            Op::Constant { value } => PackedParameter::constant(value, storage)?,
+            other => return Err(LowerError::new(format!("the result of `qcc.{}` is used before it is made", other.name()))),
+        };
+        let place = Place { buffer: self.parameter(packed), storage };
+        self.places.insert(value, place);
+        Ok(place)
+    }
+
+    /// A buffer for a result: the output itself where that is its only target, else a virtual one that is copied there.
+    pub(crate) fn result(&mut self, value: ValueId) -> Result<Place, LowerError> {
+        let storage = self.storage_of(value)?;
+        let unused = self.uses.get(&value).is_none_or(Vec::is_empty);
+        let buffer = match self.targets.get(&value).map(Vec::as_slice) {
+            Some([only @ Buffer::Output(_)]) if unused => *only,
+            _ => self.new_buffer(&self.function.ty(value).dims, storage)?,
+        };
+        let place = Place { buffer, storage };
+        self.places.insert(value, place);
+        Ok(place)
+    }
+
+    pub(crate) fn parameter(&mut self, packed: PackedParameter) -> Buffer {
+        if let Some(&index) = self.parameter_index.get(&packed.name) {
+            return Buffer::Parameter(index);
+        }
+        let index = self.parameters.len() as u32;
+        self.parameter_index.insert(packed.name.clone(), index);
+        self.parameters.push(packed);
+        Buffer::Parameter(index)
+    }
+
+    /// The kernel of this key; generated the first time it is needed.
+    pub(crate) fn kernel(&mut self, key: &str, generate: impl FnOnce(&str, &TargetCaps) -> String) -> u32 {
+        if let Some(&index) = self.kernel_index.get(key) {
+            return index;
+        }
+        let index = self.kernels.len() as u32;
+        let name = format!("qcc_kernel_{index}");
+        self.kernels.push((name.clone(), generate(&name, self.caps)));
+        self.kernel_index.insert(key.to_string(), index);
+        index
+    }
+
+    /// Adds a step. `items` work items, at least `grain` of them a thread.
+    pub(crate) fn step(&mut self, name: &str, kernel: u32, operands: Vec<Operand>, items: &Dim, grain: u64) -> Result<(), LowerError> {
+        let items = self.expr(items)?;
+        self.step_with(name, kernel, operands, items, grain, Expr::Const(0));
+        Ok(())
+    }
+
+    pub(crate) fn step_with(&mut self, name: &str, kernel: u32, operands: Vec<Operand>, items: Expr, grain: u64, scratch: Expr) {
+        for operand in &operands {
+            if let Operand::Buffer(buffer) | Operand::At(buffer, _) = operand {
+                self.buffers.used(*buffer, self.steps.len());
+            }
+        }
+        self.steps.push(PendingStep { name: name.to_string(), kernel, operands, items, grain: grain.max(1), scratch });
+    }
+
+    fn finish(mut self, features: Vec<String>) -> Result<Lowered, LowerError> {
+        self.store_results()?;
+        let plan = self.buffers.plan();
+        let parameters: Vec<ParameterSlot> =
+            self.parameters.iter().map(|p| ParameterSlot { name: p.name.clone(), bytes: p.bytes }).collect();
+        let mut steps = Vec::with_capacity(self.steps.len());
+        for step in &self.steps {
+            let args = step
+                .operands
+                .iter()
+                .map(|operand| {
+                    Ok(match operand {
+                        Operand::Buffer(Buffer::Virtual(v)) => Arg::Slot { index: plan.slot[*v as usize], offset: Expr::Const(0) },
+                        Operand::Buffer(Buffer::Parameter(index)) => Arg::Parameter { index: *index, offset: 0 },
+                        Operand::Buffer(Buffer::Input(index)) => Arg::Input(*index),
+                        Operand::Buffer(Buffer::Output(index)) => Arg::Output(*index),
+                        Operand::Buffer(Buffer::State(index)) => Arg::State(*index),
+                        Operand::At(Buffer::Virtual(v), bytes) => {
+                            Arg::Slot { index: plan.slot[*v as usize], offset: self.expr(bytes)? }
+                        }
+                        Operand::At(other, _) => return Err(LowerError::new(format!("{other:?} has no inner addresses"))),
+                        Operand::Size(dim) => Arg::Value(self.expr(dim)?),
+                        Operand::Bits(bits) => Arg::Value(Expr::Const(*bits)),
+                    })
+                })
+                .collect::<Result<Vec<_>, LowerError>>()?;
+            steps.push(Step {
+                name: step.name.clone(),
+                kernel: step.kernel,
+                args,
+                items: step.items.clone(),
+                grain: step.grain,
+                scratch: step.scratch.clone(),
+            });
+        }
+        let entry = Entry {
+            name: self.function.name.clone(),
+            inputs: self.inputs,
+            outputs: self.outputs,
+            states: self.states,
+            slots: plan.slots,
+            steps,
+        };
+        let program = Program {
+            schema: SCHEMA,
+            symbols: self.symbols,
+            parameters,
+            kernels: self.kernels.iter().map(|(name, _)| name.clone()).collect(),
+            features,
+            entries: vec![entry],
+        };
+        Ok(Lowered { program, kernels: self.kernels, parameters: self.parameters })
+    }
+
+    /// Copies results to outputs and states where the step that made them did not write there itself.
+    fn store_results(&mut self) -> Result<(), LowerError> {
+        let function = self.function;
+        let mut done: Vec<ValueId> = Vec::new();
+        for &value in &function.results {
+            if done.contains(&value) {
+                continue;
+            }
+            done.push(value);
+            let from = self.place(value)?;
+            for target in self.targets[&value].clone() {
+                if target != from.buffer {
+                    let to = Place { buffer: target, storage: from.storage };
+                    self.copy_all(to, from, &function.ty(value).dims, "output")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

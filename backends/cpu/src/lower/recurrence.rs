@@ -1,0 +1,154 @@
+//! Recurrent operations: causal convolution and selective scan. State is updated in place.
+
+use qcc_ir::{Node, Op, ValueId};
+use qcc_runtime::program::Expr;
+
+use super::packing::{PackedParameter, PackingError, f32_bytes};
+use super::{LowerError, Lowering, Operand, Place};
+use crate::kernels::causal_conv1d::{self, CausalConv1dSpec};
+use crate::kernels::epilogue::Activation;
+use crate::kernels::pack;
+use crate::kernels::scan::{self, ScanSpec};
+use crate::loops::elementwise::activation;
+use crate::loops::storage::Storage;
+
+impl Lowering<'_> {
+    pub(super) fn recurrence(&mut self, node: &Node) -> Result<(), LowerError> {
+        for operand in node.operands.iter().flatten() {
+            let place = self.storage_of(*operand)?;
+            if place != Storage::F32 {
+                return Err(LowerError::new(format!("works on f32, not on {place:?}")));
+            }
+        }
+        match &node.op {
+            Op::CausalConv {} => self.causal_conv(node),
+            _ => self.scan(node),
+        }
+    }
+
+    /// The buffer that holds the state before and after: the state itself when this is its only step, else a copy.
+    fn state(&mut self, node: &Node, before: ValueId) -> Result<Place, LowerError> {
+        let after = node.results[1];
+        let from = self.place(before)?;
+        let alone = self.uses.get(&before).is_some_and(|u| u.len() == 1);
+        let in_place = self.targets.get(&after).is_some_and(|t| t.as_slice() == [from.buffer]);
+        if alone && in_place {
+            self.places.insert(after, from);
+            return Ok(from);
+        }
+        let dims = self.function.ty(before).dims.clone();
+        let own = Place { buffer: self.new_buffer(&dims, Storage::F32)?, storage: Storage::F32 };
+        self.copy_all(own, from, &dims, &node.location)?;
+        self.places.insert(after, own);
+        Ok(own)
+    }
+
+    /// A per-channel matrix `[channels, count]` in blocks of sixteen channels.
+    fn channel_blocks(&mut self, value: ValueId) -> Result<Operand, LowerError> {
+        let dims = self.function.ty(value).constant_dims().ok_or_else(LowerError::too_large)?;
+        let (channels, count) = (dims[0] as usize, dims[1] as usize);
+        let name = self
+            .function
+            .parameter_name(value)
+            .cloned()
+            .ok_or_else(|| LowerError::new("a per-channel matrix is computed at run time; only parameters can be packed"))?;
+        let bytes = (channels.div_ceil(16) * 16 * count * 4) as u64;
+        let packed = PackedParameter::new(format!("{name} channel blocks"), bytes, move |weights| {
+            let values = weights.get(&name)?.to_f32_vec();
+            let packed = pack::pack_channel_blocks(&values, channels, count)
+                .map_err(|source| PackingError::Pack { name: name.to_string(), source })?;
+            Ok(f32_bytes(&packed))
+        });
+        Ok(Operand::Buffer(self.parameter(packed)))
+    }
+
+    fn causal_conv(&mut self, node: &Node) -> Result<(), LowerError> {
+        let operand = |i: usize| node.operands.get(i).copied().flatten();
+        let missing = || LowerError::new("an operand is missing");
+        let (x, weight, state) = (operand(0).ok_or_else(missing)?, operand(1).ok_or_else(missing)?, operand(2).ok_or_else(missing)?);
+        let dims = self.function.ty(x).dims.clone();
+        let taps = self.function.ty(weight).constant_dims().ok_or_else(LowerError::too_large)?[1];
+        // A SiLU that is the only user runs in the same loop.
+        let mut result = node.results[0];
+        let mut fused = Activation::None;
+        if !self.targets.contains_key(&result) {
+            if let Some([(user, 0)]) = self.uses.get(&result).map(Vec::as_slice) {
+                if let Some(a) = activation(&self.function.node(*user).op) {
+                    fused = a;
+                    result = self.function.node(*user).results[0];
+                    self.skipped.insert(*user);
+                }
+            }
+        }
+        let spec = CausalConv1dSpec { taps: taps as usize, bias: operand(3).is_some(), activation: fused };
+        let from = self.place(x)?;
+        let weights = self.channel_blocks(weight)?;
+        let bias = match operand(3) {
+            Some(bias) => Operand::Buffer(self.place(bias)?.buffer),
+            None => Operand::Bits(0),
+        };
+        let state = self.state(node, state)?;
+        let to = self.result(result)?;
+        let channels = dims[2].constant().ok_or_else(LowerError::too_large)?;
+        let stride = Operand::Bits(4 * channels as u64);
+        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| causal_conv1d::generate(&spec, name, caps));
+        let operands = vec![
+            Operand::Buffer(from.buffer),
+            stride.clone(),
+            weights,
+            bias,
+            Operand::Buffer(state.buffer),
+            Operand::Buffer(to.buffer),
+            stride,
+            Operand::Size(dims[0].clone()),
+            Operand::Size(dims[1].clone()),
+            Operand::Size(dims[2].clone()),
+        ];
+        let items = self.expr(&dims[0])?;
+        let items = Expr::Mul(Box::new(items), Box::new(Expr::Const((channels as u64).div_ceil(16))));
+        self.step_with(&node.location, kernel, operands, items, 1, Expr::Const(spec.scratch_bytes()));
+        Ok(())
+    }
+
+    fn scan(&mut self, node: &Node) -> Result<(), LowerError> {
+        let operand = |i: usize| node.operands[i].expect("invariant: arity was checked");
+        let [u, delta, a, b, c, d, state] = [0, 1, 2, 3, 4, 5, 6].map(operand);
+        let dims = self.function.ty(u).dims.clone();
+        let states = self.function.ty(a).constant_dims().ok_or_else(LowerError::too_large)?[1];
+        let spec = ScanSpec { states: states as usize, softplus: false, delta_bias: false, skip: true, gate: false };
+        let decay = self.channel_blocks(a)?;
+        let [u, delta, b, c, d] = [u, delta, b, c, d].map(|v| self.place(v));
+        let (u, delta, b, c, d) = (u?, delta?, b?, c?, d?);
+        let state = self.state(node, state)?;
+        let to = self.result(node.results[0])?;
+        let channels = dims[2].constant().ok_or_else(LowerError::too_large)?;
+        let stride = || Operand::Bits(4 * channels as u64);
+        let narrow = || Operand::Bits(4 * states as u64);
+        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| scan::generate(&spec, name, caps));
+        let operands = vec![
+            Operand::Buffer(u.buffer),
+            stride(),
+            Operand::Buffer(delta.buffer),
+            stride(),
+            decay,
+            Operand::Buffer(b.buffer),
+            narrow(),
+            Operand::Buffer(c.buffer),
+            narrow(),
+            Operand::Buffer(d.buffer),
+            Operand::Bits(0),
+            Operand::Bits(0),
+            Operand::Bits(0),
+            Operand::Buffer(state.buffer),
+            Operand::Buffer(to.buffer),
+            stride(),
+            Operand::Size(dims[0].clone()),
+            Operand::Size(dims[1].clone()),
+            Operand::Size(dims[2].clone()),
+        ];
+        let items = self.expr(&dims[0])?;
+        let items = Expr::Mul(Box::new(items), Box::new(Expr::Const((channels as u64).div_ceil(16))));
+        self.step_with(&node.location, kernel, operands, items, 1, Expr::Const(spec.scratch_bytes()));
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Machines to compile for: triple, CPU and features, as LLVM names them.
+
+use std::sync::Once;
+
+use inkwell::targets::{CodeModel, InitializationConfig, RelocMode, Target as LlvmTarget, TargetMachine, TargetTriple};
+
+use crate::{CodegenOptions, MlirError};
+
+/// A machine to compile for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// LLVM triple.
+    pub triple: String,
+    /// LLVM CPU name.
+    pub cpu: String,
+    /// LLVM features, `+avx2,-sse4a,…`.
+    pub features: String,
+}
+
+fn initialize() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let config = InitializationConfig::default();
+        LlvmTarget::initialize_x86(&config);
+        LlvmTarget::initialize_aarch64(&config);
+    });
+}
+
+impl Target {
+    /// The names [`Target::named`] knows, with a sentence each.
+    pub const NAMES: [(&'static str, &'static str); 5] = [
+        ("host", "this machine, with all its features"),
+        ("x86-64-v2", "x86-64 with SSE4.2"),
+        ("x86-64-v3", "x86-64 with AVX2 and FMA (Haswell, Zen and later)"),
+        ("x86-64-v4", "x86-64 with AVX-512 F, BW, DQ, VL (Skylake-SP, Zen 4 and later)"),
+        ("aarch64", "64-bit ARM with NEON"),
+    ];
+
+    /// This machine.
+    pub fn host() -> Target {
+        initialize();
+        Target {
+            triple: TargetMachine::get_default_triple().as_str().to_string_lossy().into_owned(),
+            cpu: TargetMachine::get_host_cpu_name().to_string(),
+            features: TargetMachine::get_host_cpu_features().to_string(),
+        }
+    }
+
+    /// A machine by name; see [`Target::NAMES`].
+    ///
+    /// # Errors
+    /// When the name is unknown.
+    pub fn named(name: &str) -> Result<Target, MlirError> {
+        let x86 = |cpu: &str, features: &str| Target {
+            triple: "x86_64-unknown-linux-gnu".into(),
+            cpu: cpu.into(),
+            features: features.into(),
+        };
+        const V2: &str = "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16";
+        const V3: &str = "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe";
+        match name {
+            "host" => Ok(Target::host()),
+            "x86-64-v2" => Ok(x86("x86-64-v2", V2)),
+            "x86-64-v3" => Ok(x86("x86-64-v3", &format!("{V2},{V3}"))),
+            "x86-64-v4" => Ok(x86("x86-64-v4", &format!("{V2},{V3},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"))),
+            "aarch64" => Ok(Target {
+                triple: "aarch64-unknown-linux-gnu".into(),
+                cpu: "generic".into(),
+                features: "+neon".into(),
+            }),
+            other => Err(MlirError::Target {
+                target: other.into(),
+                message: format!("unknown; known are {}", Target::NAMES.map(|(n, _)| n).join(", ")),
+            }),
+        }
+    }
+
+    /// Whether the machine is 64-bit ARM.
+    pub fn is_aarch64(&self) -> bool {
+        self.triple.starts_with("aarch64")
+    }
+
+    /// Features that are present, without their sign.
+    pub fn present_features(&self) -> impl Iterator<Item = &str> {
+        self.features.split(',').filter_map(|f| f.strip_prefix('+'))
+    }
+
+    pub(crate) fn machine(&self, options: &CodegenOptions) -> Result<TargetMachine, MlirError> {
+        initialize();
+        let fail = |message: String| MlirError::Target { target: self.triple.clone(), message };
+        let triple = TargetTriple::create(&self.triple);
+        let target = LlvmTarget::from_triple(&triple).map_err(|e| fail(e.to_string()))?;
+        target
+            .create_target_machine(&triple, &self.cpu, &self.features, options.level(), RelocMode::PIC, CodeModel::Default)
+            .ok_or_else(|| fail("LLVM cannot make a target machine".into()))
+    }
+}

@@ -1,0 +1,313 @@
+use qcc_interpreter::{Interpreter, Precision};
+use qcc_ir::{
+    Attribute, ElementType, Float, Function, Granularity, Module, Op, Storage, ops::ImageLayout, ops::PadMode,
+};
+use qcc_params::{Parameters, Tensor};
+
+use crate::context::{Context, Samples};
+use crate::fixture::{Fixture, conv, dims};
+use crate::instrument::Instrumentation;
+use crate::pipeline::Pipeline;
+use crate::registry::Registry;
+use crate::verify_each::{random_inputs, relative_error};
+
+/// Random inputs, as often as asked for.
+struct Random(usize);
+
+impl Samples for Random {
+    fn len(&self) -> usize {
+        self.0
+    }
+
+    fn inputs(&self, _: usize, function: &Function) -> Result<Vec<Tensor>, String> {
+        random_inputs(function)
+    }
+}
+
+struct Quantized {
+    function: Function,
+    parameters: Parameters,
+    warnings: Vec<String>,
+    /// Relative error of the first result against the float function.
+    error: f64,
+}
+
+fn quantized(f: Fixture, pipeline: &str) -> Quantized {
+    let interpreter = Interpreter::new(Precision::F32);
+    let inputs = random_inputs(&f.function).expect("inputs");
+    let expected = interpreter.run(&f.function, &f.parameters, &inputs).expect("runs");
+    let mut module = Module { functions: vec![f.function] };
+    let samples = Random(2);
+    let mut context = Context::new(f.parameters, &interpreter);
+    context.executor = Some(&interpreter);
+    context.samples = Some(&samples);
+    let reference = Interpreter::new(Precision::F64);
+    context.reference = Some(&reference);
+    let mut instrumentation = Instrumentation { verify_each: true, ..Instrumentation::default() };
+    let pipeline = Pipeline::parse(pipeline, &Registry::builtin()).unwrap_or_else(|e| panic!("{e}"));
+    pipeline.run(&mut module, &mut context, &mut instrumentation).unwrap_or_else(|e| panic!("{e}"));
+    let function = module.functions.remove(0);
+    let got = interpreter.run(&function, &context.parameters, &inputs).unwrap_or_else(|e| panic!("{e}"));
+    Quantized {
+        error: relative_error(&got[0], &expected[0]),
+        function,
+        parameters: context.parameters,
+        warnings: context.warnings.into_iter().map(|w| w.message).collect(),
+    }
+}
+
+impl Quantized {
+    fn ops(&self) -> Vec<&'static str> {
+        let names = self.function.order().iter().map(|id| self.function.node(*id).op.name());
+        names.filter(|name| !["parameter", "constant"].contains(name)).collect()
+    }
+}
+
+fn mlp() -> Fixture {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,16");
+    let (w, b) = (f.weight("up", &[32, 16]), f.weight("up.bias", &[32]));
+    let y = f.op(Op::Linear {}, &[x, w, b]);
+    let y = f.op(Op::Relu {}, &[y]);
+    let w = f.weight("down", &[8, 32]);
+    let y = f.op(Op::Linear {}, &[y, w]);
+    f.result(y);
+    f
+}
+
+const LOWER: &str = "canonicalize,lower-quantized,canonicalize";
+
+#[test]
+fn static_layers_hand_codes_to_each_other() {
+    let q = quantized(mlp(), &format!("calibrate,quantize{{weights=int8:channel activations=int8}},{LOWER}"));
+    assert_eq!(q.ops(), ["quantize", "quantized_linear", "quantized_linear"]);
+    assert!(q.error > 0.0 && q.error < 0.03, "{}", q.error);
+    assert!(q.warnings.is_empty(), "{:?}", q.warnings);
+    // Codes and scales are weight expressions.
+    let codes = q.parameters.iter().filter(|(_, ty)| {
+        matches!(ty.element, ElementType::Quant(t) if t.storage == Storage::Int(8) && t.granularity == Granularity::Channel { axis: 0 })
+    });
+    assert_eq!(codes.count(), 2);
+}
+
+#[test]
+fn dynamic_layers_quantize_each_token() {
+    let q =
+        quantized(mlp(), &format!("quantize{{weights=int4:block=8 activations=int8:token:dynamic}},{LOWER}"));
+    assert_eq!(q.ops(), ["dynamic_quantize", "quantized_linear", "dynamic_quantize", "quantized_linear"]);
+    assert!(q.error > 0.0 && q.error < 0.2, "{}", q.error);
+}
+
+#[test]
+fn weights_alone_leave_activations_in_float() {
+    let q = quantized(mlp(), &format!("quantize{{weights=int8:channel}},{LOWER}"));
+    assert_eq!(q.ops(), ["quantized_linear", "quantized_linear"]);
+    assert!(q.error > 0.0 && q.error < 0.02, "{}", q.error);
+}
+
+#[test]
+fn asymmetric_activations_carry_a_zero_point() {
+    let q = quantized(
+        mlp(),
+        &format!("calibrate,quantize{{weights=int8:channel activations=uint8:asym}},{LOWER}"),
+    );
+    assert_eq!(q.ops(), ["quantize", "quantized_linear", "quantized_linear"]);
+    assert!(q.error > 0.0 && q.error < 0.03, "{}", q.error);
+}
+
+#[test]
+fn what_lies_between_convolutions_runs_on_codes() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,3,9,9");
+    let w = f.weight("w", &[4, 3, 3, 3]);
+    let y = f.op(conv(2, 1, 1, 1), &[x, w]);
+    let y = f.op(Op::Clamp { min: Float(0.0), max: Float(6.0) }, &[y]);
+    let pool = Op::MaxPool {
+        kernel: vec![3, 3],
+        strides: vec![2, 2],
+        pads: vec![1, 1, 1, 1],
+        dilations: vec![1, 1],
+        ceil: false,
+        layout: ImageLayout::ChannelsFirst,
+    };
+    let y = f.op(pool, &[y]);
+    let y = f
+        .op(Op::Pad { pads: vec![0, 0, 1, 1, 0, 0, 1, 1], mode: PadMode::Constant, value: Float(0.0) }, &[y]);
+    let w = f.weight("w2", &[2, 4, 3, 3]);
+    let y = f.op(conv(2, 1, 0, 1), &[y, w]);
+    let y = f.op(Op::Reshape { shape: dims("B,50") }, &[y]);
+    f.result(y);
+    let q = quantized(f, &format!("calibrate,quantize{{weights=int8:channel activations=int8}},{LOWER}"));
+    assert_eq!(q.ops(), ["quantize", "quantized_conv", "max_pool", "pad", "quantized_conv", "reshape"]);
+    assert!(q.error > 0.0 && q.error < 0.03, "{}", q.error);
+}
+
+#[test]
+fn hoisting_changes_no_bit() {
+    let build = || {
+        let mut f = Fixture::new();
+        let x = f.input("x", "B,4,9");
+        let a = f.op(Op::Transpose { permutation: vec![0, 2, 1] }, &[x]);
+        let b = f.op(Op::Exp {}, &[a]);
+        let b = f.op(Op::Slice { axes: vec![1], starts: vec![1], ends: vec![6], steps: vec![2] }, &[b]);
+        let y = f.op(Op::Concat { axis: 1 }, &[a, b]);
+        let w = f.weight("w", &[3, 4]);
+        let y = f.op(Op::Linear {}, &[y, w]);
+        f.result(y);
+        f
+    };
+    let run = |pipeline: &str| {
+        let q = quantized(build(), pipeline);
+        let inputs = random_inputs(&q.function).expect("inputs");
+        let y = Interpreter::new(Precision::F32).run(&q.function, &q.parameters, &inputs).expect("runs");
+        (q.ops(), y)
+    };
+    let quantize = "calibrate,quantize{weights=int8:channel activations=uint8:asym}";
+    let (plain, expected) = run(quantize);
+    let (hoisted, got) = run(&format!("{quantize},lower-quantized"));
+    assert!(plain.contains(&"dequantize") && !hoisted.contains(&"dequantize"), "{hoisted:?}");
+    assert_eq!(hoisted.last(), Some(&"quantized_linear"));
+    // Only the order of float operations in the linear layer differs.
+    assert!(relative_error(&got[0], &expected[0]) < 1e-5);
+}
+
+#[test]
+fn an_activation_of_two_layers_is_quantized_once() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,8");
+    let (a, b) = (f.weight("a", &[4, 8]), f.weight("b", &[4, 8]));
+    let (a, b) = (f.op(Op::Linear {}, &[x, a]), f.op(Op::Linear {}, &[x, b]));
+    let y = f.op(Op::Mul {}, &[a, b]);
+    f.result(y);
+    let q = quantized(f, &format!("quantize{{weights=int8:channel activations=int8:token:dynamic}},{LOWER}"));
+    assert_eq!(q.ops(), ["dynamic_quantize", "quantized_linear", "quantized_linear", "mul"]);
+}
+
+fn language_model() -> Fixture {
+    let mut f = Fixture::new();
+    let ids = f.function.add_argument("ids", qcc_ir::TensorType::new(dims("B,T"), ElementType::I64));
+    let table = f.weight("table", &[5, 8]);
+    let x = f.op(Op::Embedding {}, &[table, ids]);
+    let w = f.weight("w", &[8, 8]);
+    let y = f.op(Op::Linear {}, &[x, w]);
+    let logits = f.op(Op::Linear {}, &[y, table]);
+    let logits = f.op(Op::Cast { to: ElementType::F32 }, &[logits]);
+    f.result(logits);
+    f
+}
+
+#[test]
+fn the_output_head_keeps_its_type_unless_asked() {
+    let q = quantized(language_model(), &format!("quantize{{weights=int8:channel}},{LOWER}"));
+    assert_eq!(q.ops(), ["embedding", "quantized_linear", "linear"]);
+    let q =
+        quantized(language_model(), &format!("quantize{{weights=int8:channel head=int8:channel}},{LOWER}"));
+    assert_eq!(q.ops(), ["embedding", "quantized_linear", "quantized_linear"]);
+}
+
+#[test]
+fn what_keeps_its_type_is_said() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,3,8");
+    let w = f.weight("w", &[4, 3, 3]);
+    let y = f.op(conv(1, 1, 1, 1), &[x, w]);
+    f.result(y);
+    let q = quantized(f, "quantize{weights=int4:block=32}");
+    assert!(q.warnings[0].contains("keeps its type: block formats of convolutions"), "{:?}", q.warnings);
+    assert!(q.warnings[1].contains("no linear layer or convolution was quantized"), "{:?}", q.warnings);
+    let q = quantized(mlp(), "quantize{weights=int8:channel activations=int8}");
+    assert!(q.warnings[0].contains("run `calibrate` first"), "{:?}", q.warnings);
+}
+
+#[test]
+fn operations_on_decoded_codes_are_said() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,8");
+    let w = f.weight("w", &[8, 8]);
+    let y = f.op(Op::Linear {}, &[x, w]);
+    let y = f.op(Op::Add {}, &[y, x]);
+    f.result(y);
+    // The float `x` is still there for the sum, so nothing decodes.
+    let q = quantized(f, &format!("calibrate,quantize{{weights=int8:channel activations=int8}},{LOWER}"));
+    assert_eq!((q.ops(), q.warnings.len()), (vec!["quantize", "quantized_linear", "add"], 0));
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,4,8");
+    let w = f.weight("w", &[4, 4, 3]);
+    let y = f.op(conv(1, 1, 1, 1), &[x, w]);
+    f.result(y);
+    let q = quantized(f, &format!("quantize{{weights=int8:channel}},{LOWER}"));
+    assert!(q.warnings[0].contains("run in f32 on decoded codes: conv ×1"), "{:?}", q.warnings);
+}
+
+#[test]
+fn bad_options_are_refused() {
+    let parse = |text: &str| match Pipeline::parse(text, &Registry::builtin()) {
+        Ok(_) => String::new(),
+        Err(e) => e.to_string(),
+    };
+    assert!(parse("quantize").contains("`weights=FORMAT` is needed"));
+    assert!(parse("quantize{weights=f32}").contains("float format"));
+    assert!(!parse("quantize{weights=int99}").is_empty());
+    for range in ["1", "1..", "2..1", "nan..1", "0..inf"] {
+        let error = parse(&format!("quantize{{weights=int8 range={range}}}"));
+        assert!(error.contains("is no range"), "{error}");
+    }
+    assert_eq!(parse("quantize{weights=int8 activations=f32 range=-1..1.5}"), "");
+}
+
+#[test]
+fn annotations_survive() {
+    let mut f = mlp();
+    let id = *f.function.order().last().expect("not empty");
+    f.function.node_mut(id).annotations.insert("note".into(), Attribute::Bool(true));
+    let q = quantized(f, &format!("quantize{{weights=int8:channel}},{LOWER}"));
+    let last = q.function.order().last().expect("not empty");
+    assert!(q.function.node(*last).annotations.contains_key("note"));
+}
+
+#[test]
+fn a_convolutional_network_goes_all_the_way() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,3,12,12");
+    let w = f.weight("stem", &[8, 3, 3, 3]);
+    let y = f.op(conv(2, 2, 1, 1), &[x, w]);
+    let y = f.normalized("stem.norm", y, 8);
+    let y = f.op(Op::Relu {}, &[y]);
+    let w = f.weight("depthwise", &[8, 1, 3, 3]);
+    let z = f.op(conv(2, 1, 1, 8), &[y, w]);
+    let z = f.normalized("depthwise.norm", z, 8);
+    let z = f.op(Op::Clamp { min: Float(0.0), max: Float(6.0) }, &[z]);
+    let w = f.weight("pointwise", &[8, 8, 1, 1]);
+    let z = f.op(conv(2, 1, 0, 1), &[z, w]);
+    let z = f.normalized("pointwise.norm", z, 8);
+    let y = f.op(Op::Add {}, &[y, z]);
+    let y = f.op(Op::ReduceMean { axes: vec![2, 3], keep_dims: true }, &[y]);
+    let y = f.op(Op::Reshape { shape: dims("B,8") }, &[y]);
+    let (w, b) = (f.weight("head", &[5, 8]), f.weight("head.bias", &[5]));
+    let y = f.op(Op::Linear {}, &[y, w, b]);
+    f.result(y);
+    let q = quantized(
+        f,
+        "canonicalize,fold-batch-norm,canonicalize,calibrate,\
+         quantize{weights=int8:channel activations=uint8:tensor:asym},canonicalize,lower-quantized,\
+         channels-last,canonicalize,plan-memory",
+    );
+    assert_eq!(
+        q.ops(),
+        [
+            "quantize",
+            "transpose",
+            "quantized_conv",
+            "quantize",
+            "quantized_conv",
+            "quantized_conv",
+            "add",
+            "reduce_mean",
+            "quantize",
+            "reshape",
+            "quantized_linear"
+        ]
+    );
+    assert!(q.error > 0.0 && q.error < 0.05, "{}", q.error);
+    assert!(q.warnings.is_empty(), "{:?}", q.warnings);
+}
