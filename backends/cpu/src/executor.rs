@@ -8,6 +8,7 @@ use qcc_passes::{Executor, Prepared, SilentProgress};
 use qcc_runtime::{InputView, OutputBuffer, State};
 
 use crate::load;
+use crate::lower::argument_name;
 
 /// Compiles modules for this machine and runs them.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +44,11 @@ impl Prepared for Run {
         let state_of_argument = |i: usize| function.states.iter().find(|s| s.argument == i);
         self.state.reset();
         let mut plain: Vec<(Vec<u64>, Vec<u8>)> = Vec::new();
-        for (i, (tensor, &argument)) in inputs.iter().zip(function.arguments()).enumerate() {
+        for (i, tensor) in inputs.iter().enumerate() {
             let shape: Vec<u64> = tensor.dims.iter().map(|&d| d as u64).collect();
             let bytes = tensor.to_le_bytes();
             if state_of_argument(i).is_some() {
-                self.state.write_state(&function.value(argument).name, &shape, &bytes).map_err(say)?;
+                self.state.write_state(&argument_name(function, i), &shape, &bytes).map_err(say)?;
             } else {
                 plain.push((shape, bytes));
             }
@@ -73,8 +74,7 @@ impl Prepared for Run {
                 let mut ty = function.ty(function.results[r]).clone();
                 let (shape, bytes): (&[u64], &[u8]) = match function.states.iter().find(|s| s.result == r) {
                     Some(s) => {
-                        let name = &function.value(function.arguments()[s.argument]).name;
-                        self.state.read_state(name).map_err(say)?
+                        self.state.read_state(&argument_name(function, s.argument)).map_err(say)?
                     }
                     None => plain.next().map(|(b, s)| (s.as_slice(), b.as_slice())).ok_or("a result is missing")?,
                 };

@@ -51,6 +51,22 @@ pub fn lower(function: &Function, caps: &TargetCaps, features: Vec<String>) -> R
     lowering.finish(features)
 }
 
+/// The name of an input or state in the program: the argument's, or its number.
+pub fn argument_name(function: &Function, index: usize) -> String {
+    match &*function.value(function.arguments()[index]).name {
+        "" => format!("arg{index}"),
+        name => name.to_string(),
+    }
+}
+
+/// The name of an output in the program: the result's, or its number.
+pub fn result_name(function: &Function, index: usize) -> String {
+    match function.result_names.get(index).map(|n| &**n) {
+        None | Some("") => format!("result{index}"),
+        Some(name) => name.to_string(),
+    }
+}
+
 /// Where a value is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
@@ -62,8 +78,6 @@ pub(crate) struct Place {
 #[derive(Clone, Debug)]
 pub(crate) enum Operand {
     Buffer(Buffer),
-    /// So many bytes after a buffer's start; virtual buffers only.
-    At(Buffer, Dim),
     Size(Dim),
     Bits(u64),
 }
@@ -136,7 +150,7 @@ impl<'a> Lowering<'a> {
                 }
             }
             let storage = self.storage_of(value)?;
-            let port = self.port(value, &function.value(value).name, storage)?;
+            let port = self.port(value, &argument_name(function, index), storage)?;
             if function.states.iter().any(|s| s.argument == index) {
                 self.states.push(port);
                 let buffer = Buffer::State(self.states.len() as u32 - 1);
@@ -157,7 +171,7 @@ impl<'a> Lowering<'a> {
                     self.places[&argument].buffer
                 }
                 None => {
-                    self.outputs.push(self.port(value, &function.result_names[index], storage)?);
+                    self.outputs.push(self.port(value, &result_name(function, index), storage)?);
                     Buffer::Output(self.outputs.len() as u32 - 1)
                 }
             };
@@ -342,7 +356,7 @@ impl<'a> Lowering<'a> {
 
     pub(crate) fn step_with(&mut self, name: &str, kernel: u32, operands: Vec<Operand>, items: Expr, grain: u64, scratch: Expr) {
         for operand in &operands {
-            if let Operand::Buffer(buffer) | Operand::At(buffer, _) = operand {
+            if let Operand::Buffer(buffer) = operand {
                 self.buffers.used(*buffer, self.steps.len());
             }
         }
@@ -366,10 +380,6 @@ impl<'a> Lowering<'a> {
                         Operand::Buffer(Buffer::Input(index)) => Arg::Input(*index),
                         Operand::Buffer(Buffer::Output(index)) => Arg::Output(*index),
                         Operand::Buffer(Buffer::State(index)) => Arg::State(*index),
-                        Operand::At(Buffer::Virtual(v), bytes) => {
-                            Arg::Slot { index: plan.slot[*v as usize], offset: self.expr(bytes)? }
-                        }
-                        Operand::At(other, _) => return Err(LowerError::new(format!("{other:?} has no inner addresses"))),
                         Operand::Size(dim) => Arg::Value(self.expr(dim)?),
                         Operand::Bits(bits) => Arg::Value(Expr::Const(*bits)),
                     })

@@ -48,7 +48,7 @@ const FUNCTIONS: [Function; 10] = [
         "gelu_tanh",
         Emitter::gelu_tanh,
         |x| gate_of(x, 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)),
-        128.0,
+        256.0,
         1e-36,
     ),
 ];

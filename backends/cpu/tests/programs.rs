@@ -1,0 +1,120 @@
+//! Compiled functions against the interpreter: every file of `test/codegen`, after the passes it names in `// PIPELINE:` lines (none: as it
+//! is), on seeded random weights and inputs of several sizes, with one thread and with two.
+
+use std::path::{Path, PathBuf};
+
+use qcc_cpu::CpuExecutor;
+use qcc_interpreter::{Interpreter, Precision};
+use qcc_ir::{ElementType, Function, Module, Op, TensorType};
+use qcc_params::{Data, Parameters, Tensor};
+use qcc_passes::verify_each::relative_error;
+use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry};
+
+/// Relative to the largest value of an output.
+const TOLERANCE: f64 = 1e-5;
+
+struct Random(u64);
+
+impl Random {
+    fn unit(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    }
+
+    fn tensor(&mut self, ty: &TensorType, sizes: &[(&str, i64)]) -> Tensor {
+        let bind = |s: &str| sizes.iter().find(|(name, _)| *name == s).map(|(_, n)| *n);
+        let dims: Vec<usize> =
+            ty.dims.iter().map(|d| d.evaluate(&bind).expect("a size of every symbol") as usize).collect();
+        let n: usize = dims.iter().product();
+        let data = match ty.element {
+            ElementType::F32 => Data::F32((0..n).map(|_| self.unit()).collect()),
+            ElementType::I64 => Data::I64((0..n).map(|_| (self.unit().abs() * 4.0) as i64).collect()),
+            other => panic!("inputs of type {other}"),
+        };
+        Tensor::new(dims, ty.element, data).expect("the data fits")
+    }
+}
+
+fn weights(module: &Module) -> Parameters {
+    let (mut parameters, mut random) = (Parameters::new(), Random(1));
+    for function in &module.functions {
+        for &id in function.order() {
+            let node = function.node(id);
+            if let Op::Parameter { name } = &node.op
+                && parameters.ty(name).is_none()
+            {
+                let tensor = random.tensor(function.ty(node.results[0]), &[]);
+                // Scan decays and variances are on one side of zero.
+                let tensor = match &tensor.data {
+                    Data::F32(v) if name.starts_with("negative") => {
+                        Tensor::f32(&tensor.dims, v.iter().map(|x| -x.abs() - 0.1).collect()).expect("same size")
+                    }
+                    Data::F32(v) if name.starts_with("positive") => {
+                        Tensor::f32(&tensor.dims, v.iter().map(|x| x.abs() + 0.1).collect()).expect("same size")
+                    }
+                    _ => tensor,
+                };
+                parameters.insert_tensor(name, tensor).expect("a fresh name");
+            }
+        }
+    }
+    parameters
+}
+
+fn inputs(function: &Function, random: &mut Random, sizes: &[(&str, i64)]) -> Vec<Tensor> {
+    function.arguments().iter().map(|&a| random.tensor(function.ty(a), sizes)).collect()
+}
+
+fn check(path: &Path) {
+    let text = std::fs::read_to_string(path).expect("a readable file");
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let module = qcc_ir::parse::parse_module(name, &text).unwrap_or_else(|e| panic!("{name}: {}", e[0]));
+    let pipelines: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("// PIPELINE:")).map(str::trim).collect();
+    let interpreter = Interpreter::new(Precision::F32);
+    for function in &module.functions {
+        let single = Module { functions: vec![function.clone()] };
+        for pipeline in if pipelines.is_empty() { &[""][..] } else { &pipelines } {
+            let mut module = single.clone();
+            let mut context = Context::new(weights(&single), &interpreter);
+            Pipeline::parse(pipeline, &Registry::builtin())
+                .and_then(|p| p.run(&mut module, &mut context, &mut Instrumentation::default()))
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            compare(name, pipeline, &module, &context.parameters);
+        }
+    }
+}
+
+fn compare(name: &str, pipeline: &str, module: &Module, parameters: &Parameters) {
+    let interpreter = Interpreter::new(Precision::F32);
+    let function = module.entry().expect("a function");
+    let mut reference = interpreter.prepare(module, parameters).expect("the interpreter takes every module");
+    let executors = [CpuExecutor { threads: 1 }, CpuExecutor { threads: 2 }];
+    let mut compiled = executors
+        .each_ref()
+        .map(|e| e.prepare(module, parameters).unwrap_or_else(|e| panic!("{name} @{} {pipeline}: {e}", function.name)));
+    let mut random = Random(7);
+    for sizes in [[("B", 1), ("T", 1)], [("B", 2), ("T", 19)], [("B", 1), ("T", 70)]] {
+        let inputs = inputs(function, &mut random, &sizes);
+        let expected = reference.run(&inputs).expect("the interpreter runs every module");
+        for run in &mut compiled {
+            let got = run.run(&inputs).unwrap_or_else(|e| panic!("{name} @{} {pipeline}: {e}", function.name));
+            for (i, (a, b)) in got.iter().zip(&expected).enumerate() {
+                let error = relative_error(a, b);
+                assert!(error <= TOLERANCE, "{name} @{} {pipeline}: output {i} at {sizes:?} is off by {error:.2e}", function.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn compiled_functions_agree_with_the_interpreter() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/codegen");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("the suite").filter_map(|e| Some(e.ok()?.path())).collect();
+    files.retain(|f| f.extension().is_some_and(|e| e == "mlir"));
+    files.sort();
+    assert!(!files.is_empty());
+    for file in &files {
+        check(file);
+    }
+}
