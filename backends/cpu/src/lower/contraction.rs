@@ -118,9 +118,20 @@ impl<'a> Lowering<'a> {
         let shape = Shape { columns: weight[0], depth: weight[1], taps: None };
         let dims = self.function.ty(layer.x).dims.clone();
         let rows = Self::count(&dims[..dims.len() - 1])?;
-        let (product, x) = self.product(&layer, &shape)?;
+        let strided = if self.views.contains_key(&layer.x) && self.function.ty(layer.weight).element.quantized().is_none() {
+            Some(self.strided(layer.x)?)
+        } else {
+            None
+        };
+        let (product, x) = match &strided {
+            Some(rows) => (Product::F32F32, Place { buffer: rows.buffer(), storage: Storage::F32 }),
+            None => self.product(&layer, &shape)?,
+        };
         let mut operands = Vec::new();
         let spec = self.gemm(&layer, product, Rows::Matrix, &shape, x, &rows, shape.depth, shape.columns, &mut operands)?;
+        if let Some(rows) = strided {
+            (operands[0], operands[1]) = (rows.start, rows.stride);
+        }
         self.launch(&layer, &spec, operands, &rows, &shape)
     }
 
@@ -235,7 +246,7 @@ impl<'a> Lowering<'a> {
         i32::try_from(zero + offset).map_err(|_| LowerError::too_large())
     }
 
-    fn static_zero(&self, zero_point: Option<ValueId>) -> Result<i64, LowerError> {
+    pub(super) fn static_zero(&self, zero_point: Option<ValueId>) -> Result<i64, LowerError> {
         let Some(value) = zero_point else { return Ok(0) };
         match self.constant(value).map(|t| t.data) {
             Some(Data::I32(v)) if v.len() == 1 => Ok(i64::from(v[0])),

@@ -40,6 +40,9 @@ fn elementwise(function: &Function, node: &Node) -> bool {
 impl Lowering<'_> {
     /// Lowers an elementwise operation, unless its only user takes it into a kernel of its own.
     pub(super) fn elementwise(&mut self, node: &Node) -> Result<(), LowerError> {
+        if self.quantized_norm(node)? {
+            return Ok(());
+        }
         if !elementwise(self.function, node) {
             let x = node.operands.first().copied().flatten().map(|x| self.function.ty(x).to_string());
             return Err(LowerError::new(format!("has no CPU kernel for {}", x.unwrap_or_default())));

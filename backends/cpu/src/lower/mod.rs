@@ -13,6 +13,7 @@ mod movement;
 mod packing;
 mod recurrence;
 mod rows;
+mod view;
 mod window;
 
 use std::collections::{HashMap, HashSet};
@@ -26,6 +27,7 @@ pub use packing::{PackedParameter, PackingError, Weights};
 use crate::kernels::TargetCaps;
 use crate::loops::storage::Storage;
 use buffers::{Buffer, Buffers};
+use view::View;
 
 /// A lowered model.
 pub struct Lowered {
@@ -78,6 +80,8 @@ pub(crate) struct Place {
 #[derive(Clone, Debug)]
 pub(crate) enum Operand {
     Buffer(Buffer),
+    /// So many bytes after the start of a virtual buffer.
+    At(Buffer, i64),
     Size(Dim),
     Bits(u64),
 }
@@ -103,6 +107,8 @@ pub(crate) struct Lowering<'a> {
     buffers: Buffers,
     steps: Vec<PendingStep>,
     places: HashMap<ValueId, Place>,
+    /// Values that are columns of others; they have no place until one is needed.
+    views: HashMap<ValueId, View>,
     uses: HashMap<ValueId, Vec<(OpId, usize)>>,
     /// Sums of the codes of each block of a dynamically quantized value, and the block's size.
     block_sums: HashMap<ValueId, (Buffer, u32)>,
@@ -128,6 +134,7 @@ impl<'a> Lowering<'a> {
             buffers: Buffers::default(),
             steps: Vec::new(),
             places: HashMap::new(),
+            views: HashMap::new(),
             uses: function.uses(),
             block_sums: HashMap::new(),
             skipped: HashSet::new(),
@@ -204,7 +211,8 @@ impl<'a> Lowering<'a> {
             // Materialised where they are used.
             Op::Parameter { .. } | Op::Constant { .. } => Ok(()),
             Op::Reshape { .. } => self.alias(node),
-            Op::Transpose { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::Broadcast { .. } => self.movement(node),
+            Op::Slice { .. } => self.slice(node),
+            Op::Transpose { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::Broadcast { .. } => self.movement(node),
             Op::Embedding {} | Op::Gather { .. } => self.gather(node),
             Op::Linear {} | Op::QuantizedLinear { .. } => self.linear(node),
             Op::Conv { .. } | Op::QuantizedConv { .. } => self.conv(node),
@@ -297,6 +305,9 @@ impl<'a> Lowering<'a> {
         if let Some(place) = self.places.get(&value) {
             return Ok(*place);
         }
+        if let Some(view) = self.views.get(&value).copied() {
+            return self.materialise(value, view);
+        }
         let storage = self.storage_of(value)?;
         let Definition::Result(op, _) = self.function.value(value).definition else {
             return Err(LowerError::new("an argument was not lowered"));
@@ -356,7 +367,7 @@ impl<'a> Lowering<'a> {
 
     pub(crate) fn step_with(&mut self, name: &str, kernel: u32, operands: Vec<Operand>, items: Expr, grain: u64, scratch: Expr) {
         for operand in &operands {
-            if let Operand::Buffer(buffer) = operand {
+            if let Operand::Buffer(buffer) | Operand::At(buffer, _) = operand {
                 self.buffers.used(*buffer, self.steps.len());
             }
         }
@@ -380,6 +391,10 @@ impl<'a> Lowering<'a> {
                         Operand::Buffer(Buffer::Input(index)) => Arg::Input(*index),
                         Operand::Buffer(Buffer::Output(index)) => Arg::Output(*index),
                         Operand::Buffer(Buffer::State(index)) => Arg::State(*index),
+                        Operand::At(Buffer::Virtual(v), bytes) => {
+                            Arg::Slot { index: plan.slot[*v as usize], offset: Expr::Const(*bytes as u64) }
+                        }
+                        Operand::At(other, _) => return Err(LowerError::new(format!("{other:?} has no inner addresses"))),
                         Operand::Size(dim) => Arg::Value(self.expr(dim)?),
                         Operand::Bits(bits) => Arg::Value(Expr::Const(*bits)),
                     })

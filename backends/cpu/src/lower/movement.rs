@@ -31,6 +31,19 @@ impl Lowering<'_> {
         self.copy(block(to), block(from), dims, name)
     }
 
+    /// Copies columns of a wider tensor: `strides` are those of the source, in elements.
+    pub(super) fn copy_columns(
+        &mut self,
+        to: Place,
+        from: Place,
+        column: i64,
+        strides: Vec<Dim>,
+        dims: &[Dim],
+    ) -> Result<(), LowerError> {
+        let whole = Block { place: to, offset: Dim::Const(0), strides: contiguous(dims)? };
+        self.copy(whole, Block { place: from, offset: Dim::Const(column), strides }, dims, "slice")
+    }
+
     fn copy(&mut self, to: Block, from: Block, dims: &[Dim], name: &str) -> Result<(), LowerError> {
         let axes = Axes { dims: dims.to_vec(), strides: vec![to.strides, from.strides] }.merged()?;
         let mut axes = axes;

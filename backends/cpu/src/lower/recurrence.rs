@@ -1,6 +1,6 @@
 //! Recurrent operations: causal convolution and selective scan. State is updated in place.
 
-use qcc_ir::{Node, Op, ValueId};
+use qcc_ir::{Node, Op, OpId, ValueId};
 use qcc_runtime::program::Expr;
 
 use super::packing::{PackedParameter, PackingError, f32_bytes};
@@ -81,7 +81,7 @@ impl Lowering<'_> {
             }
         }
         let spec = CausalConv1dSpec { taps: taps as usize, bias: operand(3).is_some(), activation: fused };
-        let from = self.place(x)?;
+        let from = self.strided(x)?;
         let weights = self.channel_blocks(weight)?;
         let bias = match operand(3) {
             Some(bias) => Operand::Buffer(self.place(bias)?.buffer),
@@ -93,8 +93,8 @@ impl Lowering<'_> {
         let stride = Operand::Bits(4 * channels as u64);
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| causal_conv1d::generate(&spec, name, caps));
         let operands = vec![
-            Operand::Buffer(from.buffer),
-            stride.clone(),
+            from.start,
+            from.stride,
             weights,
             bias,
             Operand::Buffer(state.buffer),
@@ -115,33 +115,41 @@ impl Lowering<'_> {
         let [u, delta, a, b, c, d, state] = [0, 1, 2, 3, 4, 5, 6].map(operand);
         let dims = self.function.ty(u).dims.clone();
         let states = self.function.ty(a).constant_dims().ok_or_else(LowerError::too_large)?[1];
-        let spec = ScanSpec { states: states as usize, softplus: false, delta_bias: false, skip: true, gate: false };
+        let gate = self.gate(node.results[0]);
+        let spec =
+            ScanSpec { states: states as usize, softplus: false, delta_bias: false, skip: true, gate: gate.is_some() };
         let decay = self.channel_blocks(a)?;
-        let [u, delta, b, c, d] = [u, delta, b, c, d].map(|v| self.place(v));
-        let (u, delta, b, c, d) = (u?, delta?, b?, c?, d?);
+        let (u, delta, b, c) = (self.strided(u)?, self.strided(delta)?, self.strided(b)?, self.strided(c)?);
+        let d = self.place(d)?;
+        let (z, z_stride, result) = match gate {
+            Some(gate) => {
+                let z = self.strided(gate.z)?;
+                self.skipped.extend(gate.operations);
+                (z.start, z.stride, gate.result)
+            }
+            None => (Operand::Bits(0), Operand::Bits(0), node.results[0]),
+        };
         let state = self.state(node, state)?;
-        let to = self.result(node.results[0])?;
+        let to = self.result(result)?;
         let channels = dims[2].constant().ok_or_else(LowerError::too_large)?;
-        let stride = || Operand::Bits(4 * channels as u64);
-        let narrow = || Operand::Bits(4 * states as u64);
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| scan::generate(&spec, name, caps));
         let operands = vec![
-            Operand::Buffer(u.buffer),
-            stride(),
-            Operand::Buffer(delta.buffer),
-            stride(),
+            u.start,
+            u.stride,
+            delta.start,
+            delta.stride,
             decay,
-            Operand::Buffer(b.buffer),
-            narrow(),
-            Operand::Buffer(c.buffer),
-            narrow(),
+            b.start,
+            b.stride,
+            c.start,
+            c.stride,
             Operand::Buffer(d.buffer),
             Operand::Bits(0),
-            Operand::Bits(0),
-            Operand::Bits(0),
+            z,
+            z_stride,
             Operand::Buffer(state.buffer),
             Operand::Buffer(to.buffer),
-            stride(),
+            Operand::Bits(4 * channels as u64),
             Operand::Size(dims[0].clone()),
             Operand::Size(dims[1].clone()),
             Operand::Size(dims[2].clone()),
@@ -151,4 +159,29 @@ impl Lowering<'_> {
         self.step_with(&node.location, kernel, operands, items, 1, Expr::Const(spec.scratch_bytes()));
         Ok(())
     }
+
+    /// The gate `y · silu(z)` that is the only user of a scan's result, if z is there already.
+    fn gate(&self, y: ValueId) -> Option<Gate> {
+        let only = |value: ValueId| -> Option<(OpId, &Node)> {
+            match self.uses.get(&value).map(Vec::as_slice) {
+                Some([(user, _)]) if !self.targets.contains_key(&value) => Some((*user, self.function.node(*user))),
+                _ => None,
+            }
+        };
+        let (product, user) = only(y).filter(|(_, user)| user.op == Op::Mul {})?;
+        let silu = user.operands.iter().flatten().find(|v| **v != y)?;
+        let (id, node) = self.function.defining(*silu).filter(|(_, node)| node.op == Op::Silu {})?;
+        let z = node.operands[0]?;
+        let there = self.places.contains_key(&z) || self.views.contains_key(&z);
+        let same = self.function.ty(z).dims == self.function.ty(y).dims;
+        let unmade = !self.places.contains_key(silu) && only(*silu).is_some();
+        (there && same && unmade).then(|| Gate { z, result: user.results[0], operations: [id, product] })
+    }
+}
+
+/// A gate that a scan takes into its loop.
+struct Gate {
+    z: ValueId,
+    result: ValueId,
+    operations: [OpId; 2],
 }

@@ -1,8 +1,9 @@
 //! Operations on rows (the last axis): normalisation, softmax, dynamic quantization.
 
-use qcc_ir::{Dim, Granularity, Node, Op};
+use qcc_ir::{Dim, Granularity, Node, Op, ValueId};
 use qcc_runtime::program::Expr;
 
+use super::buffers::Buffer;
 use super::{LowerError, Lowering, Operand};
 use crate::kernels::epilogue::Output;
 use crate::kernels::norm::{self, NormSpec, RowOutput, Statistics};
@@ -10,7 +11,36 @@ use crate::kernels::quantize::{self, QuantizeSpec, TokenFormat};
 use crate::kernels::softmax;
 use crate::loops::storage::Storage;
 
-impl Lowering<'_> {
+/// Where the rows of a norm go.
+struct Sink {
+    output: RowOutput,
+    y: Buffer,
+    /// Bytes of an element.
+    bytes: u64,
+    /// Scale and stored zero point of codes.
+    scale: Operand,
+    zero: Operand,
+    /// Scales and block sums of codes with a scale a row.
+    scales: Operand,
+    sums: Operand,
+}
+
+impl Default for Sink {
+    fn default() -> Sink {
+        let none = || Operand::Bits(0);
+        Sink {
+            output: RowOutput::Plain(Output::F32),
+            y: Buffer::Virtual(0),
+            bytes: 4,
+            scale: none(),
+            zero: none(),
+            scales: none(),
+            sums: none(),
+        }
+    }
+}
+
+impl<'a> Lowering<'a> {
     pub(super) fn rows(&mut self, node: &Node) -> Result<(), LowerError> {
         let x = node.operands[0].expect("invariant: arity was checked");
         let dims = self.function.ty(x).dims.clone();
@@ -19,21 +49,18 @@ impl Lowering<'_> {
         };
         let columns = columns.constant().ok_or_else(|| LowerError::new(format!("rows of symbolic length {columns} have no CPU kernel")))?;
         let rows = Self::count(outer)?;
-        let from = self.place(x)?;
-        if from.storage != Storage::F32 {
-            return Err(LowerError::new(format!("works on f32 rows, not on {:?}", from.storage)));
-        }
-        let stride = Operand::Bits(4 * columns as u64);
         match &node.op {
             Op::Softmax { axis } => {
+                let from = self.strided(x)?;
+                let stride = Operand::Bits(4 * columns as u64);
                 if *axis as usize + 1 != dims.len() {
                     return Err(LowerError::new("a softmax along another axis than the last was not legalised"));
                 }
                 let to = self.result(node.results[0])?;
                 let kernel = self.kernel("softmax", softmax::generate);
                 let operands = vec![
-                    Operand::Buffer(from.buffer),
-                    stride.clone(),
+                    from.start,
+                    from.stride,
                     Operand::Buffer(to.buffer),
                     stride,
                     Operand::Size(rows.clone()),
@@ -41,52 +68,129 @@ impl Lowering<'_> {
                 ];
                 self.step(&node.location, kernel, operands, &rows, 4)
             }
-            Op::DynamicQuantize { to, narrow, .. } => {
-                let q = to.quantized().expect("invariant: the type rule demands it");
-                let (lo, hi) = match (q.granularity, q.storage.integer_range(*narrow)) {
-                    (Granularity::Token, Some(range)) => range,
-                    _ => return Err(LowerError::new("only integer formats with a scale a token are quantized at run time")),
-                };
-                if lo != -hi {
-                    return Err(LowerError::new("`:full` and unsigned formats have no dynamic CPU kernel"));
-                }
-                let y = self.result(node.results[0])?;
-                let scales = self.result(node.results[1])?;
-                let block = self.block_of_users(node.results[0])?;
-                let format = TokenFormat {
-                    limit: hi as i16,
-                    offset: if y.storage == Storage::Biased { 128 } else { 0 },
-                    block_sums: block,
-                };
-                let sums = match block {
-                    None => Operand::Bits(0),
-                    Some(block) => {
-                        let per_row = 4 * (columns as u64).div_ceil(u64::from(block)) as i64;
-                        let bytes = rows.checked_mul(&Dim::Const(per_row)).ok_or_else(LowerError::too_large)?;
-                        let buffer = self.temporary(&bytes)?;
-                        self.block_sums.insert(node.results[0], (buffer, block));
-                        Operand::Buffer(buffer)
-                    }
-                };
-                let spec = QuantizeSpec::Token(format);
-                let kernel = self.kernel(&format!("{spec:?}"), |name, caps| quantize::generate(&spec, name, caps));
-                let operands = vec![
-                    Operand::Buffer(from.buffer),
-                    stride,
-                    Operand::Buffer(y.buffer),
-                    Operand::Bits(columns as u64),
-                    Operand::Buffer(scales.buffer),
-                    sums,
-                    Operand::Size(rows.clone()),
-                    Operand::Bits(columns as u64),
-                ];
-                self.step(&node.location, kernel, operands, &rows, 4)
+            Op::DynamicQuantize { .. } => self.dynamic_quantize(node, &rows, columns),
+            _ if self.quantize_takes(node) => Ok(()),
+            _ => {
+                let place = self.result(node.results[0])?;
+                let sink = Sink { output: RowOutput::Plain(Output::F32), y: place.buffer, bytes: 4, ..Sink::default() };
+                self.norm(node, &rows, columns, sink)
             }
-            _ => self.norm(node, &rows, columns),
         }
     }
 
-    fn norm(&mut self, node: &Node, rows: &Dim, columns: i64) -> Result<(), LowerError> {
+    /// Codes with a scale a row; a norm that only this reads runs in the same kernel.
+    fn dynamic_quantize(&mut self, node: &Node, rows: &Dim, columns: i64) -> Result<(), LowerError> {
+        let Op::DynamicQuantize { to, narrow, .. } = &node.op else {
+            return Err(LowerError::new(format!("qcc.{} does not quantize", node.op.name())));
+        };
+        let x = node.operands[0].expect("invariant: arity was checked");
+        let q = to.quantized().expect("invariant: the type rule demands it");
+        let (lo, hi) = match (q.granularity, q.storage.integer_range(*narrow)) {
+            (Granularity::Token, Some(range)) => range,
+            _ => return Err(LowerError::new("only integer formats with a scale a token are quantized at run time")),
+        };
+        if lo != -hi {
+            return Err(LowerError::new("`:full` and unsigned formats have no dynamic CPU kernel"));
+        }
+        let from = match self.norm_of(x) {
+            Some(_) => None,
+            None => Some(self.strided(x)?),
+        };
+        let y = self.result(node.results[0])?;
+        let scales = self.result(node.results[1])?;
+        let block = self.block_of_users(node.results[0])?;
+        let format = TokenFormat {
+            limit: hi as i16,
+            offset: if y.storage == Storage::Biased { 128 } else { 0 },
+            block_sums: block,
+        };
+        let sums = match block {
+            None => Operand::Bits(0),
+            Some(block) => {
+                let per_row = 4 * (columns as u64).div_ceil(u64::from(block)) as i64;
+                let bytes = rows.checked_mul(&Dim::Const(per_row)).ok_or_else(LowerError::too_large)?;
+                let buffer = self.temporary(&bytes)?;
+                self.block_sums.insert(node.results[0], (buffer, block));
+                Operand::Buffer(buffer)
+            }
+        };
+        let scales = Operand::Buffer(scales.buffer);
+        let Some(from) = from else {
+            let norm = self.norm_of(x).expect("invariant: asked above");
+            let sink = Sink { output: RowOutput::Token(format), y: y.buffer, bytes: 1, scales, sums, ..Sink::default() };
+            return self.norm(norm, rows, columns, sink);
+        };
+        let spec = QuantizeSpec::Token(format);
+        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| quantize::generate(&spec, name, caps));
+        let operands = vec![
+            from.start,
+            from.stride,
+            Operand::Buffer(y.buffer),
+            Operand::Bits(columns as u64),
+            scales,
+            sums,
+            Operand::Size(rows.clone()),
+            Operand::Bits(columns as u64),
+        ];
+        self.step(&node.location, kernel, operands, rows, 4)
+    }
+
+    /// A static quantize of a norm's result, in the norm's kernel; false when `node` is something else.
+    pub(super) fn quantized_norm(&mut self, node: &Node) -> Result<bool, LowerError> {
+        let (Op::Quantize { to, narrow, .. }, Some(Some(x))) = (&node.op, node.operands.first()) else { return Ok(false) };
+        let Some(norm) = self.norm_of(*x) else { return Ok(false) };
+        let dims = self.function.ty(*x).dims.clone();
+        let (columns, outer) = dims.split_last().expect("invariant: a norm has rows");
+        let columns = columns.constant().expect("invariant: the norm was checked");
+        let q = to.quantized().expect("invariant: the type rule demands it");
+        let (lo, hi) =
+            q.storage.integer_range(*narrow).ok_or_else(|| LowerError::new("the result is no integer format"))?;
+        let scale = node.operands[1].expect("invariant: arity was checked");
+        let zero = self.static_zero(node.operands.get(2).copied().flatten())?;
+        let y = self.result(node.results[0])?;
+        let offset = if y.storage == Storage::Biased { 128 } else { 0 };
+        let sink = Sink {
+            output: RowOutput::Plain(Output::Codes { lo: (lo + offset) as i16, hi: (hi + offset) as i16 }),
+            y: y.buffer,
+            bytes: 1,
+            scale: Operand::Buffer(self.place(scale)?.buffer),
+            zero: Operand::Bits((zero + i64::from(offset)) as u64),
+            ..Sink::default()
+        };
+        self.norm(norm, &Self::count(outer)?, columns, sink)?;
+        Ok(true)
+    }
+
+    /// The norm whose result `value` is, when a quantize takes it into its kernel.
+    fn norm_of(&self, value: ValueId) -> Option<&'a Node> {
+        let (_, node) = self.function.defining(value)?;
+        self.quantize_takes(node).then_some(node)
+    }
+
+    /// Whether the only reader of a norm over constant rows is a quantize with a kernel that normalises too.
+    fn quantize_takes(&self, node: &Node) -> bool {
+        let last = |value: ValueId| self.function.ty(value).rank() as i64 - 1;
+        let over_rows = match &node.op {
+            Op::RmsNorm { .. } => true,
+            Op::LayerNorm { axis, .. } => *axis == last(node.results[0]),
+            _ => false,
+        };
+        let y = node.results[0];
+        let constant = self.function.ty(y).dims.last().is_some_and(|d| d.constant().is_some());
+        if !over_rows || !constant || self.targets.contains_key(&y) {
+            return false;
+        }
+        match self.uses.get(&y).map(Vec::as_slice) {
+            Some([(user, 0)]) => match &self.function.node(*user).op {
+                Op::DynamicQuantize { to, .. } => to.quantized().is_some_and(|q| q.granularity == Granularity::Token),
+                Op::Quantize { to, .. } => to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn norm(&mut self, node: &Node, rows: &Dim, columns: i64, sink: Sink) -> Result<(), LowerError> {
         let operand = |i: usize| node.operands.get(i).copied().flatten();
         let (statistics, epsilon) = match &node.op {
             Op::RmsNorm { epsilon } => (Statistics::RootMeanSquare, epsilon),
@@ -99,7 +203,7 @@ impl Lowering<'_> {
             }
             other => return Err(LowerError::new(format!("qcc.{} is no row operation", other.name()))),
         };
-        let from = self.place(operand(0).expect("invariant: arity was checked"))?;
+        let from = self.strided(operand(0).expect("invariant: arity was checked"))?;
         let mut vector = |value: Option<qcc_ir::ValueId>| -> Result<Operand, LowerError> {
             match value {
                 None => Ok(Operand::Bits(0)),
@@ -115,22 +219,20 @@ impl Lowering<'_> {
             epsilon: (epsilon.0 as f32).into(),
             gain: operand(1).is_some(),
             bias: operand(2).is_some(),
-            output: RowOutput::Plain(Output::F32),
+            output: sink.output,
         };
-        let to = self.result(node.results[0])?;
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| norm::generate(&spec, name, caps));
-        let stride = Operand::Bits(4 * columns as u64);
         let operands = vec![
-            Operand::Buffer(from.buffer),
-            stride.clone(),
+            from.start,
+            from.stride,
             gain,
             bias,
-            Operand::Buffer(to.buffer),
-            stride,
-            Operand::Bits(0),
-            Operand::Bits(0),
-            Operand::Bits(0),
-            Operand::Bits(0),
+            Operand::Buffer(sink.y),
+            Operand::Bits(sink.bytes * columns as u64),
+            sink.scale,
+            sink.zero,
+            sink.scales,
+            sink.sums,
             Operand::Size(rows.clone()),
             Operand::Bits(columns as u64),
         ];
