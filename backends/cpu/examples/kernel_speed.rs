@@ -20,7 +20,9 @@ fn peak(caps: &TargetCaps, float: bool) -> String {
         let zero = if float { e.floats(0.0) } else { e.ints(0) };
         let u = if float { e.bits(u, qcc_cpu::kernels::emit::F32X16) } else { u };
         let out = e.repeat(k.begin, k.end, one, &vec![zero; 24], |e, _, s| {
-            s.iter().map(|&s| if float { e.multiply_add(u, u, s) } else { atom::dot_u8s8(e, s, u, u) }).collect()
+            s.iter()
+                .map(|&s| if float { e.multiply_add(u, u, s) } else { atom::dot_u8s8(e, s, u, u) })
+                .collect()
         });
         let mut t = out[0];
         for &o in &out[1..] {
@@ -46,7 +48,12 @@ fn best(mut f: impl FnMut()) -> f64 {
 fn main() {
     let level = levels().remove(0);
     let caps = &level.caps;
-    let out = Epilogue { bias: true, scale: ActivationScale::Tensor, activation: Activation::None, output: Output::F32 };
+    let out = Epilogue {
+        bias: true,
+        scale: ActivationScale::Tensor,
+        activation: Activation::None,
+        output: Output::F32,
+    };
     let token = Epilogue { scale: ActivationScale::Token, ..out };
     let list = [
         ("s8", GemmSpec::new(caps, Product::U8S8, Rows::Matrix, out)),
@@ -67,18 +74,45 @@ fn main() {
     let peak32 = rounds as f64 * 24.0 * 32.0 / t / 1e9;
     println!("peak: vpdpbusd {peak8:.0} GOP/s, fma {peak32:.0} GFLOP/s");
     for (name, spec) in &list {
-        for (m, n, k) in [(512u64, 4096u64, 4096u64), (128, 1024, 1024), (16, 4096, 4096), (1, 4096, 16384), (1, 1024, 1024)] {
+        for (m, n, k) in [
+            (512u64, 4096u64, 4096u64),
+            (128, 1024, 1024),
+            (16, 4096, 4096),
+            (1, 4096, 16384),
+            (1, 1024, 1024),
+        ] {
             let a = Buffer::zeros((m * k * spec.product.activation_bytes()) as usize);
             let wbytes = spec.product.panel_bytes(spec.nr, k) * n.div_ceil(spec.nr as u64);
             let w = Buffer::zeros(wbytes as usize);
-            let v = Buffer::zeros((n * 4).max(m*k/8) as usize);
+            let v = Buffer::zeros((n * 4).max(m * k / 8) as usize);
             let c = Buffer::zeros((m * n * 4) as usize);
             let p = v.address();
-            let args = [a.address(), k * spec.product.activation_bytes(), w.address(), p, p, p, p, p, c.address(), 4 * n, p, 0, m, n, k];
+            let args = [
+                a.address(),
+                k * spec.product.activation_bytes(),
+                w.address(),
+                p,
+                p,
+                p,
+                p,
+                p,
+                c.address(),
+                4 * n,
+                p,
+                0,
+                m,
+                n,
+                k,
+            ];
             let t = best(|| library.run(name, &args, spec.items(m, n), spec.scratch_bytes(k), 1));
             let gops = 2.0 * (m * n * k) as f64 / t / 1e9;
             let peak = if spec.product.activation_bytes() == 4 { peak32 } else { peak8 };
-            println!("{name} {m}x{n}x{k}: {:.3} ms, {gops:.1} GOP/s = {:.1}% of peak, weights {:.1} GB/s", t * 1e3, 100.0 * gops / peak, wbytes as f64 / t / 1e9);
+            println!(
+                "{name} {m}x{n}x{k}: {:.3} ms, {gops:.1} GOP/s = {:.1}% of peak, weights {:.1} GB/s",
+                t * 1e3,
+                100.0 * gops / peak,
+                wbytes as f64 / t / 1e9
+            );
         }
     }
 }

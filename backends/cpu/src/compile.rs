@@ -73,5 +73,10 @@ pub fn compile(
     for ((name, text), object) in lowered.kernels.into_iter().zip(objects) {
         kernels.push(Kernel { name, text, object: object? });
     }
-    Ok(Compiled { program: lowered.program, kernels, packed: lowered.parameters, parameters: legal.parameters })
+    Ok(Compiled {
+        program: lowered.program,
+        kernels,
+        packed: lowered.parameters,
+        parameters: legal.parameters,
+    })
 }

@@ -20,8 +20,15 @@ pub struct CpuExecutor {
 impl Executor for CpuExecutor {
     fn prepare(&self, module: &Module, parameters: &Parameters) -> Result<Box<dyn Prepared + '_>, String> {
         let function = module.entry().ok_or("the module has no function")?.clone();
-        let model = load(module, parameters, &Interpreter::new(Precision::F32), &Target::host(), self.threads, &SilentProgress)
-            .map_err(|e| e.to_string())?;
+        let model = load(
+            module,
+            parameters,
+            &Interpreter::new(Precision::F32),
+            &Target::host(),
+            self.threads,
+            &SilentProgress,
+        )
+        .map_err(|e| e.to_string())?;
         let state = State::new(&model, self.threads).map_err(|e| e.to_string())?;
         Ok(Box::new(Run { function, state }))
     }
@@ -66,17 +73,19 @@ impl Prepared for Run {
                 vec![0; (shape.iter().product::<u64>() * bits / 8) as usize]
             })
             .collect();
-        let mut outputs: Vec<OutputBuffer<'_>> = buffers.iter_mut().map(|data| OutputBuffer { data }).collect();
+        let mut outputs: Vec<OutputBuffer<'_>> =
+            buffers.iter_mut().map(|data| OutputBuffer { data }).collect();
         self.state.run(&function.name, &views, &mut outputs).map_err(say)?;
         let mut plain = buffers.iter().zip(&shapes);
         (0..function.results.len())
             .map(|r| {
                 let mut ty = function.ty(function.results[r]).clone();
                 let (shape, bytes): (&[u64], &[u8]) = match function.states.iter().find(|s| s.result == r) {
-                    Some(s) => {
-                        self.state.read_state(&argument_name(function, s.argument)).map_err(say)?
-                    }
-                    None => plain.next().map(|(b, s)| (s.as_slice(), b.as_slice())).ok_or("a result is missing")?,
+                    Some(s) => self.state.read_state(&argument_name(function, s.argument)).map_err(say)?,
+                    None => plain
+                        .next()
+                        .map(|(b, s)| (s.as_slice(), b.as_slice()))
+                        .ok_or("a result is missing")?,
                 };
                 ty.dims = shape.iter().map(|&d| (d as i64).into()).collect();
                 Tensor::from_le_bytes(&ty, bytes).map_err(|e| e.to_string())

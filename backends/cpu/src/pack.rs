@@ -26,9 +26,7 @@ pub(crate) fn pack_all(
     for (start, chunk) in (0..).step_by(window).zip(compiled.packed.chunks(window)) {
         let packed: Vec<_> = chunk
             .par_iter()
-            .map(|parameter| {
-                parameter.pack(&Weights { parameters: &compiled.parameters, evaluator })
-            })
+            .map(|parameter| parameter.pack(&Weights { parameters: &compiled.parameters, evaluator }))
             .collect();
         for (i, bytes) in packed.into_iter().enumerate() {
             sink(&slots[start + i], &bytes?)?;

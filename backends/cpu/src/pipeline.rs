@@ -10,12 +10,15 @@
 
 use qcc_ir::{Function, Module, Op, OpId, Patch};
 use qcc_params::{Expression, OpEvaluator, Parameters};
-use qcc_passes::{Context, Instrumentation, Options, Outcome, Pass, PassError, PassInfo, Pipeline, Preservation, Registry};
+use qcc_passes::{
+    Context, Instrumentation, Options, Outcome, Pass, PassError, PassInfo, Pipeline, Preservation, Registry,
+};
 
 use crate::CpuError;
 use crate::legalize;
 
-const PIPELINE: &str = "canonicalize,legalize,canonicalize,channels-last,decode-weights,legalize,canonicalize";
+const PIPELINE: &str =
+    "canonicalize,legalize,canonicalize,channels-last,decode-weights,legalize,canonicalize";
 
 /// A module in the form that lowering takes, with the weights it refers to.
 pub struct Legal {
@@ -29,7 +32,11 @@ pub struct Legal {
 ///
 /// # Errors
 /// When a pass fails.
-pub fn legalize(module: &Module, parameters: &Parameters, evaluator: &dyn OpEvaluator) -> Result<Legal, CpuError> {
+pub fn legalize(
+    module: &Module,
+    parameters: &Parameters,
+    evaluator: &dyn OpEvaluator,
+) -> Result<Legal, CpuError> {
     let mut registry = Registry::builtin();
     registry.register(legalize::INFO)?;
     registry.register(DECODE_WEIGHTS)?;
@@ -70,8 +77,11 @@ fn decode(function: &mut Function, id: OpId, parameters: &mut Parameters) -> Res
     if !matches!(node.op, Op::Dequantize {}) {
         return Ok(false);
     }
-    let names: Option<Vec<_>> =
-        node.operands.iter().map(|o| o.map_or(Some(None), |v| function.parameter_name(v).cloned().map(Some))).collect();
+    let names: Option<Vec<_>> = node
+        .operands
+        .iter()
+        .map(|o| o.map_or(Some(None), |v| function.parameter_name(v).cloned().map(Some)))
+        .collect();
     let Some(names) = names else { return Ok(false) };
     let (location, y) = (node.location.clone(), node.results[0]);
     let ty = function.ty(y).clone();

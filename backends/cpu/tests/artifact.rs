@@ -23,8 +23,13 @@ fn model() -> (Module, Parameters) {
     for &id in function.order() {
         let node = function.node(id);
         if let Op::Parameter { name } = &node.op {
-            let dims: Vec<usize> =
-                function.ty(node.results[0]).constant_dims().expect("constant").iter().map(|&d| d as usize).collect();
+            let dims: Vec<usize> = function
+                .ty(node.results[0])
+                .constant_dims()
+                .expect("constant")
+                .iter()
+                .map(|&d| d as usize)
+                .collect();
             let n: usize = dims.iter().product();
             let data = (0..n).map(|i| ((i * 37) % 101) as f32 / 101.0 - 0.5).collect();
             parameters.insert_tensor(name, Tensor::f32(&dims, data).expect("it fits")).expect("a fresh name");
@@ -43,8 +48,17 @@ fn write(folder: &Path, name: &str, threads: usize) -> PathBuf {
     let out = folder.join(name);
     let interpreter = Interpreter::new(Precision::F32);
     let extras = ArtifactExtras::default();
-    artifact::write(&module, &parameters, &interpreter, &Target::host(), &extras, &out, threads, &SilentProgress)
-        .expect("the artifact is written");
+    artifact::write(
+        &module,
+        &parameters,
+        &interpreter,
+        &Target::host(),
+        &extras,
+        &out,
+        threads,
+        &SilentProgress,
+    )
+    .expect("the artifact is written");
     out
 }
 
@@ -74,7 +88,9 @@ fn a_c_program_runs_an_artifact() {
     cc.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run_artifact.c")).arg(out.join("model.so"));
     cc.arg(format!("-Wl,-rpath,{}", out.display())).arg("-o").arg(&program);
     match cc.status() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return eprintln!("skipped: no C compiler `cc` here"),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return eprintln!("skipped: no C compiler `cc` here");
+        }
         status => assert!(status.expect("cc runs").success()),
     }
     let output = Command::new(&program).arg(&out).output().expect("the program runs");
@@ -129,8 +145,16 @@ fn damage_is_refused_with_the_reason() {
     let (module, parameters) = model();
     let interpreter = Interpreter::new(Precision::F32);
     let extras = ArtifactExtras::default();
-    let refused =
-        artifact::write(&module, &parameters, &interpreter, &Target::host(), &extras, &foreign, 1, &SilentProgress);
+    let refused = artifact::write(
+        &module,
+        &parameters,
+        &interpreter,
+        &Target::host(),
+        &extras,
+        &foreign,
+        1,
+        &SilentProgress,
+    );
     assert!(refused.expect_err("a foreign folder").to_string().contains("no artifact"));
     assert!(foreign.join("file").is_file());
 }

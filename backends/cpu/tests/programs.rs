@@ -47,10 +47,12 @@ fn weights(module: &Module) -> Parameters {
                 // Scan decays and variances are on one side of zero.
                 let tensor = match &tensor.data {
                     Data::F32(v) if name.starts_with("negative") => {
-                        Tensor::f32(&tensor.dims, v.iter().map(|x| -x.abs() - 0.1).collect()).expect("same size")
+                        Tensor::f32(&tensor.dims, v.iter().map(|x| -x.abs() - 0.1).collect())
+                            .expect("same size")
                     }
                     Data::F32(v) if name.starts_with("positive") => {
-                        Tensor::f32(&tensor.dims, v.iter().map(|x| x.abs() + 0.1).collect()).expect("same size")
+                        Tensor::f32(&tensor.dims, v.iter().map(|x| x.abs() + 0.1).collect())
+                            .expect("same size")
                     }
                     _ => tensor,
                 };
@@ -69,7 +71,8 @@ fn check(path: &Path) {
     let text = std::fs::read_to_string(path).expect("a readable file");
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let module = qcc_ir::parse::parse_module(name, &text).unwrap_or_else(|e| panic!("{name}: {}", e[0]));
-    let pipelines: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("// PIPELINE:")).map(str::trim).collect();
+    let pipelines: Vec<&str> =
+        text.lines().filter_map(|l| l.strip_prefix("// PIPELINE:")).map(str::trim).collect();
     let interpreter = Interpreter::new(Precision::F32);
     for function in &module.functions {
         let single = Module { functions: vec![function.clone()] };
@@ -89,18 +92,23 @@ fn compare(name: &str, pipeline: &str, module: &Module, parameters: &Parameters)
     let function = module.entry().expect("a function");
     let mut reference = interpreter.prepare(module, parameters).expect("the interpreter takes every module");
     let executors = [CpuExecutor { threads: 1 }, CpuExecutor { threads: 2 }];
-    let mut compiled = executors
-        .each_ref()
-        .map(|e| e.prepare(module, parameters).unwrap_or_else(|e| panic!("{name} @{} {pipeline}: {e}", function.name)));
+    let mut compiled = executors.each_ref().map(|e| {
+        e.prepare(module, parameters).unwrap_or_else(|e| panic!("{name} @{} {pipeline}: {e}", function.name))
+    });
     let mut random = Random(7);
     for sizes in [[("B", 1), ("T", 1)], [("B", 2), ("T", 19)], [("B", 1), ("T", 70)]] {
         let inputs = inputs(function, &mut random, &sizes);
         let expected = reference.run(&inputs).expect("the interpreter runs every module");
         for run in &mut compiled {
-            let got = run.run(&inputs).unwrap_or_else(|e| panic!("{name} @{} {pipeline}: {e}", function.name));
+            let got =
+                run.run(&inputs).unwrap_or_else(|e| panic!("{name} @{} {pipeline}: {e}", function.name));
             for (i, (a, b)) in got.iter().zip(&expected).enumerate() {
                 let error = relative_error(a, b);
-                assert!(error <= TOLERANCE, "{name} @{} {pipeline}: output {i} at {sizes:?} is off by {error:.2e}", function.name);
+                assert!(
+                    error <= TOLERANCE,
+                    "{name} @{} {pipeline}: output {i} at {sizes:?} is off by {error:.2e}",
+                    function.name
+                );
             }
         }
     }

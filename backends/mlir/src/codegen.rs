@@ -46,7 +46,9 @@ convert-index-to-llvm,convert-cf-to-llvm,convert-func-to-llvm,convert-ub-to-llvm
 /// When the text does not parse, verify or lower, or the target cannot emit code.
 pub fn compile_object(text: &str, target: &Target, options: &CodegenOptions) -> Result<Vec<u8>, MlirError> {
     with_llvm(text, target, options, true, |module, machine| {
-        let buffer = machine.write_to_memory_buffer(module, FileType::Object).map_err(|e| MlirError::Llvm(e.to_string()))?;
+        let buffer = machine
+            .write_to_memory_buffer(module, FileType::Object)
+            .map_err(|e| MlirError::Llvm(e.to_string()))?;
         Ok(buffer.as_slice().to_vec())
     })
 }
@@ -57,7 +59,9 @@ pub fn compile_object(text: &str, target: &Target, options: &CodegenOptions) -> 
 /// As [`compile_object`].
 pub fn emit_assembly(text: &str, target: &Target, options: &CodegenOptions) -> Result<String, MlirError> {
     with_llvm(text, target, options, true, |module, machine| {
-        let buffer = machine.write_to_memory_buffer(module, FileType::Assembly).map_err(|e| MlirError::Llvm(e.to_string()))?;
+        let buffer = machine
+            .write_to_memory_buffer(module, FileType::Assembly)
+            .map_err(|e| MlirError::Llvm(e.to_string()))?;
         Ok(String::from_utf8_lossy(buffer.as_slice()).trim_end_matches('\0').to_string())
     })
 }

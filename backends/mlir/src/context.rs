@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, Once};
 
 use melior::Context;
 use melior::dialect::DialectRegistry;
-use melior::ir::operation::OperationLike;
 use melior::ir::Module;
+use melior::ir::operation::OperationLike;
 
 use crate::MlirError;
 
@@ -49,7 +49,11 @@ pub(crate) fn context(all_dialects: bool) -> (Context, Messages) {
 }
 
 /// Parses a module; MLIR's messages become the error.
-pub(crate) fn parse<'c>(context: &'c Context, messages: &Messages, text: &str) -> Result<Module<'c>, MlirError> {
+pub(crate) fn parse<'c>(
+    context: &'c Context,
+    messages: &Messages,
+    text: &str,
+) -> Result<Module<'c>, MlirError> {
     let fail = |why: &str| MlirError::Parse(messages.text(why));
     if text.contains('\0') {
         return Err(MlirError::Parse("the text holds a NUL byte".into()));
@@ -57,4 +61,3 @@ pub(crate) fn parse<'c>(context: &'c Context, messages: &Messages, text: &str) -
     let module = Module::parse(context, text).ok_or_else(|| fail("the text does not parse"))?;
     if module.as_operation().verify() { Ok(module) } else { Err(fail("the module does not verify")) }
 }
-

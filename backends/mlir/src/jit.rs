@@ -23,7 +23,8 @@ impl Jit {
     /// # Errors
     /// When it does not link or load.
     pub fn load_objects(objects: &[impl AsRef<[u8]>]) -> Result<Jit, MlirError> {
-        let fail = |e: &dyn std::fmt::Display| MlirError::Link { path: "kernels".into(), message: e.to_string() };
+        let fail =
+            |e: &dyn std::fmt::Display| MlirError::Link { path: "kernels".into(), message: e.to_string() };
         let folder = tempfile::tempdir().map_err(|e| fail(&e))?;
         let mut paths = Vec::new();
         for (i, object) in objects.iter().enumerate() {

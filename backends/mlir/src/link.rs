@@ -37,7 +37,9 @@ pub fn link_shared(inputs: &LinkInputs, out: &Path) -> Result<(), MlirError> {
         }
         match command.output() {
             Ok(output) if output.status.success() => return Ok(()),
-            Ok(output) => return Err(fail(format!("{linker}: {}", String::from_utf8_lossy(&output.stderr).trim()))),
+            Ok(output) => {
+                return Err(fail(format!("{linker}: {}", String::from_utf8_lossy(&output.stderr).trim())));
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(fail(format!("{linker}: {e}"))),
         }

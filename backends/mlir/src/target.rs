@@ -2,7 +2,9 @@
 
 use std::sync::Once;
 
-use inkwell::targets::{CodeModel, InitializationConfig, RelocMode, Target as LlvmTarget, TargetMachine, TargetTriple};
+use inkwell::targets::{
+    CodeModel, InitializationConfig, RelocMode, Target as LlvmTarget, TargetMachine, TargetTriple,
+};
 
 use crate::{CodegenOptions, MlirError};
 
@@ -62,7 +64,9 @@ impl Target {
             "host" => Ok(Target::host()),
             "x86-64-v2" => Ok(x86("x86-64-v2", V2)),
             "x86-64-v3" => Ok(x86("x86-64-v3", &format!("{V2},{V3}"))),
-            "x86-64-v4" => Ok(x86("x86-64-v4", &format!("{V2},{V3},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"))),
+            "x86-64-v4" => {
+                Ok(x86("x86-64-v4", &format!("{V2},{V3},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl")))
+            }
             "aarch64" => Ok(Target {
                 triple: "aarch64-unknown-linux-gnu".into(),
                 cpu: "generic".into(),
@@ -91,7 +95,14 @@ impl Target {
         let triple = TargetTriple::create(&self.triple);
         let target = LlvmTarget::from_triple(&triple).map_err(|e| fail(e.to_string()))?;
         target
-            .create_target_machine(&triple, &self.cpu, &self.features, options.level(), RelocMode::PIC, CodeModel::Default)
+            .create_target_machine(
+                &triple,
+                &self.cpu,
+                &self.features,
+                options.level(),
+                RelocMode::PIC,
+                CodeModel::Default,
+            )
             .ok_or_else(|| fail("LLVM cannot make a target machine".into()))
     }
 }

@@ -14,8 +14,13 @@ pub(super) fn text(program: &[u8], kernels: &[Kernel]) -> String {
     for byte in program {
         let _ = write!(text, "\\{byte:02X}");
     }
-    let _ = writeln!(text, "\") {{addr_space = 0 : i32, alignment = 64 : i64}} : !llvm.array<{} x i8>", program.len());
-    let _ = writeln!(text, "llvm.mlir.global external constant @qcc_program_size({} : i64) : i64", program.len());
+    let _ = writeln!(
+        text,
+        "\") {{addr_space = 0 : i32, alignment = 64 : i64}} : !llvm.array<{} x i8>",
+        program.len()
+    );
+    let _ =
+        writeln!(text, "llvm.mlir.global external constant @qcc_program_size({} : i64) : i64", program.len());
     let table = format!("!llvm.array<{} x ptr>", kernels.len());
     let _ = writeln!(text, "llvm.mlir.global external constant @qcc_kernel_table() : {table} {{");
     let _ = writeln!(text, "  %t0 = llvm.mlir.undef : {table}");

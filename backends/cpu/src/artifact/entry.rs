@@ -31,7 +31,8 @@ fn dimension(dim: &Expr, symbols: &[String]) -> Value {
 }
 
 fn formula(expr: &Expr, symbols: &[String]) -> String {
-    let both = |a: &Expr, b: &Expr, op: &str| format!("({} {op} {})", formula(a, symbols), formula(b, symbols));
+    let both =
+        |a: &Expr, b: &Expr, op: &str| format!("({} {op} {})", formula(a, symbols), formula(b, symbols));
     match expr {
         Expr::Const(n) => n.to_string(),
         Expr::Symbol(i) => symbols.get(*i as usize).cloned().unwrap_or_else(|| format!("s{i}")),

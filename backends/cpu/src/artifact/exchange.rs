@@ -20,9 +20,9 @@ impl Staging {
     /// When `out` is something else than an artifact or an empty directory, or its folder cannot be written.
     pub(super) fn new(out: &Path) -> Result<Staging, CpuError> {
         refuse_foreign(out)?;
-        let name = out
-            .file_name()
-            .ok_or_else(|| CpuError::file(out, "this cannot be written; name a directory, e.g. `model.qcc`"))?;
+        let name = out.file_name().ok_or_else(|| {
+            CpuError::file(out, "this cannot be written; name a directory, e.g. `model.qcc`")
+        })?;
         let folder = match out.parent() {
             Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
             _ => PathBuf::from("."),
@@ -33,7 +33,10 @@ impl Staging {
         let path = folder.join(hidden);
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).map_err(|e| {
-            CpuError::file(&folder, format!("cannot write here ({e}); create the folder or choose another `-o`"))
+            CpuError::file(
+                &folder,
+                format!("cannot write here ({e}); create the folder or choose another `-o`"),
+            )
         })?;
         Ok(Staging { path, out: out.to_path_buf(), placed: false })
     }
@@ -47,7 +50,9 @@ impl Staging {
     /// # Errors
     /// When the file system refuses.
     pub(super) fn place(mut self) -> Result<(), CpuError> {
-        let fail = |e: &dyn std::fmt::Display| CpuError::file(&self.out, format!("cannot put the artifact in place: {e}"));
+        let fail = |e: &dyn std::fmt::Display| {
+            CpuError::file(&self.out, format!("cannot put the artifact in place: {e}"))
+        };
         if self.out.symlink_metadata().is_ok() {
             match renameat_with(CWD, &self.path, CWD, &self.out, RenameFlags::EXCHANGE) {
                 Ok(()) => {}
@@ -87,5 +92,8 @@ fn refuse_foreign(out: &Path) -> Result<(), CpuError> {
     if empty || out.join(super::MANIFEST_FILE).is_file() {
         return Ok(());
     }
-    Err(CpuError::file(out, "exists and is no artifact (it has no manifest.json); remove it or choose another `-o`"))
+    Err(CpuError::file(
+        out,
+        "exists and is no artifact (it has no manifest.json); remove it or choose another `-o`",
+    ))
 }

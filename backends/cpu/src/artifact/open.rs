@@ -21,7 +21,9 @@ pub fn open(directory: &Path) -> Result<(Model, Value), CpuError> {
     let (manifest, value) = read_manifest(directory)?;
     checked(&manifest, directory, LIBRARY_FILE)?;
     let path = std::path::absolute(directory.join(LIBRARY_FILE)).map_err(|e| CpuError::file(directory, e))?;
-    let damaged = |e: libloading::Error| CpuError::file(&path, format!("it does not load ({e}); compile the model again"));
+    let damaged = |e: libloading::Error| {
+        CpuError::file(&path, format!("it does not load ({e}); compile the model again"))
+    };
     // SAFETY: the file is the one the manifest was written for; its initialisers are those of the runtime.
     let library = unsafe { Library::new(&path) }.map_err(damaged)?;
     // SAFETY: the compiler defines the symbols with these types; `Program::decode` checks the bytes, and the table has one entry for each of

@@ -56,7 +56,8 @@ pub fn write(
         let path = folder.join(name);
         if path.is_file() {
             let bytes = std::fs::read(&path).map_err(|e| CpuError::file(&path, e))?;
-            let record = FileRecord { bytes: bytes.len() as u64, blake3: blake3::hash(&bytes).to_hex().to_string() };
+            let record =
+                FileRecord { bytes: bytes.len() as u64, blake3: blake3::hash(&bytes).to_hex().to_string() };
             files.insert(name.to_string(), record);
         }
     }
@@ -104,7 +105,9 @@ fn write_library(compiled: &Compiled, target: &Target, folder: &Path) -> Result<
     if !target.triple.starts_with(host) {
         return Err(CpuError::Mlir(qcc_mlir::MlirError::Target {
             target: target.triple.clone(),
-            message: format!("artifacts for it are not possible yet: this build carries a runtime for {host} alone"),
+            message: format!(
+                "artifacts for it are not possible yet: this build carries a runtime for {host} alone"
+            ),
         }));
     }
     let work = tempfile::tempdir().map_err(|e| CpuError::file(Path::new("a temporary folder"), e))?;
@@ -118,7 +121,12 @@ fn write_library(compiled: &Compiled, target: &Target, folder: &Path) -> Result<
         objects.push(path);
     }
     let linkage = Linkage::write(work.path()).map_err(|e| CpuError::file(work.path(), e))?;
-    let inputs = LinkInputs { objects, archives: vec![linkage.archive], flags: linkage.flags, libraries: linkage.libraries };
+    let inputs = LinkInputs {
+        objects,
+        archives: vec![linkage.archive],
+        flags: linkage.flags,
+        libraries: linkage.libraries,
+    };
     link_shared(&inputs, &folder.join(LIBRARY_FILE))?;
     Ok(())
 }

@@ -264,7 +264,8 @@ impl Block<'_> {
             let line = self.line(e, i);
             let line = e.at(line, left);
             let tap = e.times(i, across as i64);
-            let mut seen: Vec<Option<Value>> = vec![None; (pixels - 1) * stride + (across - 1) * dilation + 1];
+            let mut seen: Vec<Option<Value>> =
+                vec![None; (pixels - 1) * stride + (across - 1) * dilation + 1];
             let mut sums = sums.to_vec();
             for j in 0..across {
                 let tap = e.plus(tap, j as i64);

@@ -51,7 +51,8 @@ pub(super) fn sweep(
     let rest = e.rem(columns, sixteen);
     let whole = e.sub(columns, rest);
     let zero = e.int(0);
-    let out = e.repeat(zero, whole, sixteen, carried, |e, column, c| body(e, Stretch { column, mask: None }, c));
+    let out =
+        e.repeat(zero, whole, sixteen, carried, |e, column, c| body(e, Stretch { column, mask: None }, c));
     let some = e.compare("ne", rest, zero);
     let types: Vec<_> = carried.iter().map(|v| v.ty()).collect();
     let mut last = |e: &mut Emitter, c: &[Value]| {

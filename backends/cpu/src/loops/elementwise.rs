@@ -3,7 +3,7 @@
 //! The result is contiguous. Innermost, an operand is contiguous or constant; axes are already merged so that nothing else occurs.
 //! Work item: rank 1, sixteen elements; else one innermost row.
 
-use qcc_ir::{Float, Op};
+use qcc_ir::{ElementType, Float, Op};
 
 use super::storage::{I64X16, Storage};
 use super::{Slots, coordinates, dot, numbered};
@@ -61,7 +61,8 @@ impl Elementwise {
         e.kernel(name, |e, kernel| {
             let slots = Slots::new(kernel, &names);
             let out = slots.pointer(e, "out");
-            let inputs: Vec<Value> = (0..self.inputs.len()).map(|i| slots.pointer(e, &format!("in{i}"))).collect();
+            let inputs: Vec<Value> =
+                (0..self.inputs.len()).map(|i| slots.pointer(e, &format!("in{i}"))).collect();
             let dims = slots.sizes(e, "dim", self.rank);
             let strides: Vec<Vec<Value>> =
                 (0..self.inputs.len()).map(|i| slots.sizes(e, &format!("stride{i}_"), self.rank)).collect();
@@ -138,9 +139,23 @@ impl Elementwise {
 /// Whether an operation has an elementwise kernel for float (or integer) operands.
 pub fn supported(op: &Op, integers: bool) -> bool {
     if integers {
-        return matches!(op, Op::Add {} | Op::Sub {} | Op::Mul {} | Op::Min {} | Op::Max {} | Op::Neg {} | Op::Cast { .. } | Op::Dequantize {});
+        return matches!(
+            op,
+            Op::Add {}
+                | Op::Sub {}
+                | Op::Mul {}
+                | Op::Div {}
+                | Op::Min {}
+                | Op::Max {}
+                | Op::Prelu {}
+                | Op::Neg {}
+                | Op::Abs {}
+                | Op::Cast { .. }
+                | Op::Dequantize {}
+        );
     }
-    !matches!(op, Op::Pow {}) && (is_binary(op) || activation(op).is_some() || is_unary(op)) || matches!(op, Op::Pow {} | Op::Quantize { .. })
+    !matches!(op, Op::Pow {}) && (is_binary(op) || activation(op).is_some() || is_unary(op))
+        || matches!(op, Op::Pow {} | Op::Quantize { .. })
 }
 
 fn is_binary(op: &Op) -> bool {
@@ -150,7 +165,16 @@ fn is_binary(op: &Op) -> bool {
 fn is_unary(op: &Op) -> bool {
     matches!(
         op,
-        Op::Neg {} | Op::Abs {} | Op::Exp {} | Op::Log {} | Op::Sqrt {} | Op::Reciprocal {} | Op::Erf {} | Op::LeakyRelu { .. } | Op::Floor {} | Op::Cast { .. }
+        Op::Neg {}
+            | Op::Abs {}
+            | Op::Exp {}
+            | Op::Log {}
+            | Op::Sqrt {}
+            | Op::Reciprocal {}
+            | Op::Erf {}
+            | Op::LeakyRelu { .. }
+            | Op::Floor {}
+            | Op::Cast { .. }
     )
 }
 
@@ -183,8 +207,33 @@ fn integer(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
             let zero = e.int_of(I64X16, 0);
             e.sub(zero, x[0])
         }
+        Op::Abs {} => {
+            let zero = e.int_of(I64X16, 0);
+            let negated = e.sub(zero, x[0]);
+            e.max_int(x[0], negated)
+        }
+        Op::Prelu {} => {
+            let zero = e.int_of(I64X16, 0);
+            let scaled = e.mul(x[0], x[1]);
+            let negative = e.compare("slt", x[0], zero);
+            e.select(negative, scaled, x[0])
+        }
+        Op::Div {} => divide(e, x[0], x[1]),
         other => unreachable!("invariant: `supported` admits no integer {}", other.name()),
     }
+}
+
+/// Truncated quotients. Division by −1 is negation, as it may overflow; a divisor of 0, which has no quotient and would trap, gives `a`
+/// (lanes past a row's end hold anything).
+fn divide(e: &mut Emitter, a: Value, b: Value) -> Value {
+    let (zero, one, minus) = (e.int_of(I64X16, 0), e.int_of(I64X16, 1), e.int_of(I64X16, -1));
+    let nothing = e.compare("eq", b, zero);
+    let negates = e.compare("eq", b, minus);
+    let unsafe_divisor = e.or(nothing, negates);
+    let divisor = e.select(unsafe_divisor, one, b);
+    let quotient = e.div(a, divisor);
+    let negated = e.sub(zero, a);
+    e.select(negates, negated, quotient)
 }
 
 fn float(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
@@ -215,7 +264,7 @@ fn float(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
         }
         Op::Erf {} => e.erf(x[0]),
         Op::Floor {} => floor(e, x[0]),
-        Op::Cast { to } => cast(e, x[0], to.is_float()),
+        Op::Cast { to } => cast(e, x[0], *to),
         Op::Dequantize {} => {
             let codes = e.truncate(x[0], Scalar::I32);
             let codes = match x.get(2) {
@@ -230,7 +279,8 @@ fn float(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
         }
         Op::Quantize { to, narrow, .. } => {
             let storage = to.quantized().expect("invariant: quantize has a quantized type").storage;
-            let (lo, hi) = storage.integer_range(*narrow).expect("invariant: lowering admits integer formats");
+            let (lo, hi) =
+                storage.integer_range(*narrow).expect("invariant: lowering admits integer formats");
             let scale = e.lane(x[1], 0);
             let zero = match x.get(2) {
                 Some(z) => e.lane(*z, 0),
@@ -280,12 +330,50 @@ fn to_integer(e: &mut Emitter, x: Value) -> Value {
     e.intrinsic("llvm.fptosi.sat.v16i32.v16f32", &[x], I32X16)
 }
 
-fn cast(e: &mut Emitter, x: Value, to_float: bool) -> Value {
-    match (x.ty() == I64X16, to_float) {
+/// Conversion to the numbers of a type, held in lanes, as steps that follow in the same kernel must see them: floats truncate and
+/// saturate, integers wrap, anything but 0 is true.
+fn cast(e: &mut Emitter, x: Value, to: ElementType) -> Value {
+    let integer = x.ty() == I64X16;
+    let storage = match to {
+        ElementType::Bool => return nonzero(e, x, integer),
+        ElementType::F16 => Storage::F16,
+        ElementType::BF16 => Storage::BF16,
+        ElementType::I8 => Storage::I8,
+        ElementType::U8 => Storage::U8,
+        ElementType::I32 => Storage::I32,
+        ElementType::I64 => Storage::I64,
+        _ => Storage::F32,
+    };
+    let x = match (integer, storage.is_float()) {
         (true, true) => e.to_float(x),
-        (false, false) => e.intrinsic("llvm.fptosi.sat.v16i64.v16f32", &[x], I64X16),
+        (false, false) => {
+            let x = e.intrinsic("llvm.fptosi.sat.v16i64.v16f32", &[x], I64X16);
+            let (low, high) = match storage {
+                Storage::I8 => (i64::from(i8::MIN), i64::from(i8::MAX)),
+                Storage::U8 => (0, i64::from(u8::MAX)),
+                Storage::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
+                _ => return x,
+            };
+            let (low, high) = (e.int_of(I64X16, low), e.int_of(I64X16, high));
+            let x = e.max_int(x, low);
+            e.min_int(x, high)
+        }
         _ => x,
-    }
+    };
+    let stored = storage.narrow(e, x);
+    storage.widen(e, stored)
+}
+
+/// 1 where a number is not 0 (NaN is not), else 0.
+fn nonzero(e: &mut Emitter, x: Value, integer: bool) -> Value {
+    let (zero, one) = (e.int_of(I64X16, 0), e.int_of(I64X16, 1));
+    let some = if integer {
+        e.compare("ne", x, zero)
+    } else {
+        let zero = e.floats(0.0);
+        e.compare_float("une", x, zero)
+    };
+    e.select(some, one, zero)
 }
 
 /// `aᵇ` as `exp(b · log|a|)`, with the sign and the NaN of negative bases.

@@ -23,7 +23,8 @@ impl Matmul {
         e.kernel(name, |e, kernel| {
             let slots = Slots::new(kernel, &names);
             let [out, a, b] = ["out", "a", "b"].map(|n| slots.pointer(e, n));
-            let [m, n, k, stride_a, stride_b] = ["m", "n", "k", "stride_a", "stride_b"].map(|n| slots.size(e, n));
+            let [m, n, k, stride_a, stride_b] =
+                ["m", "n", "k", "stride_a", "stride_b"].map(|n| slots.size(e, n));
             e.each(kernel.begin, kernel.end, |e, item| {
                 let batch = e.div(item, m);
                 let row = e.rem(item, m);

@@ -91,7 +91,8 @@ impl Fill {
         e.kernel(name, |e, kernel| {
             let names: Vec<String> = Self::ARGUMENTS.map(String::from).to_vec();
             let slots = Slots::new(kernel, &names);
-            let (out, count, value) = (slots.pointer(e, "out"), slots.size(e, "count"), slots.size(e, "value"));
+            let (out, count, value) =
+                (slots.pointer(e, "out"), slots.size(e, "count"), slots.size(e, "value"));
             let value = match self.bytes {
                 8 => value,
                 4 => e.truncate(value, Scalar::I32),

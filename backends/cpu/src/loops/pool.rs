@@ -31,7 +31,8 @@ pub struct Pool {
 impl Pool {
     /// Argument names: image sizes, output sizes, then per axis kernel, stride, pad before, pad after, dilation.
     pub const ARGUMENTS: [&'static str; 17] = [
-        "out", "in", "h", "w", "c", "oh", "ow", "kh", "kw", "sh", "sw", "top", "left", "bottom", "right", "dh", "dw",
+        "out", "in", "h", "w", "c", "oh", "ow", "kh", "kw", "sh", "sw", "top", "left", "bottom", "right",
+        "dh", "dw",
     ];
 
     /// The kernel's MLIR text.

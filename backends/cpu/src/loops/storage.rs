@@ -78,7 +78,8 @@ impl Storage {
         self.widen(e, raw)
     }
 
-    fn widen(self, e: &mut Emitter, raw: Value) -> Value {
+    /// Stored lanes as `f32` or `i64`.
+    pub fn widen(self, e: &mut Emitter, raw: Value) -> Value {
         match self {
             Storage::F32 | Storage::I64 => raw,
             Storage::F16 => e.widen(raw, Scalar::F32),

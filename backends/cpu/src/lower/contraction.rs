@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use qcc_ir::{Dim, ElementType, Function, Granularity, Node, Op, OpId, QuantType, ScaleType, Str, ValueId, ops::ImageLayout};
+use qcc_ir::{
+    Dim, ElementType, Function, Granularity, Node, Op, OpId, QuantType, ScaleType, Str, ValueId,
+    ops::ImageLayout,
+};
 use qcc_params::{Data, Tensor};
 use qcc_runtime::program::Expr;
 
@@ -17,7 +20,11 @@ use crate::loops::elementwise::activation;
 use crate::loops::storage::Storage;
 
 /// Whether a quantized value is the input of a layer with block-scaled weights, whose kernels want signed codes.
-pub(super) fn feeds_block_weights(function: &Function, uses: &HashMap<ValueId, Vec<(OpId, usize)>>, value: ValueId) -> bool {
+pub(super) fn feeds_block_weights(
+    function: &Function,
+    uses: &HashMap<ValueId, Vec<(OpId, usize)>>,
+    value: ValueId,
+) -> bool {
     uses.get(&value).into_iter().flatten().any(|(user, slot)| {
         let user = function.node(*user);
         let weight = user.operands.get(1).copied().flatten();
@@ -88,7 +95,10 @@ impl<'a> Lowering<'a> {
             _ => Activation::Clamp { lo: (lower as f32).into(), hi: (upper as f32).into() },
         };
         if let Some(q) = to.quantized() {
-            let (lo, hi) = q.storage.integer_range(narrow).ok_or_else(|| LowerError::new("the result is no integer format"))?;
+            let (lo, hi) = q
+                .storage
+                .integer_range(narrow)
+                .ok_or_else(|| LowerError::new("the result is no integer format"))?;
             layer.output_offset = if self.storage_of(layer.result)? == Storage::Biased { 128 } else { 0 };
             let offset = layer.output_offset as i32;
             layer.output = Output::Codes { lo: (lo + offset) as i16, hi: (hi + offset) as i16 };
@@ -118,7 +128,9 @@ impl<'a> Lowering<'a> {
         let shape = Shape { columns: weight[0], depth: weight[1], taps: None };
         let dims = self.function.ty(layer.x).dims.clone();
         let rows = Self::count(&dims[..dims.len() - 1])?;
-        let strided = if self.views.contains_key(&layer.x) && self.function.ty(layer.weight).element.quantized().is_none() {
+        let strided = if self.views.contains_key(&layer.x)
+            && self.function.ty(layer.weight).element.quantized().is_none()
+        {
             Some(self.strided(layer.x)?)
         } else {
             None
@@ -128,7 +140,17 @@ impl<'a> Lowering<'a> {
             None => self.product(&layer, &shape)?,
         };
         let mut operands = Vec::new();
-        let spec = self.gemm(&layer, product, Rows::Matrix, &shape, x, &rows, shape.depth, shape.columns, &mut operands)?;
+        let spec = self.gemm(
+            &layer,
+            product,
+            Rows::Matrix,
+            &shape,
+            x,
+            &rows,
+            shape.depth,
+            shape.columns,
+            &mut operands,
+        )?;
         if let Some(rows) = strided {
             (operands[0], operands[1]) = (rows.start, rows.stride);
         }
@@ -140,7 +162,12 @@ impl<'a> Lowering<'a> {
         let x = self.place(layer.x)?;
         let product = match self.function.ty(layer.weight).element.quantized() {
             None if x.storage == Storage::F32 => Product::F32F32,
-            None => return Err(LowerError::new(format!("an input stored as {:?} meets float weights", x.storage))),
+            None => {
+                return Err(LowerError::new(format!(
+                    "an input stored as {:?} meets float weights",
+                    x.storage
+                )));
+            }
             Some(q) => integer_product(q, x.storage, shape)?,
         };
         Ok((product, x))
@@ -173,7 +200,8 @@ impl<'a> Lowering<'a> {
         let spec = GemmSpec::new(self.caps, product, rows, epilogue);
         let weights = self.packed_weights(layer, product, shape, spec.nr)?;
         let none = || Operand::Bits(0);
-        let (mut corrections, mut multipliers, mut row_scales, mut row_sums) = (none(), none(), none(), none());
+        let (mut corrections, mut multipliers, mut row_scales, mut row_sums) =
+            (none(), none(), none(), none());
         match product {
             Product::F32F32 | Product::F32U4Block { .. } => {}
             Product::U8S8 | Product::U8S4 => {
@@ -222,7 +250,14 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn launch(&mut self, layer: &Layer<'_>, spec: &GemmSpec, operands: Vec<Operand>, rows: &Dim, shape: &Shape) -> Result<(), LowerError> {
+    fn launch(
+        &mut self,
+        layer: &Layer<'_>,
+        spec: &GemmSpec,
+        operands: Vec<Operand>,
+        rows: &Dim,
+        shape: &Shape,
+    ) -> Result<(), LowerError> {
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| gemm::generate(spec, name, caps));
         let row_blocks = self.expr_ceil_div(rows, spec.block_rows() as u64)?;
         let groups = (shape.columns as u64).div_ceil((spec.nr * spec.panels) as u64);
@@ -270,31 +305,44 @@ impl<'a> Lowering<'a> {
             let user = self.uses.get(&value).into_iter().flatten().find_map(|(user, _)| {
                 let node = self.function.node(*user);
                 match node.op {
-                    Op::QuantizedConv { .. } | Op::QuantizedLinear { .. } => node.operands.get(4).copied().flatten(),
+                    Op::QuantizedConv { .. } | Op::QuantizedLinear { .. } => {
+                        node.operands.get(4).copied().flatten()
+                    }
                     Op::Dequantize {} => node.operands.get(2).copied().flatten(),
                     _ => None,
                 }
             });
-            return Ok(self.static_zero(Some(user.ok_or_else(|| LowerError::new("the pad's zero point is not known"))?))? as u64);
+            return Ok(self.static_zero(Some(
+                user.ok_or_else(|| LowerError::new("the pad's zero point is not known"))?,
+            ))? as u64);
         }
         Ok(if self.storage_of(value)? == Storage::Biased { 128 } else { 0 })
     }
 
     fn weight_name(&self, layer: &Layer<'_>) -> Result<Str, LowerError> {
-        self.function
-            .parameter_name(layer.weight)
-            .cloned()
-            .ok_or_else(|| LowerError::new("the weight is computed at run time; only parameters can be packed"))
+        self.function.parameter_name(layer.weight).cloned().ok_or_else(|| {
+            LowerError::new("the weight is computed at run time; only parameters can be packed")
+        })
     }
 
-    fn packed_weights(&mut self, layer: &Layer<'_>, product: Product, shape: &Shape, nr: usize) -> Result<Operand, LowerError> {
+    fn packed_weights(
+        &mut self,
+        layer: &Layer<'_>,
+        product: Product,
+        shape: &Shape,
+        nr: usize,
+    ) -> Result<Operand, LowerError> {
         let name = self.weight_name(layer)?;
         let (columns, depth, taps) = (shape.columns as usize, shape.depth as usize, shape.taps);
         let panels = columns.div_ceil(nr) as u64;
-        let bytes = panels.checked_mul(product.panel_bytes(nr, depth as u64)).ok_or_else(LowerError::too_large)?;
+        let bytes =
+            panels.checked_mul(product.panel_bytes(nr, depth as u64)).ok_or_else(LowerError::too_large)?;
         let scale = match (product, layer.weight_scale) {
             (Product::S8U4Block { .. } | Product::F32U4Block { .. }, Some(scale)) => Some(
-                self.function.parameter_name(scale).cloned().ok_or_else(|| LowerError::new("a weight's scales must be parameters"))?,
+                self.function
+                    .parameter_name(scale)
+                    .cloned()
+                    .ok_or_else(|| LowerError::new("a weight's scales must be parameters"))?,
             ),
             _ => None,
         };
@@ -305,93 +353,160 @@ impl<'a> Lowering<'a> {
             Product::U8S4 => "s4".to_string(),
             Product::S8U4Block { block } | Product::F32U4Block { block } => format!("u4 block {block}"),
         };
-        let packed = PackedParameter::new(format!("{name} {form} panels of {nr}{}", taps_name(taps)), bytes, move |weights| {
-            let tensor = weights.get(&name)?;
-            let failed = |source| PackingError::Pack { name: name.to_string(), source };
-            Ok(match product {
-                Product::F32F32 => {
-                    let rows = reorder(&tensor.to_f32_vec(), columns, taps);
-                    f32_bytes(&pack::pack_f32(&rows, columns, depth, nr).map_err(failed)?)
-                }
-                Product::U8S8 => pack::pack_s8(&reorder(codes(&name, &tensor)?, columns, taps), columns, depth, nr).map_err(failed)?.bytes,
-                Product::U8S4 => pack::pack_s4(&reorder(codes(&name, &tensor)?, columns, taps), columns, depth, nr).map_err(failed)?.bytes,
-                Product::S8U4Block { block } | Product::F32U4Block { block } => {
-                    let unsigned: Vec<u8> = codes(&name, &tensor)?.iter().map(|c| (c + 8) as u8).collect();
-                    let scale = weights.get(scale.as_ref().expect("invariant: block products have scales"))?;
-                    let Data::F16(scales) = &scale.data else {
-                        return Err(PackingError::Unexpected { name: name.to_string(), message: "block scales are not f16".into() });
-                    };
-                    let bits: Vec<u16> = scales.iter().map(|s| s.to_bits()).collect();
-                    pack::pack_u4_blocks(&unsigned, &bits, columns, depth, nr, block as usize).map_err(failed)?
-                }
-            })
-        });
+        let packed = PackedParameter::new(
+            format!("{name} {form} panels of {nr}{}", taps_name(taps)),
+            bytes,
+            move |weights| {
+                let tensor = weights.get(&name)?;
+                let failed = |source| PackingError::Pack { name: name.to_string(), source };
+                Ok(match product {
+                    Product::F32F32 => {
+                        let rows = reorder(&tensor.to_f32_vec(), columns, taps);
+                        f32_bytes(&pack::pack_f32(&rows, columns, depth, nr).map_err(failed)?)
+                    }
+                    Product::U8S8 => {
+                        pack::pack_s8(&reorder(codes(&name, &tensor)?, columns, taps), columns, depth, nr)
+                            .map_err(failed)?
+                            .bytes
+                    }
+                    Product::U8S4 => {
+                        pack::pack_s4(&reorder(codes(&name, &tensor)?, columns, taps), columns, depth, nr)
+                            .map_err(failed)?
+                            .bytes
+                    }
+                    Product::S8U4Block { block } | Product::F32U4Block { block } => {
+                        let unsigned: Vec<u8> =
+                            codes(&name, &tensor)?.iter().map(|c| (c + 8) as u8).collect();
+                        let scale =
+                            weights.get(scale.as_ref().expect("invariant: block products have scales"))?;
+                        let Data::F16(scales) = &scale.data else {
+                            return Err(PackingError::Unexpected {
+                                name: name.to_string(),
+                                message: "block scales are not f16".into(),
+                            });
+                        };
+                        let bits: Vec<u16> = scales.iter().map(|s| s.to_bits()).collect();
+                        pack::pack_u4_blocks(&unsigned, &bits, columns, depth, nr, block as usize)
+                            .map_err(failed)?
+                    }
+                })
+            },
+        );
         Ok(Operand::Buffer(self.parameter(packed)))
     }
 
-    fn packed_corrections(&mut self, layer: &Layer<'_>, product: Product, shape: &Shape, nr: usize, zero: i32) -> Result<Operand, LowerError> {
+    fn packed_corrections(
+        &mut self,
+        layer: &Layer<'_>,
+        product: Product,
+        shape: &Shape,
+        nr: usize,
+        zero: i32,
+    ) -> Result<Operand, LowerError> {
         let name = self.weight_name(layer)?;
         let (columns, depth, taps) = (shape.columns as usize, shape.depth as usize, shape.taps);
         let bytes = (columns.div_ceil(nr) * nr * 4) as u64;
-        let packed = PackedParameter::new(format!("{name} corrections for zero {zero} padded to {nr}"), bytes, move |weights| {
-            let tensor = weights.get(&name)?;
-            let failed = |source| PackingError::Pack { name: name.to_string(), source };
-            let rows = reorder(codes(&name, &tensor)?, columns, taps);
-            let packed = match product {
-                Product::U8S4 => pack::pack_s4(&rows, columns, depth, nr),
-                _ => pack::pack_s8(&rows, columns, depth, nr),
-            };
-            Ok(i32_bytes(&packed.map_err(failed)?.corrections(zero)))
-        });
+        let packed = PackedParameter::new(
+            format!("{name} corrections for zero {zero} padded to {nr}"),
+            bytes,
+            move |weights| {
+                let tensor = weights.get(&name)?;
+                let failed = |source| PackingError::Pack { name: name.to_string(), source };
+                let rows = reorder(codes(&name, &tensor)?, columns, taps);
+                let packed = match product {
+                    Product::U8S4 => pack::pack_s4(&rows, columns, depth, nr),
+                    _ => pack::pack_s8(&rows, columns, depth, nr),
+                };
+                Ok(i32_bytes(&packed.map_err(failed)?.corrections(zero)))
+            },
+        );
         Ok(Operand::Buffer(self.parameter(packed)))
     }
 
     /// `x_scale · weight_scale` a column, each rounded once; with a scale a token, the weight scales alone.
-    fn packed_multipliers(&mut self, layer: &Layer<'_>, shape: &Shape, nr: usize, token: bool) -> Result<Operand, LowerError> {
+    fn packed_multipliers(
+        &mut self,
+        layer: &Layer<'_>,
+        shape: &Shape,
+        nr: usize,
+        token: bool,
+    ) -> Result<Operand, LowerError> {
         let scale = layer.weight_scale.ok_or_else(|| LowerError::new("the weight has no scale"))?;
-        let name = self.function.parameter_name(scale).cloned().ok_or_else(|| LowerError::new("a weight's scales must be parameters"))?;
+        let name = self
+            .function
+            .parameter_name(scale)
+            .cloned()
+            .ok_or_else(|| LowerError::new("a weight's scales must be parameters"))?;
         let x_scale = match (token, layer.x_scale) {
             (false, Some(s)) => match self.constant(s).map(|t| t.data) {
                 Some(Data::F32(v)) if v.len() == 1 => Some(v[0]),
-                _ => return Err(LowerError::new("a dynamic per-tensor scale has no CPU kernel; use a static one or one a token")),
+                _ => {
+                    return Err(LowerError::new(
+                        "a dynamic per-tensor scale has no CPU kernel; use a static one or one a token",
+                    ));
+                }
             },
             _ => None,
         };
         let columns = shape.columns as usize;
         let bytes = (columns.div_ceil(nr) * nr * 4) as u64;
         let bits = x_scale.map_or_else(|| "token".to_string(), |s| format!("{:08x}", s.to_bits()));
-        let packed = PackedParameter::new(format!("{name} multipliers {bits} of {columns} padded to {nr}"), bytes, move |weights| {
-            let scales = weights.get(&name)?.to_f32_vec();
-            let product: Vec<f32> = (0..columns)
-                .map(|n| {
-                    let s = if scales.len() == 1 { scales[0] } else { scales.get(n).copied().unwrap_or(0.0) };
-                    x_scale.map_or(s, |x| x * s)
-                })
-                .collect();
-            Ok(f32_bytes(&pack::pad_columns(&product, nr)))
-        });
+        let packed = PackedParameter::new(
+            format!("{name} multipliers {bits} of {columns} padded to {nr}"),
+            bytes,
+            move |weights| {
+                let scales = weights.get(&name)?.to_f32_vec();
+                let product: Vec<f32> = (0..columns)
+                    .map(|n| {
+                        let s =
+                            if scales.len() == 1 { scales[0] } else { scales.get(n).copied().unwrap_or(0.0) };
+                        x_scale.map_or(s, |x| x * s)
+                    })
+                    .collect();
+                Ok(f32_bytes(&pack::pad_columns(&product, nr)))
+            },
+        );
         Ok(Operand::Buffer(self.parameter(packed)))
     }
 
     /// A per-column vector, padded to whole panels.
-    fn packed_vector(&mut self, value: ValueId, columns: i64, nr: usize, what: &str) -> Result<Operand, LowerError> {
+    fn packed_vector(
+        &mut self,
+        value: ValueId,
+        columns: i64,
+        nr: usize,
+        what: &str,
+    ) -> Result<Operand, LowerError> {
         let bytes = ((columns as usize).div_ceil(nr) * nr * 4) as u64;
         let packed = match (self.function.parameter_name(value).cloned(), self.constant(value)) {
-            (Some(name), _) => PackedParameter::new(format!("{name} padded to {nr}"), bytes, move |weights| {
-                Ok(f32_bytes(&pack::pad_columns(&weights.get(&name)?.to_f32_vec(), nr)))
-            }),
+            (Some(name), _) => {
+                PackedParameter::new(format!("{name} padded to {nr}"), bytes, move |weights| {
+                    Ok(f32_bytes(&pack::pad_columns(&weights.get(&name)?.to_f32_vec(), nr)))
+                })
+            }
             (None, Some(tensor)) => {
                 let values = f32_bytes(&pack::pad_columns(&tensor.to_f32_vec(), nr));
                 let name = format!("constant {what} {}", blake3::hash(&values).to_hex());
                 PackedParameter::new(name, bytes, move |_| Ok(values.clone()))
             }
-            (None, None) => return Err(LowerError::new(format!("the {what} is computed at run time; only parameters can be packed"))),
+            (None, None) => {
+                return Err(LowerError::new(format!(
+                    "the {what} is computed at run time; only parameters can be packed"
+                )));
+            }
         };
         Ok(Operand::Buffer(self.parameter(packed)))
     }
 
     /// Per-row, per-block sums of signed codes, which correct for the weights' zero point of 8.
-    fn row_sums(&mut self, layer: &Layer<'_>, x: Place, rows: &Dim, shape: &Shape, block: u32) -> Result<Operand, LowerError> {
+    fn row_sums(
+        &mut self,
+        layer: &Layer<'_>,
+        x: Place,
+        rows: &Dim,
+        shape: &Shape,
+        block: u32,
+    ) -> Result<Operand, LowerError> {
         if let Some(&(sums, b)) = self.block_sums.get(&layer.x) {
             if b == block {
                 return Ok(Operand::Buffer(sums));
@@ -408,7 +523,8 @@ impl<'a> Lowering<'a> {
 
     pub(super) fn conv(&mut self, node: &Node) -> Result<(), LowerError> {
         let layer = self.layer(node)?;
-        let (Op::Conv { strides, pads, dilations, groups, layout } | Op::QuantizedConv { strides, pads, dilations, groups, layout, .. }) = &node.op
+        let (Op::Conv { strides, pads, dilations, groups, layout }
+        | Op::QuantizedConv { strides, pads, dilations, groups, layout, .. }) = &node.op
         else {
             return Err(LowerError::new(format!("qcc.{} is no convolution", node.op.name())));
         };
@@ -421,31 +537,51 @@ impl<'a> Lowering<'a> {
         if *groups != 1 {
             return Err(LowerError::new("grouped convolutions that are not depthwise were not legalised"));
         }
-        let shape = Shape { columns: weight[0], depth: weight[1] * taps, taps: Some((weight[1] as usize, taps as usize)) };
-        let rows = Self::count(&[geometry.image.batch.clone(), geometry.out.height.clone(), geometry.out.width.clone()])?;
+        let shape = Shape {
+            columns: weight[0],
+            depth: weight[1] * taps,
+            taps: Some((weight[1] as usize, taps as usize)),
+        };
+        let rows = Self::count(&[
+            geometry.image.batch.clone(),
+            geometry.out.height.clone(),
+            geometry.out.width.clone(),
+        ])?;
         let (product, x) = self.product(&layer, &shape)?;
         let mut operands = Vec::new();
         let pointwise = taps == 1 && geometry.strides == [1, 1] && geometry.sides == [0; 4];
         let kind = if pointwise { Rows::Matrix } else { Rows::Patches };
-        let spec = self.gemm(&layer, product, kind, &shape, x, &rows, shape.depth, shape.columns, &mut operands)?;
+        let spec =
+            self.gemm(&layer, product, kind, &shape, x, &rows, shape.depth, shape.columns, &mut operands)?;
         if !pointwise {
             let bytes = weight[1] * x.storage.bytes();
-            let pad = if x.storage == Storage::F32 { 0 } else { i64::from(self.zero_point(&layer, x.storage)?) };
+            let pad =
+                if x.storage == Storage::F32 { 0 } else { i64::from(self.zero_point(&layer, x.storage)?) };
             operands.extend(geometry.operands(bytes, bytes, pad));
         }
         self.launch(&layer, &spec, operands, &rows, &shape)
     }
 
-    fn depthwise(&mut self, layer: &Layer<'_>, geometry: &Geometry, channels: i64, taps: i64) -> Result<(), LowerError> {
+    fn depthwise(
+        &mut self,
+        layer: &Layer<'_>,
+        geometry: &Geometry,
+        channels: i64,
+        taps: i64,
+    ) -> Result<(), LowerError> {
         let x = self.place(layer.x)?;
         let integer = match self.function.ty(layer.weight).element.quantized() {
             None if x.storage == Storage::F32 => false,
-            Some(QuantType { storage: qcc_ir::Storage::Int(8), granularity: Granularity::Tensor | Granularity::Channel { axis: 0 }, .. })
-                if matches!(x.storage, Storage::U8 | Storage::Biased) =>
-            {
-                true
+            Some(QuantType {
+                storage: qcc_ir::Storage::Int(8),
+                granularity: Granularity::Tensor | Granularity::Channel { axis: 0 },
+                ..
+            }) if matches!(x.storage, Storage::U8 | Storage::Biased) => true,
+            _ => {
+                return Err(LowerError::new(
+                    "a depthwise convolution of these formats has no CPU kernel; int8 and f32 have",
+                ));
             }
-            _ => return Err(LowerError::new("a depthwise convolution of these formats has no CPU kernel; int8 and f32 have")),
         };
         let spec = DepthwiseSpec {
             format: if integer { depthwise::Format::U8S8 } else { depthwise::Format::F32 },
@@ -473,7 +609,8 @@ impl<'a> Lowering<'a> {
         });
         let weights = Operand::Buffer(self.parameter(packed));
         let shape = Shape { columns: channels, depth: taps, taps: None };
-        let multipliers = if integer { self.packed_multipliers(layer, &shape, LANES, false)? } else { Operand::Bits(0) };
+        let multipliers =
+            if integer { self.packed_multipliers(layer, &shape, LANES, false)? } else { Operand::Bits(0) };
         let bias = match layer.bias {
             Some(bias) => self.packed_vector(bias, channels, LANES, "bias")?,
             None => Operand::Bits(0),
@@ -575,9 +712,15 @@ impl Geometry {
 fn integer_product(q: QuantType, x: Storage, shape: &Shape) -> Result<Product, LowerError> {
     use qcc_ir::Storage::Int;
     match (q.storage, q.granularity, x) {
-        (Int(8), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::U8 | Storage::Biased) => Ok(Product::U8S8),
-        (Int(4), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::U8 | Storage::Biased) => Ok(Product::U8S4),
-        (Int(4), Granularity::Block { axis: 1, block }, Storage::I8 | Storage::F32) if q.scale == ScaleType::F16 && shape.taps.is_none() => {
+        (Int(8), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::U8 | Storage::Biased) => {
+            Ok(Product::U8S8)
+        }
+        (Int(4), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::U8 | Storage::Biased) => {
+            Ok(Product::U8S4)
+        }
+        (Int(4), Granularity::Block { axis: 1, block }, Storage::I8 | Storage::F32)
+            if q.scale == ScaleType::F16 && shape.taps.is_none() =>
+        {
             Ok(if x == Storage::F32 { Product::F32U4Block { block } } else { Product::S8U4Block { block } })
         }
         _ => Err(LowerError::new(format!(
@@ -594,7 +737,10 @@ fn taps_name(taps: Option<(usize, usize)>) -> String {
 fn codes<'t>(name: &str, tensor: &'t Tensor) -> Result<&'t [i8], PackingError> {
     match &tensor.data {
         Data::I8(codes) => Ok(codes),
-        _ => Err(PackingError::Unexpected { name: name.to_string(), message: "its elements are no signed codes".into() }),
+        _ => Err(PackingError::Unexpected {
+            name: name.to_string(),
+            message: "its elements are no signed codes".into(),
+        }),
     }
 }
 
@@ -602,7 +748,9 @@ fn codes<'t>(name: &str, tensor: &'t Tensor) -> Result<&'t [i8], PackingError> {
 fn reorder<T: Copy>(weights: &[T], columns: usize, taps: Option<(usize, usize)>) -> Vec<T> {
     match taps {
         Some((channels, taps)) if taps > 1 => (0..columns)
-            .flat_map(|n| (0..taps).flat_map(move |t| (0..channels).map(move |c| (n * channels + c) * taps + t)))
+            .flat_map(|n| {
+                (0..taps).flat_map(move |t| (0..channels).map(move |c| (n * channels + c) * taps + t))
+            })
             .filter_map(|i| weights.get(i).copied())
             .collect(),
         _ => weights.to_vec(),

@@ -1,6 +1,6 @@
 //! Elementwise operations: chains whose inner results have one use become one kernel.
 
-use qcc_ir::{Dim, ElementType, Function, Granularity, Node, Op, ValueId};
+use qcc_ir::{Dim, ElementType, Function, Granularity, Node, Op, ValueId, ops::Rounding};
 
 use super::axes::{Axes, broadcast, contiguous};
 use super::{LowerError, Lowering, Operand};
@@ -29,9 +29,15 @@ enum Part {
 fn elementwise(function: &Function, node: &Node) -> bool {
     let Some(Some(x)) = node.operands.first() else { return false };
     let element = function.ty(*x).element;
-    let per_tensor = |e: ElementType| e.quantized().is_none_or(|q| !matches!(q.granularity, Granularity::Block { .. }));
+    let per_tensor =
+        |e: ElementType| e.quantized().is_none_or(|q| !matches!(q.granularity, Granularity::Block { .. }));
     match &node.op {
-        Op::Quantize { to, .. } => to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor),
+        Op::Quantize { to, narrow, rounding } => {
+            *rounding == Rounding::HalfEven
+                && to.quantized().is_some_and(|q| {
+                    q.granularity == Granularity::Tensor && q.storage.integer_range(*narrow).is_some()
+                })
+        }
         Op::Dequantize {} => per_tensor(element),
         op => element.quantized().is_none() && supported(op, element.is_integer()),
     }
@@ -66,7 +72,9 @@ impl Lowering<'_> {
                 let user = self.function.node(*user);
                 // Scales and zero points are read as scalars, not lanes.
                 let scalar = matches!(user.op, Op::Quantize { .. } | Op::Dequantize {}) && *slot > 0;
-                !scalar && elementwise(self.function, user) && self.function.ty(user.results[0]).dims == self.function.ty(y).dims
+                !scalar
+                    && elementwise(self.function, user)
+                    && self.function.ty(user.results[0]).dims == self.function.ty(y).dims
             }
             _ => false,
         }
@@ -120,7 +128,10 @@ impl Lowering<'_> {
 
     fn emit(&mut self, node: &Node, group: &Group) -> Result<(), LowerError> {
         if group.inputs.len() > MOST_INPUTS {
-            return Err(LowerError::new(format!("fuses {} operands; the limit is {MOST_INPUTS}", group.inputs.len())));
+            return Err(LowerError::new(format!(
+                "fuses {} operands; the limit is {MOST_INPUTS}",
+                group.inputs.len()
+            )));
         }
         let y = node.results[0];
         // Places first: a group that was refused a fused operand may still have to make it.
@@ -145,7 +156,10 @@ impl Lowering<'_> {
             inputs: inputs
                 .iter()
                 .zip(&axes.strides[1..])
-                .map(|(place, strides)| Input { storage: place.storage, splat: strides[rank - 1] == Dim::Const(0) })
+                .map(|(place, strides)| Input {
+                    storage: place.storage,
+                    splat: strides[rank - 1] == Dim::Const(0),
+                })
                 .collect(),
             steps: group
                 .steps
@@ -161,7 +175,14 @@ impl Lowering<'_> {
         operands.extend(axes.strides[1..].iter().flatten().cloned().map(Operand::Size));
         if rank == 1 {
             let items = self.expr_ceil_div(&axes.dims[0], 16)?;
-            self.step_with(&node.location, kernel, operands, items, 256, qcc_runtime::program::Expr::Const(0));
+            self.step_with(
+                &node.location,
+                kernel,
+                operands,
+                items,
+                256,
+                qcc_runtime::program::Expr::Const(0),
+            );
             return Ok(());
         }
         let rows = Self::count(&axes.dims[..rank - 1])?;

@@ -197,7 +197,11 @@ impl<'a> Lowering<'a> {
             Storage::I32 => "i32",
             Storage::I64 => "i64",
             Storage::Bool => "bool",
-            Storage::Biased => return Err(LowerError::new(format!("`{name}`: quantized inputs and outputs are not supported"))),
+            Storage::Biased => {
+                return Err(LowerError::new(format!(
+                    "`{name}`: quantized inputs and outputs are not supported"
+                )));
+            }
         };
         let dims = self.function.ty(value).dims.iter().map(|d| self.expr(d)).collect::<Result<_, _>>()?;
         Ok(Port { name: name.to_string(), element: element.to_string(), dims })
@@ -212,13 +216,17 @@ impl<'a> Lowering<'a> {
             Op::Parameter { .. } | Op::Constant { .. } => Ok(()),
             Op::Reshape { .. } => self.alias(node),
             Op::Slice { .. } => self.slice(node),
-            Op::Transpose { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::Broadcast { .. } => self.movement(node),
+            Op::Transpose { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::Broadcast { .. } => {
+                self.movement(node)
+            }
             Op::Embedding {} | Op::Gather { .. } => self.gather(node),
             Op::Linear {} | Op::QuantizedLinear { .. } => self.linear(node),
             Op::Conv { .. } | Op::QuantizedConv { .. } => self.conv(node),
             Op::Matmul {} => self.matmul(node),
             Op::MaxPool { .. } | Op::AvgPool { .. } => self.pool(node),
-            Op::Softmax { .. } | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::DynamicQuantize { .. } => self.rows(node),
+            Op::Softmax { .. } | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::DynamicQuantize { .. } => {
+                self.rows(node)
+            }
             Op::ReduceMean { .. } | Op::ReduceSum { .. } | Op::ReduceMax { .. } => self.reduce(node),
             Op::CausalConv {} | Op::SelectiveScan {} => self.recurrence(node),
             _ => self.elementwise(node),
@@ -229,7 +237,11 @@ impl<'a> Lowering<'a> {
 
     /// A size as an expression over the program's symbols.
     pub(crate) fn expr(&self, dim: &Dim) -> Result<Expr, LowerError> {
-        let constant = |c: i64| u64::try_from(c).map(Expr::Const).map_err(|_| LowerError::new(format!("size {dim} has a negative term")));
+        let constant = |c: i64| {
+            u64::try_from(c)
+                .map(Expr::Const)
+                .map_err(|_| LowerError::new(format!("size {dim} has a negative term")))
+        };
         match dim {
             Dim::Const(c) => constant(*c),
             Dim::Symbolic(p) => {
@@ -238,9 +250,14 @@ impl<'a> Lowering<'a> {
                     let mut term = constant(*c)?;
                     for symbol in symbols {
                         let index = self.symbols.iter().position(|s| **s == **symbol);
-                        let index = index.ok_or_else(|| LowerError::new(format!("no input binds the size `{symbol}`")))?;
+                        let index = index
+                            .ok_or_else(|| LowerError::new(format!("no input binds the size `{symbol}`")))?;
                         let factor = Expr::Symbol(index as u32);
-                        term = if *c == 1 && term == Expr::Const(1) { factor } else { Expr::Mul(Box::new(term), Box::new(factor)) };
+                        term = if *c == 1 && term == Expr::Const(1) {
+                            factor
+                        } else {
+                            Expr::Mul(Box::new(term), Box::new(factor))
+                        };
                     }
                     sum = Some(match sum {
                         None => term,
@@ -267,7 +284,8 @@ impl<'a> Lowering<'a> {
     }
 
     pub(crate) fn new_buffer(&mut self, dims: &[Dim], storage: Storage) -> Result<Buffer, LowerError> {
-        let bytes = Self::count(dims)?.checked_mul(&Dim::Const(storage.bytes())).ok_or_else(LowerError::too_large)?;
+        let bytes =
+            Self::count(dims)?.checked_mul(&Dim::Const(storage.bytes())).ok_or_else(LowerError::too_large)?;
         let bytes = self.expr(&bytes)?;
         Ok(self.buffers.add(bytes))
     }
@@ -292,9 +310,15 @@ impl<'a> Lowering<'a> {
             ElementType::Quant(q) => match q.storage {
                 qcc_ir::Storage::UInt(_) => Storage::U8,
                 // Block-scaled weights take signed activations; everything else the unsigned operand of `vpdpbusd`.
-                qcc_ir::Storage::Int(_) if contraction::feeds_block_weights(self.function, &self.uses, value) => Storage::I8,
+                qcc_ir::Storage::Int(_)
+                    if contraction::feeds_block_weights(self.function, &self.uses, value) =>
+                {
+                    Storage::I8
+                }
                 qcc_ir::Storage::Int(_) => Storage::Biased,
-                other => return Err(LowerError::new(format!("format {} has no CPU kernels yet", other.name()))),
+                other => {
+                    return Err(LowerError::new(format!("format {} has no CPU kernels yet", other.name())));
+                }
             },
             other => return Err(LowerError::new(format!("elements of type {other} have no CPU kernels"))),
         })
@@ -316,7 +340,12 @@ impl<'a> Lowering<'a> {
         let packed = match &node.op {
             Op::Parameter { name } => PackedParameter::plain(name, self.function.ty(value), storage)?,
             Op::Constant { value } => PackedParameter::constant(value, storage)?,
-            other => return Err(LowerError::new(format!("the result of `qcc.{}` is used before it is made", other.name()))),
+            other => {
+                return Err(LowerError::new(format!(
+                    "the result of `qcc.{}` is used before it is made",
+                    other.name()
+                )));
+            }
         };
         let place = Place { buffer: self.parameter(packed), storage };
         self.places.insert(value, place);
@@ -359,19 +388,41 @@ impl<'a> Lowering<'a> {
     }
 
     /// Adds a step. `items` work items, at least `grain` of them a thread.
-    pub(crate) fn step(&mut self, name: &str, kernel: u32, operands: Vec<Operand>, items: &Dim, grain: u64) -> Result<(), LowerError> {
+    pub(crate) fn step(
+        &mut self,
+        name: &str,
+        kernel: u32,
+        operands: Vec<Operand>,
+        items: &Dim,
+        grain: u64,
+    ) -> Result<(), LowerError> {
         let items = self.expr(items)?;
         self.step_with(name, kernel, operands, items, grain, Expr::Const(0));
         Ok(())
     }
 
-    pub(crate) fn step_with(&mut self, name: &str, kernel: u32, operands: Vec<Operand>, items: Expr, grain: u64, scratch: Expr) {
+    pub(crate) fn step_with(
+        &mut self,
+        name: &str,
+        kernel: u32,
+        operands: Vec<Operand>,
+        items: Expr,
+        grain: u64,
+        scratch: Expr,
+    ) {
         for operand in &operands {
             if let Operand::Buffer(buffer) | Operand::At(buffer, _) = operand {
                 self.buffers.used(*buffer, self.steps.len());
             }
         }
-        self.steps.push(PendingStep { name: name.to_string(), kernel, operands, items, grain: grain.max(1), scratch });
+        self.steps.push(PendingStep {
+            name: name.to_string(),
+            kernel,
+            operands,
+            items,
+            grain: grain.max(1),
+            scratch,
+        });
     }
 
     fn finish(mut self, features: Vec<String>) -> Result<Lowered, LowerError> {
@@ -386,15 +437,21 @@ impl<'a> Lowering<'a> {
                 .iter()
                 .map(|operand| {
                     Ok(match operand {
-                        Operand::Buffer(Buffer::Virtual(v)) => Arg::Slot { index: plan.slot[*v as usize], offset: Expr::Const(0) },
-                        Operand::Buffer(Buffer::Parameter(index)) => Arg::Parameter { index: *index, offset: 0 },
+                        Operand::Buffer(Buffer::Virtual(v)) => {
+                            Arg::Slot { index: plan.slot[*v as usize], offset: Expr::Const(0) }
+                        }
+                        Operand::Buffer(Buffer::Parameter(index)) => {
+                            Arg::Parameter { index: *index, offset: 0 }
+                        }
                         Operand::Buffer(Buffer::Input(index)) => Arg::Input(*index),
                         Operand::Buffer(Buffer::Output(index)) => Arg::Output(*index),
                         Operand::Buffer(Buffer::State(index)) => Arg::State(*index),
                         Operand::At(Buffer::Virtual(v), bytes) => {
                             Arg::Slot { index: plan.slot[*v as usize], offset: Expr::Const(*bytes as u64) }
                         }
-                        Operand::At(other, _) => return Err(LowerError::new(format!("{other:?} has no inner addresses"))),
+                        Operand::At(other, _) => {
+                            return Err(LowerError::new(format!("{other:?} has no inner addresses")));
+                        }
                         Operand::Size(dim) => Arg::Value(self.expr(dim)?),
                         Operand::Bits(bits) => Arg::Value(Expr::Const(*bits)),
                     })

@@ -16,6 +16,14 @@ struct Block {
     strides: Vec<Dim>,
 }
 
+/// Codes of one format may be stored in two ways; a copy does not convert them.
+fn same_storage(from: Place, to: Place) -> Result<(), LowerError> {
+    if from.storage == to.storage {
+        return Ok(());
+    }
+    Err(LowerError::new(format!("moves elements stored as {:?} to where they are stored as {:?}", from.storage, to.storage)))
+}
+
 impl Lowering<'_> {
     pub(super) fn alias(&mut self, node: &Node) -> Result<(), LowerError> {
         let x = node.operands[0].expect("invariant: arity was checked");
@@ -25,7 +33,13 @@ impl Lowering<'_> {
     }
 
     /// Copies a whole contiguous tensor.
-    pub(super) fn copy_all(&mut self, to: Place, from: Place, dims: &[Dim], name: &str) -> Result<(), LowerError> {
+    pub(super) fn copy_all(
+        &mut self,
+        to: Place,
+        from: Place,
+        dims: &[Dim],
+        name: &str,
+    ) -> Result<(), LowerError> {
         let strides = contiguous(dims)?;
         let block = |place| Block { place, offset: Dim::Const(0), strides: strides.clone() };
         self.copy(block(to), block(from), dims, name)
@@ -45,6 +59,7 @@ impl Lowering<'_> {
     }
 
     fn copy(&mut self, to: Block, from: Block, dims: &[Dim], name: &str) -> Result<(), LowerError> {
+        same_storage(from.place, to.place)?;
         let axes = Axes { dims: dims.to_vec(), strides: vec![to.strides, from.strides] }.merged()?;
         let mut axes = axes;
         let one = Dim::Const(1);
@@ -106,7 +121,8 @@ impl Lowering<'_> {
                     let stride = strides[axis as usize].clone();
                     let skip = stride.checked_mul(&Dim::Const(start)).ok_or_else(LowerError::too_large)?;
                     offset = offset.checked_add(&skip).ok_or_else(LowerError::too_large)?;
-                    strides[axis as usize] = stride.checked_mul(&Dim::Const(step)).ok_or_else(LowerError::too_large)?;
+                    strides[axis as usize] =
+                        stride.checked_mul(&Dim::Const(step)).ok_or_else(LowerError::too_large)?;
                 }
                 self.copy(whole, Block { place: from, offset, strides }, &dims, &name)
             }
@@ -114,9 +130,17 @@ impl Lowering<'_> {
                 if *mode != qcc_ir::ops::PadMode::Constant {
                     return Err(LowerError::new("a non-constant pad was not legalised"));
                 }
+                let codes = self.function.ty(x).element.quantized().is_some();
                 let bits = match to.storage {
                     Storage::F32 => u64::from((value.0 as f32).to_bits()),
                     _ if value.0 == 0.0 => self.zero_code(node.results[0])?,
+                    other if codes => return Err(LowerError::new(format!("cannot pad codes stored as {other:?} by {}", value.0))),
+                    // Conversion saturates, as `cast` does.
+                    Storage::Bool => 1,
+                    Storage::I64 => value.0 as i64 as u64,
+                    Storage::I32 => value.0 as i32 as u64,
+                    Storage::I8 => value.0 as i8 as u64,
+                    Storage::U8 => u64::from(value.0 as u8),
                     other => return Err(LowerError::new(format!("cannot pad {other:?} by {}", value.0))),
                 };
                 self.fill(to, &dims, bits, &name)?;
@@ -126,7 +150,12 @@ impl Lowering<'_> {
                     offset = offset.checked_add(&skip).ok_or_else(LowerError::too_large)?;
                 }
                 let inside = Block { offset, ..whole };
-                self.copy(inside, Block { place: from, offset: Dim::Const(0), strides: own }, &from_dims, &name)
+                self.copy(
+                    inside,
+                    Block { place: from, offset: Dim::Const(0), strides: own },
+                    &from_dims,
+                    &name,
+                )
             }
             other => Err(LowerError::new(format!("qcc.{} does not move elements", other.name()))),
         }
@@ -167,6 +196,7 @@ impl Lowering<'_> {
         let dims = self.function.ty(x).dims.clone();
         let (from, ids) = (self.place(x)?, self.place(index)?);
         let to = self.result(node.results[0])?;
+        same_storage(from, to)?;
         let wide = match ids.storage {
             Storage::I64 => true,
             Storage::I32 => false,
@@ -177,7 +207,8 @@ impl Lowering<'_> {
         let count = Self::count(&self.function.ty(index).dims)?;
         let inner = Self::count(&dims[axis + 1..])?;
         let outer = Self::count(&dims[..axis])?;
-        let mut operands = vec![Operand::Buffer(to.buffer), Operand::Buffer(from.buffer), Operand::Buffer(ids.buffer)];
+        let mut operands =
+            vec![Operand::Buffer(to.buffer), Operand::Buffer(from.buffer), Operand::Buffer(ids.buffer)];
         operands.extend([count.clone(), dims[axis].clone(), inner].map(Operand::Size));
         let items = outer.checked_mul(&count).ok_or_else(LowerError::too_large)?;
         self.step(&node.location, kernel, operands, &items, 16)

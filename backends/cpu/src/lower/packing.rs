@@ -73,9 +73,14 @@ impl PackedParameter {
     }
 
     /// A weight as it is.
-    pub(crate) fn plain(name: &Str, ty: &TensorType, storage: Storage) -> Result<PackedParameter, LowerError> {
+    pub(crate) fn plain(
+        name: &Str,
+        ty: &TensorType,
+        storage: Storage,
+    ) -> Result<PackedParameter, LowerError> {
         let elements = ty.elements().and_then(|d| d.constant()).and_then(|n| u64::try_from(n).ok());
-        let bytes = elements.and_then(|n| n.checked_mul(storage.bytes() as u64)).ok_or_else(LowerError::too_large)?;
+        let bytes =
+            elements.and_then(|n| n.checked_mul(storage.bytes() as u64)).ok_or_else(LowerError::too_large)?;
         let name = name.clone();
         Ok(PackedParameter::new(name.to_string(), bytes, move |weights| {
             let tensor = weights.get(&name)?;
@@ -88,7 +93,8 @@ impl PackedParameter {
         let tensor = Tensor::from_dense(dense).map_err(|e| LowerError::new(e.to_string()))?;
         let bytes = encode(&tensor, storage);
         let digest: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-        let name = if digest.len() <= 32 { digest } else { blake3::hash(digest.as_bytes()).to_hex().to_string() };
+        let name =
+            if digest.len() <= 32 { digest } else { blake3::hash(digest.as_bytes()).to_hex().to_string() };
         let name = format!("constant {:?} {:?} {name}", tensor.dims, storage);
         Ok(PackedParameter::new(name, bytes.len() as u64, move |_| Ok(bytes.clone())))
     }

@@ -47,11 +47,9 @@ impl Lowering<'_> {
     fn channel_blocks(&mut self, value: ValueId) -> Result<Operand, LowerError> {
         let dims = self.function.ty(value).constant_dims().ok_or_else(LowerError::too_large)?;
         let (channels, count) = (dims[0] as usize, dims[1] as usize);
-        let name = self
-            .function
-            .parameter_name(value)
-            .cloned()
-            .ok_or_else(|| LowerError::new("a per-channel matrix is computed at run time; only parameters can be packed"))?;
+        let name = self.function.parameter_name(value).cloned().ok_or_else(|| {
+            LowerError::new("a per-channel matrix is computed at run time; only parameters can be packed")
+        })?;
         let bytes = (channels.div_ceil(16) * 16 * count * 4) as u64;
         let packed = PackedParameter::new(format!("{name} channel blocks"), bytes, move |weights| {
             let values = weights.get(&name)?.to_f32_vec();
@@ -65,7 +63,11 @@ impl Lowering<'_> {
     fn causal_conv(&mut self, node: &Node) -> Result<(), LowerError> {
         let operand = |i: usize| node.operands.get(i).copied().flatten();
         let missing = || LowerError::new("an operand is missing");
-        let (x, weight, state) = (operand(0).ok_or_else(missing)?, operand(1).ok_or_else(missing)?, operand(2).ok_or_else(missing)?);
+        let (x, weight, state) = (
+            operand(0).ok_or_else(missing)?,
+            operand(1).ok_or_else(missing)?,
+            operand(2).ok_or_else(missing)?,
+        );
         let dims = self.function.ty(x).dims.clone();
         let taps = self.function.ty(weight).constant_dims().ok_or_else(LowerError::too_large)?[1];
         // A SiLU that is the only user runs in the same loop.
@@ -91,7 +93,8 @@ impl Lowering<'_> {
         let to = self.result(result)?;
         let channels = dims[2].constant().ok_or_else(LowerError::too_large)?;
         let stride = Operand::Bits(4 * channels as u64);
-        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| causal_conv1d::generate(&spec, name, caps));
+        let kernel =
+            self.kernel(&format!("{spec:?}"), |name, caps| causal_conv1d::generate(&spec, name, caps));
         let operands = vec![
             from.start,
             from.stride,
@@ -116,8 +119,13 @@ impl Lowering<'_> {
         let dims = self.function.ty(u).dims.clone();
         let states = self.function.ty(a).constant_dims().ok_or_else(LowerError::too_large)?[1];
         let gate = self.gate(node.results[0]);
-        let spec =
-            ScanSpec { states: states as usize, softplus: false, delta_bias: false, skip: true, gate: gate.is_some() };
+        let spec = ScanSpec {
+            states: states as usize,
+            softplus: false,
+            delta_bias: false,
+            skip: true,
+            gate: gate.is_some(),
+        };
         let decay = self.channel_blocks(a)?;
         let (u, delta, b, c) = (self.strided(u)?, self.strided(delta)?, self.strided(b)?, self.strided(c)?);
         let d = self.place(d)?;
@@ -164,7 +172,9 @@ impl Lowering<'_> {
     fn gate(&self, y: ValueId) -> Option<Gate> {
         let only = |value: ValueId| -> Option<(OpId, &Node)> {
             match self.uses.get(&value).map(Vec::as_slice) {
-                Some([(user, _)]) if !self.targets.contains_key(&value) => Some((*user, self.function.node(*user))),
+                Some([(user, _)]) if !self.targets.contains_key(&value) => {
+                    Some((*user, self.function.node(*user)))
+                }
                 _ => None,
             }
         };

@@ -1,6 +1,6 @@
 //! Operations on rows (the last axis): normalisation, softmax, dynamic quantization.
 
-use qcc_ir::{Dim, Granularity, Node, Op, ValueId};
+use qcc_ir::{Dim, Granularity, Node, Op, ScaleType, ValueId, ops::Rounding};
 use qcc_runtime::program::Expr;
 
 use super::buffers::Buffer;
@@ -47,48 +47,80 @@ impl<'a> Lowering<'a> {
         let Some((columns, outer)) = dims.split_last() else {
             return Err(LowerError::new("a row operation needs rank 1 or more"));
         };
-        let columns = columns.constant().ok_or_else(|| LowerError::new(format!("rows of symbolic length {columns} have no CPU kernel")))?;
         let rows = Self::count(outer)?;
+        if let Op::Softmax { axis } = &node.op {
+            return self.softmax(node, *axis, &rows, columns);
+        }
+        let columns = columns.constant().ok_or_else(|| {
+            LowerError::new(format!("rows of symbolic length {columns} have no CPU kernel"))
+        })?;
         match &node.op {
-            Op::Softmax { axis } => {
-                let from = self.strided(x)?;
-                let stride = Operand::Bits(4 * columns as u64);
-                if *axis as usize + 1 != dims.len() {
-                    return Err(LowerError::new("a softmax along another axis than the last was not legalised"));
-                }
-                let to = self.result(node.results[0])?;
-                let kernel = self.kernel("softmax", softmax::generate);
-                let operands = vec![
-                    from.start,
-                    from.stride,
-                    Operand::Buffer(to.buffer),
-                    stride,
-                    Operand::Size(rows.clone()),
-                    Operand::Bits(columns as u64),
-                ];
-                self.step(&node.location, kernel, operands, &rows, 4)
-            }
             Op::DynamicQuantize { .. } => self.dynamic_quantize(node, &rows, columns),
             _ if self.quantize_takes(node) => Ok(()),
             _ => {
                 let place = self.result(node.results[0])?;
-                let sink = Sink { output: RowOutput::Plain(Output::F32), y: place.buffer, bytes: 4, ..Sink::default() };
+                let sink = Sink {
+                    output: RowOutput::Plain(Output::F32),
+                    y: place.buffer,
+                    bytes: 4,
+                    ..Sink::default()
+                };
                 self.norm(node, &rows, columns, sink)
             }
         }
     }
 
+    /// Softmax along the last axis, which may have a symbolic size.
+    fn softmax(&mut self, node: &Node, axis: i64, rows: &Dim, columns: &Dim) -> Result<(), LowerError> {
+        let x = node.operands[0].expect("invariant: arity was checked");
+        if axis as usize + 1 != self.function.ty(x).rank() {
+            return Err(LowerError::new("a softmax along another axis than the last was not legalised"));
+        }
+        let stride = columns.checked_mul(&Dim::Const(4)).ok_or_else(LowerError::too_large)?;
+        let (start, x_stride) = match columns.constant() {
+            Some(_) => {
+                let from = self.strided(x)?;
+                (from.start, from.stride)
+            }
+            None => {
+                let place = self.place(x)?;
+                if place.storage != Storage::F32 {
+                    return Err(LowerError::new(format!("works on f32 rows, not on {:?}", place.storage)));
+                }
+                (Operand::Buffer(place.buffer), Operand::Size(stride.clone()))
+            }
+        };
+        let to = self.result(node.results[0])?;
+        let kernel = self.kernel("softmax", softmax::generate);
+        let operands = vec![
+            start,
+            x_stride,
+            Operand::Buffer(to.buffer),
+            Operand::Size(stride),
+            Operand::Size(rows.clone()),
+            Operand::Size(columns.clone()),
+        ];
+        self.step(&node.location, kernel, operands, rows, 4)
+    }
+
     /// Codes with a scale a row; a norm that only this reads runs in the same kernel.
     fn dynamic_quantize(&mut self, node: &Node, rows: &Dim, columns: i64) -> Result<(), LowerError> {
-        let Op::DynamicQuantize { to, narrow, .. } = &node.op else {
+        let Op::DynamicQuantize { to, narrow, rounding } = &node.op else {
             return Err(LowerError::new(format!("qcc.{} does not quantize", node.op.name())));
         };
         let x = node.operands[0].expect("invariant: arity was checked");
         let q = to.quantized().expect("invariant: the type rule demands it");
         let (lo, hi) = match (q.granularity, q.storage.integer_range(*narrow)) {
             (Granularity::Token, Some(range)) => range,
-            _ => return Err(LowerError::new("only integer formats with a scale a token are quantized at run time")),
+            _ => {
+                return Err(LowerError::new(
+                    "only integer formats with a scale a token are quantized at run time",
+                ));
+            }
         };
+        if *rounding != Rounding::HalfEven || q.scale != ScaleType::F32 {
+            return Err(LowerError::new("codes are computed at run time with f32 scales, ties going to the even code"));
+        }
         if lo != -hi {
             return Err(LowerError::new("`:full` and unsigned formats have no dynamic CPU kernel"));
         }
@@ -117,7 +149,14 @@ impl<'a> Lowering<'a> {
         let scales = Operand::Buffer(scales.buffer);
         let Some(from) = from else {
             let norm = self.norm_of(x).expect("invariant: asked above");
-            let sink = Sink { output: RowOutput::Token(format), y: y.buffer, bytes: 1, scales, sums, ..Sink::default() };
+            let sink = Sink {
+                output: RowOutput::Token(format),
+                y: y.buffer,
+                bytes: 1,
+                scales,
+                sums,
+                ..Sink::default()
+            };
             return self.norm(norm, rows, columns, sink);
         };
         let spec = QuantizeSpec::Token(format);
@@ -137,14 +176,18 @@ impl<'a> Lowering<'a> {
 
     /// A static quantize of a norm's result, in the norm's kernel; false when `node` is something else.
     pub(super) fn quantized_norm(&mut self, node: &Node) -> Result<bool, LowerError> {
-        let (Op::Quantize { to, narrow, .. }, Some(Some(x))) = (&node.op, node.operands.first()) else { return Ok(false) };
+        let (Op::Quantize { to, narrow, rounding: Rounding::HalfEven }, Some(Some(x))) = (&node.op, node.operands.first()) else {
+            return Ok(false);
+        };
         let Some(norm) = self.norm_of(*x) else { return Ok(false) };
         let dims = self.function.ty(*x).dims.clone();
         let (columns, outer) = dims.split_last().expect("invariant: a norm has rows");
         let columns = columns.constant().expect("invariant: the norm was checked");
         let q = to.quantized().expect("invariant: the type rule demands it");
-        let (lo, hi) =
-            q.storage.integer_range(*narrow).ok_or_else(|| LowerError::new("the result is no integer format"))?;
+        let (lo, hi) = q
+            .storage
+            .integer_range(*narrow)
+            .ok_or_else(|| LowerError::new("the result is no integer format"))?;
         let scale = node.operands[1].expect("invariant: arity was checked");
         let zero = self.static_zero(node.operands.get(2).copied().flatten())?;
         let y = self.result(node.results[0])?;
@@ -182,8 +225,12 @@ impl<'a> Lowering<'a> {
         }
         match self.uses.get(&y).map(Vec::as_slice) {
             Some([(user, 0)]) => match &self.function.node(*user).op {
-                Op::DynamicQuantize { to, .. } => to.quantized().is_some_and(|q| q.granularity == Granularity::Token),
-                Op::Quantize { to, .. } => to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor),
+                Op::DynamicQuantize { to, .. } => {
+                    to.quantized().is_some_and(|q| q.granularity == Granularity::Token)
+                }
+                Op::Quantize { to, .. } => {
+                    to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor)
+                }
                 _ => false,
             },
             _ => false,
@@ -209,7 +256,10 @@ impl<'a> Lowering<'a> {
                 None => Ok(Operand::Bits(0)),
                 Some(v) => match self.place(v)? {
                     place if place.storage == Storage::F32 => Ok(Operand::Buffer(place.buffer)),
-                    other => Err(LowerError::new(format!("a gain or bias stored as {:?} is not supported", other.storage))),
+                    other => Err(LowerError::new(format!(
+                        "a gain or bias stored as {:?} is not supported",
+                        other.storage
+                    ))),
                 },
             }
         };
@@ -237,7 +287,14 @@ impl<'a> Lowering<'a> {
             Operand::Bits(columns as u64),
         ];
         let items = self.expr(rows)?;
-        self.step_with(&node.location, kernel, operands, items, 4, Expr::Const(spec.scratch_bytes(columns as u64)));
+        self.step_with(
+            &node.location,
+            kernel,
+            operands,
+            items,
+            4,
+            Expr::Const(spec.scratch_bytes(columns as u64)),
+        );
         Ok(())
     }
 
@@ -248,7 +305,9 @@ impl<'a> Lowering<'a> {
             let user = self.function.node(*user);
             let weight = user.operands.get(1).copied().flatten();
             let q = weight.and_then(|w| self.function.ty(w).element.quantized());
-            if let (Op::QuantizedLinear { .. }, Some(Granularity::Block { block, .. })) = (&user.op, q.map(|q| q.granularity)) {
+            if let (Op::QuantizedLinear { .. }, Some(Granularity::Block { block, .. })) =
+                (&user.op, q.map(|q| q.granularity))
+            {
                 if found.is_some_and(|b| b != block) {
                     return Err(LowerError::new("layers of different block sizes read one quantized value"));
                 }

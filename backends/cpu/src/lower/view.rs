@@ -55,7 +55,8 @@ impl Lowering<'_> {
         let place = self.places.get(&base)?;
         let fits = matches!(place.buffer, Buffer::Virtual(_)) && place.storage == Storage::F32;
         let constant = self.function.ty(base).dims[last].constant().is_some();
-        (columns && fits && constant && !self.targets.contains_key(&y)).then(|| View { base, column: column + starts[0] })
+        (columns && fits && constant && !self.targets.contains_key(&y))
+            .then(|| View { base, column: column + starts[0] })
     }
 
     /// The rows of an f32 value, wherever they are.

@@ -19,16 +19,22 @@ pub(super) struct Image {
 impl Image {
     pub(super) fn of(dims: &[Dim]) -> Result<Image, LowerError> {
         match dims {
-            [batch, width, channels] => {
-                Ok(Image { batch: batch.clone(), height: Dim::Const(1), width: width.clone(), channels: channels.clone() })
-            }
+            [batch, width, channels] => Ok(Image {
+                batch: batch.clone(),
+                height: Dim::Const(1),
+                width: width.clone(),
+                channels: channels.clone(),
+            }),
             [batch, height, width, channels] => Ok(Image {
                 batch: batch.clone(),
                 height: height.clone(),
                 width: width.clone(),
                 channels: channels.clone(),
             }),
-            _ => Err(LowerError::new(format!("{} spatial axes have no CPU kernel; one or two do", dims.len().saturating_sub(2)))),
+            _ => Err(LowerError::new(format!(
+                "{} spatial axes have no CPU kernel; one or two do",
+                dims.len().saturating_sub(2)
+            ))),
         }
     }
 }
@@ -54,7 +60,9 @@ pub(super) fn sides(pads: &[i64]) -> [i64; 4] {
 pub(super) fn channels_last(layout: ImageLayout) -> Result<(), LowerError> {
     match layout {
         ImageLayout::ChannelsLast => Ok(()),
-        ImageLayout::ChannelsFirst => Err(LowerError::new("channels-first images were not converted; run `channels-last`")),
+        ImageLayout::ChannelsFirst => {
+            Err(LowerError::new("channels-first images were not converted; run `channels-last`"))
+        }
     }
 }
 
@@ -106,15 +114,15 @@ impl Lowering<'_> {
             return Err(LowerError::new(format!("a reduction over the axes {axes:?} was not legalised")));
         }
         let from = self.place(x)?;
-        if from.storage != Storage::F32 {
-            return Err(LowerError::new("reduces f32 only"));
+        if self.function.ty(x).element.quantized().is_some() {
+            return Err(LowerError::new("reduces no codes"));
         }
         let to = self.result(node.results[0])?;
         let (first, last) = (axes[0], axes[axes.len() - 1]);
         let outer = Self::count(&dims[..first])?;
         let reduced = Self::count(&dims[first..=last])?;
         let inner = Self::count(&dims[last + 1..])?;
-        let spec = Reduce { reduction, rows: inner == Dim::Const(1) };
+        let spec = Reduce { reduction, rows: inner == Dim::Const(1), storage: from.storage };
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| spec.generate(name, caps));
         let operands = vec![
             Operand::Buffer(to.buffer),
@@ -151,7 +159,8 @@ impl Lowering<'_> {
         let (stride_a, stride_b) = (stride(&a_dims)?, stride(&b_dims)?);
         let to = self.result(node.results[0])?;
         let kernel = self.kernel("Matmul", |name, caps| Matmul.generate(name, caps));
-        let mut operands = vec![Operand::Buffer(to.buffer), Operand::Buffer(left.buffer), Operand::Buffer(right.buffer)];
+        let mut operands =
+            vec![Operand::Buffer(to.buffer), Operand::Buffer(left.buffer), Operand::Buffer(right.buffer)];
         operands.extend([m.clone(), n, k, stride_a, stride_b].map(Operand::Size));
         let items = Self::count(batch)?.checked_mul(&m).ok_or_else(LowerError::too_large)?;
         self.step(&node.location, kernel, operands, &items, 4)

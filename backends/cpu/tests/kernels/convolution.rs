@@ -26,9 +26,8 @@ impl Shape {
             let image = [r.size(14), r.size(14)];
             let pad = [r.int(0, 3) as usize, r.int(0, 3) as usize];
             let after = [r.int(0, 3) as usize, r.int(0, 3) as usize];
-            let room = |d: usize| {
-                (image[d] + pad[d] + after[d]).checked_sub((window[d] - 1) * dilation[d] + 1)
-            };
+            let room =
+                |d: usize| (image[d] + pad[d] + after[d]).checked_sub((window[d] - 1) * dilation[d] + 1);
             if let (Some(h), Some(w)) = (room(0), room(1)) {
                 let out = [h / stride[0] + 1, w / stride[1] + 1];
                 return Shape {
@@ -81,16 +80,17 @@ const OUT: Epilogue = Epilogue {
 #[test]
 fn implicit_products() {
     for level in levels() {
-        let codes = Epilogue { activation: Activation::Relu, output: Output::Codes { lo: 0, hi: 255 }, ..OUT };
+        let codes =
+            Epilogue { activation: Activation::Relu, output: Output::Codes { lo: 0, hi: 255 }, ..OUT };
         let float = GemmSpec::new(&level.caps, Product::F32F32, Rows::Patches, OUT);
         let integer = GemmSpec::new(&level.caps, Product::U8S8, Rows::Patches, codes);
         let integer = GemmSpec { row_tiles: 1, panels: 1, ..integer };
-        let text = gemm::generate(&float, "float", &level.caps) + &gemm::generate(&integer, "integer", &level.caps);
+        let text =
+            gemm::generate(&float, "float", &level.caps) + &gemm::generate(&integer, "integer", &level.caps);
         let library = Library::new(&text, &level);
         let mut r = Random::new(11);
         for _ in 0..60 {
-            let [window, stride, dilation] =
-                [4, 3, 2].map(|hi| [r.size(hi), r.size(hi)]);
+            let [window, stride, dilation] = [4, 3, 2].map(|hi| [r.size(hi), r.size(hi)]);
             let s = Shape::random(&mut r, window, stride, dilation);
             let (groups, n) = (r.size(2), r.size(40));
             let pixel = s.channels * groups; // This group's channels come first in each pixel.
@@ -135,7 +135,8 @@ fn implicit_products() {
                     }
                 }
             });
-            let (xb, wb) = (Buffer::f32(&x), Buffer::f32(&pack::pack_f32(&w, n, k, float.nr).expect("packs")));
+            let (xb, wb) =
+                (Buffer::f32(&x), Buffer::f32(&pack::pack_f32(&w, n, k, float.nr).expect("packs")));
             let c = Buffer::zeros(m * n * 4);
             let mut args = vec![xb.address(), 0, wb.address(), 0, 0, bias_at.address(), 0, 0, c.address()];
             args.extend([4 * n as u64, 0, 0, m as u64, n as u64, k as u64]);
@@ -268,10 +269,7 @@ fn check_depthwise(r: &mut Random, library: &Library, name: &str, spec: &Depthwi
         .map(|i| (sums[i] as f32).mul_add(multipliers[i % n], bias_of(i)).clamp(0.0, 6.0))
         .collect();
     match spec.output {
-        Output::F32 => assert!(
-            y.to_f32().iter().zip(&wanted).all(|(a, b)| a == b),
-            "{what}"
-        ),
+        Output::F32 => assert!(y.to_f32().iter().zip(&wanted).all(|(a, b)| a == b), "{what}"),
         Output::Codes { .. } => {
             let q: Vec<i32> = wanted.iter().map(|&v| quantize(v, 0.05, -20, -127, 127)).collect();
             let found: Vec<i32> = y.to_i8().into_iter().map(i32::from).collect();

@@ -105,7 +105,8 @@ fn causal_convolution() {
 #[test]
 fn selective_scan() {
     for level in levels() {
-        let spec = |states, softplus, delta_bias, skip, gate| ScanSpec { states, softplus, delta_bias, skip, gate };
+        let spec =
+            |states, softplus, delta_bias, skip, gate| ScanSpec { states, softplus, delta_bias, skip, gate };
         let specs = [
             spec(16, false, false, true, false),
             spec(16, true, true, true, true),
@@ -175,7 +176,11 @@ fn selective_scan() {
                         if spec.softplus {
                             dt = dt.exp().ln_1p();
                         }
-                        let (mut y, mut m) = if spec.skip { (u * f64::from(d[c]), (u * f64::from(d[c])).abs()) } else { (0.0, 0.0) };
+                        let (mut y, mut m) = if spec.skip {
+                            (u * f64::from(d[c]), (u * f64::from(d[c])).abs())
+                        } else {
+                            (0.0, 0.0)
+                        };
                         for j in 0..states {
                             let at = (b * n + c) * states + j;
                             let keep = (dt * f64::from(a[c * states + j])).exp();

@@ -43,7 +43,13 @@ const FUNCTIONS: [Function; 10] = [
     ("softplus", Emitter::softplus, |x| x.max(0.0) + (-x.abs()).exp().ln_1p(), 4.0, 1.2e-38),
     ("tanh", Emitter::tanh, f64::tanh, 4.0, 0.0),
     ("erf", Emitter::erf, erf, 4.0, 0.0),
-    ("gelu", Emitter::gelu, |x| if x < -1e3 { 0.0 } else { x * 0.5 * (1.0 + erf(x / 2f64.sqrt())) }, 4.0, 4e-7),
+    (
+        "gelu",
+        Emitter::gelu,
+        |x| if x < -1e3 { 0.0 } else { x * 0.5 * (1.0 + erf(x / 2f64.sqrt())) },
+        4.0,
+        4e-7,
+    ),
     (
         "gelu_tanh",
         Emitter::gelu_tanh,
@@ -86,7 +92,18 @@ fn errors_stay_small_and_limits_hold() {
             })
             .filter(|v| !v.is_nan())
             .collect();
-        x.extend([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-45, -1e-45, 88.7, -87.4]);
+        x.extend([
+            0.0,
+            -0.0,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::MAX,
+            f32::MIN,
+            1e-45,
+            -1e-45,
+            88.7,
+            -87.4,
+        ]);
         x.resize(x.len().div_ceil(16) * 16, f32::NAN);
         let xb = Buffer::f32(&x);
         for (name, _, reference, ulps, absolute) in FUNCTIONS {

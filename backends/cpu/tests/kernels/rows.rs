@@ -123,8 +123,10 @@ fn token_codes_and_block_sums() {
             for i in 0..rows {
                 let (codes, scale) = token_codes(&x[i * stride..i * stride + columns], i32::from(f.limit));
                 let found = &y.to_bytes()[i * stride..i * stride + columns];
-                let found: Vec<i32> =
-                    found.iter().map(|&b| if f.offset == 0 { i32::from(b as i8) } else { i32::from(b) - 128 }).collect();
+                let found: Vec<i32> = found
+                    .iter()
+                    .map(|&b| if f.offset == 0 { i32::from(b as i8) } else { i32::from(b) - 128 })
+                    .collect();
                 assert_eq!(found, codes, "{} {f:?} row {i}", level.name);
                 assert_eq!(scales.to_f32()[i].to_bits(), scale.to_bits());
                 if f.block_sums.is_some() {
@@ -138,7 +140,8 @@ fn token_codes_and_block_sums() {
 #[test]
 fn normalised_rows() {
     let plain = RowOutput::Plain(Output::F32);
-    let spec = |statistics, gain, bias, output| NormSpec { statistics, epsilon: 1e-5.into(), gain, bias, output };
+    let spec =
+        |statistics, gain, bias, output| NormSpec { statistics, epsilon: 1e-5.into(), gain, bias, output };
     let token = TokenFormat { limit: 127, offset: 0, block_sums: Some(16) };
     let specs = [
         spec(Statistics::RootMeanSquare, true, false, plain),
@@ -159,8 +162,11 @@ fn normalised_rows() {
             let (gain, bias) = (r.reals(n), r.reals(n));
             let size = if round % 4 < 2 { 4 } else { 1 };
             let held = [Buffer::f32(&x), Buffer::f32(&gain), Buffer::f32(&bias), Buffer::f32(&[0.02])];
-            let (y, scales, sums) =
-                (Buffer::zeros(rows * n * size), Buffer::zeros(rows * 4), Buffer::zeros(4 * rows * n.div_ceil(16)));
+            let (y, scales, sums) = (
+                Buffer::zeros(rows * n * size),
+                Buffer::zeros(rows * 4),
+                Buffer::zeros(4 * rows * n.div_ceil(16)),
+            );
             let args = [
                 held[0].address(),
                 4 * n as u64,
