@@ -288,6 +288,17 @@ fn width(text: &str) -> Option<u8> {
     if canonical && text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
+impl ScaleType {
+    /// Bits of one scale.
+    pub fn bits(self) -> u32 {
+        match self {
+            ScaleType::F32 => 32,
+            ScaleType::F16 | ScaleType::BF16 => 16,
+            ScaleType::E4M3 | ScaleType::E8M0 => 8,
+        }
+    }
+}
+
 impl fmt::Display for Granularity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -100,7 +100,7 @@ fn attribute_constraint(name: &str, constraint: &str) -> Vec<String> {
         "ints" => base("dense_array"),
         "array" => base("array"),
         "type" => base("type"),
-        "dense" => base("dense_typed_elements"),
+        "dense" => base("dense_int_or_fp_elements"),
         _ => vec![format!("%a_{name} = irdl.any")],
     }
 }

@@ -7,10 +7,11 @@ use crate::attribute::Str;
 use crate::diagnostics::{Diagnostic, Location};
 use crate::element::{ElementType, Granularity, QuantType, Storage};
 use crate::entity::{OpId, ValueId};
-use crate::function::{Definition, Function, Module, Node};
+use crate::function::{Definition, Function, Module};
 use crate::infer::infer;
 use crate::names::near_match;
 use crate::ops::Op;
+use crate::parse::Places;
 use crate::types::TensorType;
 
 /// What to check beyond the module itself.
@@ -18,6 +19,17 @@ use crate::types::TensorType;
 pub struct Options<'a> {
     /// The parameters there are: others are errors.
     pub parameters: Option<&'a BTreeSet<String>>,
+    /// The text the module was parsed from: errors then say where in it, else which operation of which function.
+    pub source: Option<Source<'a>>,
+}
+
+/// A text and where the operations of a module stand in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// As the parser gave them.
+    pub places: &'a Places,
+    /// What was parsed.
+    pub text: &'a str,
 }
 
 /// Checks a module.
@@ -25,11 +37,12 @@ pub struct Options<'a> {
 /// # Errors
 /// All that is wrong with it, in order.
 pub fn verify(module: &Module, options: Options<'_>) -> Result<(), Vec<Diagnostic>> {
-    let mut verifier = Verifier { errors: Vec::new(), parameters: HashMap::new(), options };
+    let mut verifier = Verifier { errors: Vec::new(), parameters: HashMap::new(), index: 0, options };
     let mut names = HashSet::new();
-    for function in &module.functions {
+    for (index, function) in module.functions.iter().enumerate() {
+        verifier.index = index;
         if function.name.is_empty() || !names.insert(&function.name) {
-            verifier.report(at_function(function), "functions need names, and different ones");
+            verifier.report(verifier.at_function(function), "functions need names, and different ones");
         }
         verifier.function(function);
     }
@@ -40,18 +53,33 @@ struct Verifier<'a> {
     errors: Vec<Diagnostic>,
     /// The type each parameter was first declared with.
     parameters: HashMap<Str, (TensorType, Location)>,
+    /// Which function is looked at.
+    index: usize,
     options: Options<'a>,
 }
 
-fn at_function(function: &Function) -> Location {
-    Location::Source { function: function.name.clone(), op: "", name: "".into() }
-}
-
-fn at_node(function: &Function, node: &Node) -> Location {
-    Location::Source { function: function.name.clone(), op: node.op.name(), name: node.location.clone() }
-}
-
 impl Verifier<'_> {
+    fn at_function(&self, function: &Function) -> Location {
+        let place = self.options.source.and_then(|s| s.places.function(s.text, self.index));
+        place.unwrap_or_else(|| Location::Source {
+            function: function.name.clone(),
+            op: "",
+            name: "".into(),
+        })
+    }
+
+    fn at_node(&self, function: &Function, id: OpId) -> Location {
+        let place = self.options.source.and_then(|s| s.places.operation(s.text, self.index, id));
+        place.unwrap_or_else(|| {
+            let node = function.node(id);
+            Location::Source {
+                function: function.name.clone(),
+                op: node.op.name(),
+                name: node.location.clone(),
+            }
+        })
+    }
+
     fn report(&mut self, location: Location, message: impl Into<String>) {
         self.errors.push(Diagnostic::error(location, message));
     }
@@ -60,17 +88,17 @@ impl Verifier<'_> {
         let mut defined = vec![false; function.value_count()];
         for (index, &argument) in function.arguments().iter().enumerate() {
             if function.value(argument).definition != Definition::Argument(index) {
-                self.report(at_function(function), format!("argument {index} is not defined as one"));
+                self.report(self.at_function(function), format!("argument {index} is not defined as one"));
             }
             if let Err(message) = check_type(function.ty(argument)) {
-                self.report(at_function(function), format!("argument {index}: {message}"));
+                self.report(self.at_function(function), format!("argument {index}: {message}"));
             }
             defined[argument.index()] = true;
         }
         let mut placed = vec![false; function.node_count()];
         for &id in function.order() {
             if std::mem::replace(&mut placed[id.index()], true) {
-                self.report(at_node(function, function.node(id)), "the operation stands twice in the order");
+                self.report(self.at_node(function, id), "the operation stands twice in the order");
                 continue;
             }
             self.node(function, id, &mut defined);
@@ -81,33 +109,32 @@ impl Verifier<'_> {
 
     fn node(&mut self, function: &Function, id: OpId, defined: &mut [bool]) {
         let node = function.node(id);
-        let at = || at_node(function, node);
         let is_defined = |v: &ValueId| defined.get(v.index()).copied().unwrap_or(false);
         if let Some(operand) = node.operands.iter().flatten().find(|v| !is_defined(v)) {
             let name =
                 if operand.index() < function.value_count() { &*function.value(*operand).name } else { "" };
-            return self.report(at(), format!("uses the value `{name}` before its definition"));
+            return self.report(self.at_node(function, id), format!("uses the value `{name}` before its definition"));
         }
         let owned = |(i, v): (usize, &ValueId)| {
             v.index() < function.value_count() && function.value(*v).definition == Definition::Result(id, i)
         };
         if !node.results.iter().enumerate().all(owned) {
-            return self.report(at(), "a result is not defined by the operation");
+            return self.report(self.at_node(function, id), "a result is not defined by the operation");
         }
         for result in &node.results {
             defined[result.index()] = true;
             if let Err(message) = check_type(function.ty(*result)) {
-                self.report(at(), message);
+                self.report(self.at_node(function, id), message);
             }
         }
         let operands: Vec<Option<&TensorType>> =
             node.operands.iter().map(|v| v.map(|v| function.ty(v))).collect();
         let declared: Vec<TensorType> = node.results.iter().map(|v| function.ty(*v).clone()).collect();
         match infer(&node.op, &operands, Some(&declared)) {
-            Err(error) => self.report(at(), error.message),
+            Err(error) => self.report(self.at_node(function, id), error.message),
             Ok(types) => {
                 if let Some((rule, is)) = types.iter().zip(&declared).find(|(rule, is)| rule != is) {
-                    self.report(at(), format!("the result must be {rule:?}, but is {is:?}"));
+                    self.report(self.at_node(function, id), format!("the result must be {rule:?}, but is {is:?}"));
                 }
             }
         }
@@ -117,10 +144,10 @@ impl Verifier<'_> {
                 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$'))
         };
         if let Some(name) = node.annotations.keys().find(bad_name) {
-            self.report(at(), format!("the annotation `{name}` is not named by an identifier"));
+            self.report(self.at_node(function, id), format!("the annotation `{name}` is not named by an identifier"));
         }
         if let Op::Parameter { name } = &node.op {
-            self.parameter(name, &declared[0], at());
+            self.parameter(name, &declared[0], self.at_node(function, id));
         }
     }
 
@@ -148,11 +175,11 @@ impl Verifier<'_> {
         if function.results.len() != function.result_names.len() {
             let message =
                 format!("{} results have {} names", function.results.len(), function.result_names.len());
-            self.report(at_function(function), message);
+            self.report(self.at_function(function), message);
         }
         for (index, result) in function.results.iter().enumerate() {
             if !defined.get(result.index()).copied().unwrap_or(false) {
-                self.report(at_function(function), format!("result {index} is not defined"));
+                self.report(self.at_function(function), format!("result {index} is not defined"));
             }
         }
     }
@@ -170,19 +197,19 @@ impl Verifier<'_> {
                     function.arguments().len(),
                     function.results.len()
                 );
-                self.report(at_function(function), message);
+                self.report(self.at_function(function), message);
                 continue;
             };
             if !arguments.insert(state.argument) || !results.insert(state.result) {
                 let message =
                     format!("argument {} or result {} is bound to two states", state.argument, state.result);
-                self.report(at_function(function), message);
+                self.report(self.at_function(function), message);
             }
             let (from, to) = (function.ty(*argument), function.ty(*result));
             if from != to {
                 let name = &function.value(*argument).name;
                 self.report(
-                    at_function(function),
+                    self.at_function(function),
                     format!("the state `{name}` is {from:?} but becomes {to:?}"),
                 );
             }

@@ -18,7 +18,6 @@ pub mod context;
 pub mod equivalence;
 #[cfg(test)]
 mod fixture;
-mod format_stub;
 pub mod instrument;
 pub mod pass;
 pub mod pipeline;

@@ -6,10 +6,12 @@
 //! **Architecture invariants.** Nothing here decides what to compute; op semantics come in through [`OpEvaluator`] (the interpreter).
 //! `unsafe` occurs in the memory-mapping file alone.
 
+mod archive;
 mod imported;
 pub mod parameters;
 pub mod tensor;
 
+pub use archive::{Archive, ArchiveError, map_file, open_external, open_safetensors};
 pub use imported::Imported;
-pub use parameters::{Expression, OpEvaluator, ParameterError, Parameters, Source};
+pub use parameters::{Expression, OpEvaluator, ParameterError, Parameters, SharedBytes, Source};
 pub use tensor::{Data, Tensor, TensorError};

@@ -36,6 +36,12 @@ impl SharedBytes {
         ((*owner).as_ref().len() >= end).then_some(SharedBytes { owner, start, len })
     }
 
+    /// `len` bytes from `start` on of these; `None` when they are not inside.
+    pub fn region(&self, start: usize, len: usize) -> Option<SharedBytes> {
+        let end = start.checked_add(len).filter(|end| *end <= self.len)?;
+        Some(SharedBytes { owner: self.owner.clone(), start: self.start.checked_add(start)?, len: end - start })
+    }
+
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         &(*self.owner).as_ref()[self.start..self.start + self.len]

@@ -70,11 +70,12 @@ impl<'a> Units<'a, '_> {
     /// The whole text: one `builtin.module`, or functions without one.
     pub(super) fn text(&mut self) -> Outcome<()> {
         while self.cursor.token.kind != Kind::End {
+            let start = self.cursor.token.start;
             match self.cursor.token.kind {
                 Kind::Hash => self.alias_definition()?,
                 Kind::String => match &*self.cursor.string("an operation name")? {
                     "builtin.module" => self.module()?,
-                    "func.func" => self.function()?,
+                    "func.func" => self.function(start)?,
                     _ => return self.cursor.expected("`\"builtin.module\"` or `\"func.func\"` before this"),
                 },
                 _ => return self.cursor.expected("`\"builtin.module\"` or `\"func.func\"`"),
@@ -100,7 +101,7 @@ impl<'a> Units<'a, '_> {
             if &*self.cursor.string("`\"func.func\"` or `}`")? != "func.func" {
                 return Err(Failure::new(at, "a module holds only `\"func.func\"`"));
             }
-            self.function()?;
+            self.function(at)?;
         }
         self.close_region(|_, key, at, _| Err(Failure::new(at, format!("a module has no attribute `{key}`"))))
     }
@@ -136,8 +137,7 @@ impl<'a> Units<'a, '_> {
         c.trailing_location().map(drop)
     }
 
-    fn function(&mut self) -> Outcome<()> {
-        let start = self.cursor.token.start;
+    fn function(&mut self, start: usize) -> Outcome<()> {
         self.cursor.expect(b'(')?;
         self.cursor.expect(b')')?;
         if !self.cursor.accept(b'<')? {
@@ -184,6 +184,7 @@ impl<'a> Units<'a, '_> {
             )),
         })?;
         scope.function.states = states;
+        self.places.functions.push(start);
         self.module.functions.push(scope.function);
         Ok(())
     }

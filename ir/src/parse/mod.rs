@@ -54,8 +54,10 @@ pub struct Parsed {
 pub struct Places {
     file: Str,
     first_line: u32,
-    /// Byte offset of each line's start, with whether the line is ASCII.
+    /// Byte offset of each line's start.
     lines: Vec<usize>,
+    /// Byte offset of each function.
+    functions: Vec<usize>,
     /// Byte offset of an operation, by function index.
     operations: HashMap<(usize, OpId), usize>,
 }
@@ -64,7 +66,7 @@ impl Places {
     fn new(file: &str, text: &str, first_line: u32) -> Places {
         let breaks = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(i, _)| i + 1);
         let lines = std::iter::once(0).chain(breaks).collect();
-        Places { file: file.into(), first_line, lines, operations: HashMap::new() }
+        Places { file: file.into(), first_line, lines, functions: Vec::new(), operations: HashMap::new() }
     }
 
     fn location(&self, text: &str, at: usize) -> Location {
@@ -75,6 +77,11 @@ impl Places {
             line: self.first_line.saturating_add(u32::try_from(line).unwrap_or(u32::MAX)),
             column: u32::try_from(column).unwrap_or(u32::MAX).saturating_add(1),
         }
+    }
+
+    /// Where the `index`-th function stands; `text` is what was parsed. `None` for functions made since.
+    pub fn function(&self, text: &str, index: usize) -> Option<Location> {
+        self.functions.get(index).map(|at| self.location(text, *at))
     }
 
     /// Where an operation of the `function`-th function stands; `text` is what was parsed. `None` for operations made since.

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::format_stub::{Format, Sharing};
+use qcc_ir::format::{Format, Sharing};
 use qcc_ir::{
     Dense, DenseData, ElementType, Function, Granularity, InferError, Op, QuantType, ScaleType, ValueId,
     ops::Rounding,
 };
 
-use super::{Refused, range};
+use super::{Refused, codes, range};
 use crate::calibrate::{Range, Statistics};
 
 /// The quantized activations of a function so far.
@@ -55,7 +55,7 @@ impl<'a> Activations<'a> {
 }
 
 fn dynamic_type(format: &Format, conv: bool) -> Result<QuantType, Refused> {
-    let granularity = match format.granularity() {
+    let granularity = match format.sharing() {
         Sharing::Token if conv => {
             return Err("a convolution has no tokens; give it a static format per tensor".into());
         }
@@ -66,18 +66,18 @@ fn dynamic_type(format: &Format, conv: bool) -> Result<QuantType, Refused> {
     if format.asymmetric() {
         return Err("dynamic asymmetric activations are not supported yet".into());
     }
-    Ok(QuantType { storage: format.storage(), granularity, scale: format.scale(), zero_point: false })
+    Ok(QuantType { storage: codes(format)?, granularity, scale: format.scale(), zero_point: false })
 }
 
 fn static_type(format: &Format) -> Result<QuantType, Refused> {
-    if format.granularity() != Sharing::Tensor {
+    if format.sharing() != Sharing::Tensor {
         return Err("static activations are quantized per tensor".into());
     }
     if format.scale() != ScaleType::F32 {
         return Err("scales of static activations are f32".into());
     }
     Ok(QuantType {
-        storage: format.storage(),
+        storage: codes(format)?,
         granularity: Granularity::Tensor,
         scale: format.scale(),
         zero_point: format.asymmetric(),

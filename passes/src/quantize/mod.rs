@@ -13,8 +13,8 @@ mod site;
 #[cfg(test)]
 mod tests;
 
-use crate::format_stub::{Format, Role, Sharing};
-use qcc_ir::{ElementType, Function, Granularity, Module, Op, OpId, QuantType, ops::Rounding};
+use qcc_ir::format::{Format, Role, Sharing};
+use qcc_ir::{ElementType, Function, Granularity, Module, Op, OpId, QuantType, Storage, ops::Rounding};
 
 use crate::calibrate::{Range, Statistics};
 use crate::context::Context;
@@ -175,7 +175,7 @@ fn apply(
 }
 
 fn weight_type(format: &Format, conv: bool) -> Result<QuantType, Refused> {
-    let granularity = match format.granularity() {
+    let granularity = match format.sharing() {
         Sharing::Tensor => Granularity::Tensor,
         Sharing::Channel => Granularity::Channel { axis: 0 },
         Sharing::Block(block) if !conv => Granularity::Block { axis: 1, block },
@@ -185,5 +185,10 @@ fn weight_type(format: &Format, conv: bool) -> Result<QuantType, Refused> {
     if format.asymmetric() {
         return Err("asymmetric weights are not supported yet".into());
     }
-    Ok(QuantType { storage: format.storage(), granularity, scale: format.scale(), zero_point: false })
+    Ok(QuantType { storage: codes(format)?, granularity, scale: format.scale(), zero_point: false })
+}
+
+/// The codes of a quantized format.
+fn codes(format: &Format) -> Result<Storage, Refused> {
+    format.storage().ok_or_else(|| format!("`{format}` is a float format"))
 }

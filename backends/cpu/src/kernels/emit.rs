@@ -355,6 +355,11 @@ impl Emitter {
         self.binary(if a.ty.is_float() { "divf" } else { "divui" }, a, b)
     }
 
+    /// `a / b` of signed integers, rounding towards 0.
+    pub fn div_signed(&mut self, a: Value, b: Value) -> Value {
+        self.binary("divsi", a, b)
+    }
+
     /// `a mod b` of unsigned integers.
     pub fn rem(&mut self, a: Value, b: Value) -> Value {
         self.binary("remui", a, b)

@@ -3,8 +3,10 @@
 //! The result is contiguous. Innermost, an operand is contiguous or constant; axes are already merged so that nothing else occurs.
 //! Work item: rank 1, sixteen elements; else one innermost row.
 
-use qcc_ir::{ElementType, Float, Op};
+use qcc_ir::{Float, Op};
 
+use super::conversion::cast;
+use super::integer::integer;
 use super::storage::{I64X16, Storage};
 use super::{Slots, coordinates, dot, numbered};
 use crate::kernels::TargetCaps;
@@ -196,46 +198,6 @@ pub fn activation(op: &Op) -> Option<Activation> {
     })
 }
 
-fn integer(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
-    match op {
-        Op::Add {} => e.add(x[0], x[1]),
-        Op::Sub {} => e.sub(x[0], x[1]),
-        Op::Mul {} => e.mul(x[0], x[1]),
-        Op::Min {} => e.min_int(x[0], x[1]),
-        Op::Max {} => e.max_int(x[0], x[1]),
-        Op::Neg {} => {
-            let zero = e.int_of(I64X16, 0);
-            e.sub(zero, x[0])
-        }
-        Op::Abs {} => {
-            let zero = e.int_of(I64X16, 0);
-            let negated = e.sub(zero, x[0]);
-            e.max_int(x[0], negated)
-        }
-        Op::Prelu {} => {
-            let zero = e.int_of(I64X16, 0);
-            let scaled = e.mul(x[0], x[1]);
-            let negative = e.compare("slt", x[0], zero);
-            e.select(negative, scaled, x[0])
-        }
-        Op::Div {} => divide(e, x[0], x[1]),
-        other => unreachable!("invariant: `supported` admits no integer {}", other.name()),
-    }
-}
-
-/// Truncated quotients. Division by −1 is negation, as it may overflow; a divisor of 0, which has no quotient and would trap, gives `a`
-/// (lanes past a row's end hold anything).
-fn divide(e: &mut Emitter, a: Value, b: Value) -> Value {
-    let (zero, one, minus) = (e.int_of(I64X16, 0), e.int_of(I64X16, 1), e.int_of(I64X16, -1));
-    let nothing = e.compare("eq", b, zero);
-    let negates = e.compare("eq", b, minus);
-    let unsafe_divisor = e.or(nothing, negates);
-    let divisor = e.select(unsafe_divisor, one, b);
-    let quotient = e.div(a, divisor);
-    let negated = e.sub(zero, a);
-    e.select(negates, negated, quotient)
-}
-
 fn float(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
     if let Some(activation) = activation(op) {
         return activation.apply(e, x[0]);
@@ -328,52 +290,6 @@ fn floor(e: &mut Emitter, x: Value) -> Value {
 /// Truncation of floats inside the range of `i32`.
 fn to_integer(e: &mut Emitter, x: Value) -> Value {
     e.intrinsic("llvm.fptosi.sat.v16i32.v16f32", &[x], I32X16)
-}
-
-/// Conversion to the numbers of a type, held in lanes, as steps that follow in the same kernel must see them: floats truncate and
-/// saturate, integers wrap, anything but 0 is true.
-fn cast(e: &mut Emitter, x: Value, to: ElementType) -> Value {
-    let integer = x.ty() == I64X16;
-    let storage = match to {
-        ElementType::Bool => return nonzero(e, x, integer),
-        ElementType::F16 => Storage::F16,
-        ElementType::BF16 => Storage::BF16,
-        ElementType::I8 => Storage::I8,
-        ElementType::U8 => Storage::U8,
-        ElementType::I32 => Storage::I32,
-        ElementType::I64 => Storage::I64,
-        _ => Storage::F32,
-    };
-    let x = match (integer, storage.is_float()) {
-        (true, true) => e.to_float(x),
-        (false, false) => {
-            let x = e.intrinsic("llvm.fptosi.sat.v16i64.v16f32", &[x], I64X16);
-            let (low, high) = match storage {
-                Storage::I8 => (i64::from(i8::MIN), i64::from(i8::MAX)),
-                Storage::U8 => (0, i64::from(u8::MAX)),
-                Storage::I32 => (i64::from(i32::MIN), i64::from(i32::MAX)),
-                _ => return x,
-            };
-            let (low, high) = (e.int_of(I64X16, low), e.int_of(I64X16, high));
-            let x = e.max_int(x, low);
-            e.min_int(x, high)
-        }
-        _ => x,
-    };
-    let stored = storage.narrow(e, x);
-    storage.widen(e, stored)
-}
-
-/// 1 where a number is not 0 (NaN is not), else 0.
-fn nonzero(e: &mut Emitter, x: Value, integer: bool) -> Value {
-    let (zero, one) = (e.int_of(I64X16, 0), e.int_of(I64X16, 1));
-    let some = if integer {
-        e.compare("ne", x, zero)
-    } else {
-        let zero = e.floats(0.0);
-        e.compare_float("une", x, zero)
-    };
-    e.select(some, one, zero)
 }
 
 /// `aᵇ` as `exp(b · log|a|)`, with the sign and the NaN of negative bases.

@@ -3,8 +3,10 @@
 //! Shapes arrive already simplified: adjacent axes that every operand treats alike are one axis (see `lower::axes`), so ranks are small
 //! and innermost loops long.
 
+mod conversion;
 pub mod elementwise;
 pub mod gather;
+mod integer;
 pub mod matmul;
 pub mod movement;
 pub mod pool;

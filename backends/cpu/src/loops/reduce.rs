@@ -89,15 +89,16 @@ impl Reduce {
         if self.reduction != Reduction::Mean {
             return sum;
         }
-        let n = if self.storage.is_float() {
-            e.to_float(count)
-        } else {
-            // A division by zero would trap; the mean of nothing has no value anyway.
-            let one = e.int(1);
-            e.max_int(count, one)
-        };
+        if self.storage.is_float() {
+            let n = e.to_float(count);
+            let n = e.splat(n, 16);
+            return e.div(sum, n);
+        }
+        // A division by zero would trap; the mean of nothing has no value anyway.
+        let one = e.int(1);
+        let n = e.max_int(count, one);
         let n = e.splat(n, 16);
-        e.div(sum, n)
+        e.div_signed(sum, n)
     }
 
     fn row(&self, e: &mut Emitter, row: Value, reduced: Value) -> Value {

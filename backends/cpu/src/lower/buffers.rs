@@ -1,5 +1,6 @@
 //! Virtual buffers and their lifetimes; the memory plan turns them into slots of the arena.
 
+use qcc_passes::plan_memory;
 use qcc_runtime::program::Expr;
 
 /// What a step's argument points at.
@@ -44,44 +45,22 @@ impl Buffers {
         }
     }
 
-    /// Linear scan in order of first use: a buffer takes the free slot whose size is nearest to its own, else a new one. Sizes are
-    /// symbolic, so they are compared with every symbol at 64; a slot grows to the largest of its buffers.
+    /// Gives every buffer a slot, shared where lifetimes allow. Sizes are symbolic, so they are compared with every symbol at 64; a slot
+    /// grows to the largest of its buffers.
     pub(crate) fn plan(&self) -> Plan {
-        let typical = |e: &Expr| e.evaluate(&[64; 16]).unwrap_or(u64::MAX);
-        let mut order: Vec<usize> = (0..self.lifetimes.len()).collect();
-        order.sort_by_key(|&i| self.lifetimes[i].steps.map_or(0, |s| s.0));
-        let mut slot = vec![0u32; self.lifetimes.len()];
-        // Size, expressions held so far, last step of the present owner.
-        let mut slots: Vec<(Vec<Expr>, Option<usize>)> = Vec::new();
-        for i in order {
-            let lifetime = &self.lifetimes[i];
-            let (first, last) = lifetime.steps.unwrap_or((0, 0));
-            let wanted = typical(&lifetime.bytes);
-            let size = |held: &[Expr]| held.iter().map(typical).max().unwrap_or(0);
-            let best = (0..slots.len())
-                .filter(|&s| slots[s].1.is_none_or(|end| end < first))
-                .min_by_key(|&s| size(&slots[s].0).abs_diff(wanted));
-            let chosen = match best {
-                // A much larger slot would be better kept for a large buffer only if one comes; reuse is still never worse than growing.
-                Some(s) => s,
-                None => {
-                    slots.push((Vec::new(), None));
-                    slots.len() - 1
-                }
-            };
-            if !slots[chosen].0.contains(&lifetime.bytes) {
-                slots[chosen].0.push(lifetime.bytes.clone());
-            }
-            slots[chosen].1 = Some(last);
-            slot[i] = chosen as u32;
-        }
-        let slots = slots
-            .into_iter()
-            .map(|(held, _)| {
-                let largest = held.into_iter().reduce(|a, b| Expr::Max(Box::new(a), Box::new(b)));
-                largest.unwrap_or(Expr::Const(0))
+        let lifetimes: Vec<_> = self
+            .lifetimes
+            .iter()
+            .map(|l| {
+                let (first, last) = l.steps.unwrap_or((0, 0));
+                plan_memory::Lifetime { size: l.bytes.clone(), first, last }
             })
             .collect();
-        Plan { slot, slots }
+        let plan = plan_memory::plan(&lifetimes, |size| size.evaluate(&[64; 64]).unwrap_or(u64::MAX));
+        let largest = |held: Vec<Expr>| held.into_iter().reduce(|a, b| Expr::Max(Box::new(a), Box::new(b)));
+        Plan {
+            slot: plan.slot.into_iter().map(|s| s as u32).collect(),
+            slots: plan.slots.into_iter().map(|held| largest(held).unwrap_or(Expr::Const(0))).collect(),
+        }
     }
 }

@@ -106,6 +106,14 @@ impl Lowering<'_> {
             });
         }
         group.steps.push((node.op.clone(), parts));
+        // Lanes are wider than these types: what follows in the kernel must see the value as it would be stored.
+        let element = self.function.ty(node.results[0]).element;
+        let narrow =
+            [ElementType::F16, ElementType::BF16, ElementType::I8, ElementType::U8, ElementType::I32];
+        if narrow.contains(&element) && !matches!(node.op, Op::Cast { .. }) {
+            let last = Part::Step(group.steps.len() - 1);
+            group.steps.push((Op::Cast { to: element }, vec![last]));
+        }
         Part::Step(group.steps.len() - 1)
     }
 

@@ -21,7 +21,10 @@ fn same_storage(from: Place, to: Place) -> Result<(), LowerError> {
     if from.storage == to.storage {
         return Ok(());
     }
-    Err(LowerError::new(format!("moves elements stored as {:?} to where they are stored as {:?}", from.storage, to.storage)))
+    Err(LowerError::new(format!(
+        "moves elements stored as {:?} to where they are stored as {:?}",
+        from.storage, to.storage
+    )))
 }
 
 impl Lowering<'_> {
@@ -134,7 +137,12 @@ impl Lowering<'_> {
                 let bits = match to.storage {
                     Storage::F32 => u64::from((value.0 as f32).to_bits()),
                     _ if value.0 == 0.0 => self.zero_code(node.results[0])?,
-                    other if codes => return Err(LowerError::new(format!("cannot pad codes stored as {other:?} by {}", value.0))),
+                    other if codes => {
+                        return Err(LowerError::new(format!(
+                            "cannot pad codes stored as {other:?} by {}",
+                            value.0
+                        )));
+                    }
                     // Conversion saturates, as `cast` does.
                     Storage::Bool => 1,
                     Storage::I64 => value.0 as i64 as u64,

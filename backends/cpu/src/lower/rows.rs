@@ -119,7 +119,9 @@ impl<'a> Lowering<'a> {
             }
         };
         if *rounding != Rounding::HalfEven || q.scale != ScaleType::F32 {
-            return Err(LowerError::new("codes are computed at run time with f32 scales, ties going to the even code"));
+            return Err(LowerError::new(
+                "codes are computed at run time with f32 scales, ties going to the even code",
+            ));
         }
         if lo != -hi {
             return Err(LowerError::new("`:full` and unsigned formats have no dynamic CPU kernel"));
@@ -176,7 +178,9 @@ impl<'a> Lowering<'a> {
 
     /// A static quantize of a norm's result, in the norm's kernel; false when `node` is something else.
     pub(super) fn quantized_norm(&mut self, node: &Node) -> Result<bool, LowerError> {
-        let (Op::Quantize { to, narrow, rounding: Rounding::HalfEven }, Some(Some(x))) = (&node.op, node.operands.first()) else {
+        let (Op::Quantize { to, narrow, rounding: Rounding::HalfEven }, Some(Some(x))) =
+            (&node.op, node.operands.first())
+        else {
             return Ok(false);
         };
         let Some(norm) = self.norm_of(*x) else { return Ok(false) };

@@ -117,6 +117,9 @@ impl Lowering<'_> {
         if self.function.ty(x).element.quantized().is_some() {
             return Err(LowerError::new("reduces no codes"));
         }
+        if from.storage == Storage::Bool && reduction != Reduction::Max {
+            return Err(LowerError::new("booleans have no sum and no mean; cast them first"));
+        }
         let to = self.result(node.results[0])?;
         let (first, last) = (axes[0], axes[axes.len() - 1]);
         let outer = Self::count(&dims[..first])?;

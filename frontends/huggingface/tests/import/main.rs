@@ -1,0 +1,9 @@
+//! Checkpoints in, modules out: made-up ones of many shapes against a plain reference, trained ones against other people's software, and
+//! damaged ones against good manners.
+
+mod checkpoint;
+mod hostile;
+mod reference;
+mod session;
+mod synthetic;
+mod trained;

@@ -1,0 +1,180 @@
+//! Parsing of formats.
+
+use super::{Element, FloatElement, Format, Role, Sharing, Standard};
+use crate::element::{ScaleType, Storage};
+use crate::names::near_match;
+
+const KEYWORDS: [&str; 9] =
+    ["tensor", "channel", "token", "block=32", "asym", "full", "scale=f16", "static", "dynamic"];
+
+/// Largest block: as long as a row of any layer, and safe in 32-bit arithmetic.
+const LARGEST_BLOCK: u32 = 1 << 20;
+
+/// The OCP Microscaling formats by name; the second name is the one that is printed.
+const MX: [(&str, &str, Storage); 8] = [
+    ("mxfp8", "mxfp8e4m3", Storage::Fp8E4M3),
+    ("mxfp8e4m3", "mxfp8e4m3", Storage::Fp8E4M3),
+    ("mxfp8e5m2", "mxfp8e5m2", Storage::Fp8E5M2),
+    ("mxfp6", "mxfp6e2m3", Storage::Fp6E2M3),
+    ("mxfp6e2m3", "mxfp6e2m3", Storage::Fp6E2M3),
+    ("mxfp6e3m2", "mxfp6e3m2", Storage::Fp6E3M2),
+    ("mxfp4", "mxfp4", Storage::Fp4E2M1),
+    ("mxint8", "mxint8", Storage::Int(8)),
+];
+
+const SCALES: [(&str, ScaleType); 5] = [
+    ("f32", ScaleType::F32),
+    ("f16", ScaleType::F16),
+    ("bf16", ScaleType::BF16),
+    ("e4m3", ScaleType::E4M3),
+    ("e8m0", ScaleType::E8M0),
+];
+
+pub(super) fn mx_name(storage: Storage) -> &'static str {
+    MX.iter().find(|(_, _, s)| *s == storage).map_or("mxint8", |(_, name, _)| name)
+}
+
+pub(super) fn scale_name(scale: ScaleType) -> &'static str {
+    SCALES.iter().find(|(_, s)| *s == scale).map_or("f32", |(name, _)| name)
+}
+
+pub(super) fn default_scale(element: Element, sharing: Sharing) -> ScaleType {
+    match (element, sharing) {
+        (Element::Standard(Standard::Mx(_)) | Element::Coded(Storage::Bfp(_)), _) => ScaleType::E8M0,
+        (Element::Standard(Standard::NvFp4), _) => ScaleType::E4M3,
+        (_, Sharing::Block(_)) => ScaleType::F16,
+        _ => ScaleType::F32,
+    }
+}
+
+fn element(name: &str) -> Result<Element, String> {
+    let float = match name {
+        "f32" => Some(FloatElement::F32),
+        "f16" => Some(FloatElement::F16),
+        "bf16" => Some(FloatElement::BF16),
+        _ => None,
+    };
+    if let Some(float) = float {
+        return Ok(Element::Float(float));
+    }
+    if let Some((_, _, storage)) = MX.iter().find(|(n, _, _)| *n == name) {
+        return Ok(Element::Standard(Standard::Mx(*storage)));
+    }
+    if name == "nvfp4" {
+        return Ok(Element::Standard(Standard::NvFp4));
+    }
+    Storage::from_name(name).map(Element::Coded).ok_or_else(|| {
+        let known = super::CATALOGUE.iter().flat_map(|(names, _)| names.split(' '));
+        format!("unknown element `{name}`{}; `qcc formats` lists all", near_match(name, known))
+    })
+}
+
+/// The block a format has unless another is given.
+fn own_block(element: Element) -> Option<u32> {
+    match element {
+        Element::Standard(Standard::Mx(_)) | Element::Coded(Storage::Bfp(_)) => Some(32),
+        Element::Standard(Standard::NvFp4) => Some(16),
+        _ => None,
+    }
+}
+
+pub(super) fn parse(text: &str, role: Role) -> Result<Format, String> {
+    let mut parts = text.split(':');
+    let element = element(parts.next().unwrap_or_default())?;
+    let (mut sharing, mut scale, mut asymmetric, mut full, mut timing) = (None, None, false, false, None);
+    for part in parts {
+        let repeated = match part {
+            "asym" => std::mem::replace(&mut asymmetric, true),
+            "full" => std::mem::replace(&mut full, true),
+            "static" => timing.replace(false).is_some(),
+            "dynamic" => timing.replace(true).is_some(),
+            _ => match (part.strip_prefix("scale="), granularity(part)?) {
+                (Some(name), _) => scale.replace(scale_type(name)?).is_some(),
+                (None, Some(found)) => sharing.replace(found).is_some(),
+                (None, None) => return Err(format!("unknown part `{part}`{}", near_match(part, KEYWORDS))),
+            },
+        };
+        if repeated {
+            return Err(format!("`{part}` says again what another part says"));
+        }
+    }
+    if let Element::Float(_) = element {
+        if text.contains(':') {
+            return Err("a float type has no scales: leave the other parts out".into());
+        }
+    }
+    if matches!(element, Element::Standard(_)) && (sharing.is_some() || scale.is_some() || asymmetric || full)
+    {
+        return Err("its standard fixes block and scale: leave these parts out".into());
+    }
+    let signed = matches!(element, Element::Coded(Storage::Int(_)));
+    let integer = matches!(element, Element::Coded(Storage::Int(_) | Storage::UInt(_)));
+    if asymmetric && !integer {
+        return Err("only integer formats have a zero point".into());
+    }
+    if full && (!signed || asymmetric) {
+        return Err("`full` adds the lowest code of a symmetric signed integer".into());
+    }
+    let by_role = match role {
+        Role::Weight => Sharing::Channel,
+        Role::Activation => Sharing::Tensor,
+    };
+    let sharing = sharing.or(own_block(element).map(Sharing::Block)).unwrap_or(by_role);
+    if sharing == Sharing::Token && role == Role::Weight {
+        return Err("weights have no tokens; use tensor, channel or block=N".into());
+    }
+    if role == Role::Weight && timing == Some(true) {
+        return Err("weights are quantized when the model is compiled: leave `dynamic` out".into());
+    }
+    // A token has no scale before it is there.
+    let dynamic = timing.unwrap_or(sharing == Sharing::Token);
+    if sharing == Sharing::Token && !dynamic {
+        return Err("scales of tokens cannot be static: a token is known at run time only".into());
+    }
+    let scale = scale.unwrap_or_else(|| default_scale(element, sharing));
+    Ok(Format { element, sharing, asymmetric, full, scale, dynamic })
+}
+
+fn granularity(part: &str) -> Result<Option<Sharing>, String> {
+    Ok(match part {
+        "tensor" => Some(Sharing::Tensor),
+        "channel" => Some(Sharing::Channel),
+        "token" => Some(Sharing::Token),
+        _ => match part.strip_prefix("block=") {
+            Some(n) => {
+                let block: Option<u32> = n.parse().ok().filter(|b| (2..=LARGEST_BLOCK).contains(b));
+                let digits = n.bytes().all(|b| b.is_ascii_digit()) && !n.starts_with('0');
+                let block = block.filter(|_| digits);
+                Some(Sharing::Block(
+                    block
+                        .ok_or_else(|| format!("`{part}`: a block is a number from 2 to {LARGEST_BLOCK}"))?,
+                ))
+            }
+            None => None,
+        },
+    })
+}
+
+fn scale_type(name: &str) -> Result<ScaleType, String> {
+    SCALES.iter().find(|(n, _)| *n == name).map(|(_, s)| *s).ok_or_else(|| {
+        let names = SCALES.map(|(n, _)| n);
+        format!("unknown scale type `{name}`{}; there are {}", near_match(name, names), names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_text_parses_to_the_same_format() {
+        for (names, _) in super::super::CATALOGUE {
+            for name in names.split(' ').filter(|n| !n.contains(['N', 'X', 'I'])) {
+                for role in [Role::Weight, Role::Activation] {
+                    let format = Format::parse(name, role).expect(name);
+                    assert_eq!(Format::parse(&format.to_string(), role), Ok(format), "{name} as {format}");
+                }
+            }
+        }
+    }
+}
