@@ -185,6 +185,4 @@ fn operations_lie_at_module_paths() {
             "linear lm_head",
         ]
     );
-    for p in imported.parameters.iter() {
-        println!("{p:?} {:?}", imported.parameters.source(p.0));
 }
