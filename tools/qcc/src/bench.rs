@@ -1,0 +1,188 @@
+//! `qcc bench`: how fast a model is and how much memory it takes. Medians of repeated measurements after a warm-up.
+
+use std::time::Instant;
+
+use qcc_passes::Progress;
+use qcc_runtime::StepTime;
+use serde_json::{Map, Value, json};
+
+use crate::cli::BenchArgs;
+use crate::language::{LanguageModel, NextToken, takes_tokens};
+use crate::model::{Runnable, threads};
+use crate::session::ENTRY;
+use crate::vision::ImageModel;
+use crate::{Failure, Streams, memory, report};
+
+/// Runs the command.
+///
+/// # Errors
+/// When the model cannot be read or run.
+pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -> Result<(), Failure> {
+    if args.roofline {
+        return Err(Failure::not_yet("`--roofline`"));
+    }
+    if args.calibrate_target.is_some() {
+        return Err(Failure::not_yet("`--calibrate-target`"));
+    }
+    let model = Runnable::open(&args.model, threads(args.threads), progress)?;
+    let mut bench = Bench { args, progress, anonymous: None, steps: Vec::new() };
+    let mut results = Map::new();
+    if takes_tokens(&model.model) {
+        let mut language = LanguageModel::new(&model.model, args.threads)?;
+        let (prefill, decode) = bench.language(&mut language)?;
+        let tokens = args.batch as f64;
+        results.insert("prefill_tokens_per_s".into(), json!(tokens * args.prompt_len as f64 / prefill));
+        results.insert("decode_tokens_per_s".into(), json!(tokens * args.gen_len as f64 / decode));
+        // No model keeps keys and values yet.
+        results.insert("kv_bytes_per_token".into(), Value::Null);
+        results.insert("kv_bits_per_element".into(), Value::Null);
+        results.insert("prompt_len".into(), json!(args.prompt_len));
+        results.insert("gen_len".into(), json!(args.gen_len));
+    } else {
+        let preprocess = model.input().preprocess(None)?;
+        let mut classifier = ImageModel::new(&model.model, preprocess, args.threads)?;
+        let seconds = bench.images(&mut classifier)?;
+        results.insert("latency_ms".into(), json!(seconds * 1e3));
+        results.insert("items_per_s".into(), json!(args.batch as f64 / seconds));
+    }
+    results.insert("batch".into(), json!(args.batch));
+    results.insert("repeat".into(), json!(args.repeat));
+    results.insert("peak_rss_bytes".into(), json!(memory::peak_resident()));
+    results.insert("peak_anonymous_bytes".into(), json!(bench.anonymous));
+    results.insert("threads".into(), json!(threads(args.threads)));
+    results.insert("target".into(), json!(model.target()));
+    if args.json {
+        if args.kernels {
+            let steps = bench.steps.iter();
+            let steps = steps.map(|s| json!({ "name": s.name, "kernel": s.kernel, "calls": s.calls, "seconds": s.seconds }));
+            results.insert("kernels".into(), steps.collect());
+        }
+        return report::json(streams, &Value::Object(results));
+    }
+    report::pairs(streams, results.into_iter().map(|(name, value)| (name.clone(), shown(&name, &value))))?;
+    if args.kernels { show_kernels(streams, &bench.steps) } else { Ok(()) }
+}
+
+fn shown(name: &str, value: &Value) -> String {
+    match value {
+        Value::Number(n) if name.ends_with("_bytes") => report::bytes(n.as_u64().unwrap_or(0)),
+        Value::Number(n) if n.is_f64() => format!("{:.2}", n.as_f64().unwrap_or(f64::NAN)),
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// A measurement in progress.
+struct Bench<'a> {
+    args: &'a BenchArgs,
+    progress: &'a dyn Progress,
+    /// The most anonymous memory seen. A session keeps what it takes, so looking after each run misses nothing.
+    anonymous: Option<u64>,
+    /// Times of the kernels.
+    steps: Vec<StepTime>,
+}
+
+impl Bench<'_> {
+    /// Median seconds of reading the prompt and of generating.
+    fn language(&mut self, model: &mut LanguageModel) -> Result<(f64, f64), Failure> {
+        let batch = self.args.batch;
+        if let Some(fixed) = model.fixed_batch().filter(|n| *n != batch) {
+            return Err(Failure::input(format!("the model takes {fixed} sequences at a time; pass `--batch {fixed}`")));
+        }
+        let vocabulary = model.vocabulary() as u32;
+        // Any ids will do: the work does not depend on them.
+        let ids = |n: usize| -> Vec<u32> { (0..n as u32).map(|i| i.wrapping_mul(7919) % vocabulary).collect() };
+        let prompt = ids(batch * self.args.prompt_len);
+        let (mut prefill, mut decode) = (Vec::new(), Vec::new());
+        for round in 0..=self.args.repeat {
+            self.progress.report("measuring", round, self.args.repeat + 1);
+            // The first round warms up; profiling starts after it.
+            if round == 1 {
+                model.session().state().set_profiling(self.args.kernels);
+            }
+            model.reset();
+            let start = Instant::now();
+            model.logits(&prompt, batch)?;
+            let read = start.elapsed().as_secs_f64();
+            let start = Instant::now();
+            let mut sequence = self.args.prompt_len;
+            for _ in 0..self.args.gen_len {
+                sequence += 1;
+                let unread = if model.remembers() { 1 } else { sequence };
+                model.logits(&ids(batch * unread), batch)?;
+            }
+            if round > 0 {
+                prefill.push(read);
+                decode.push(start.elapsed().as_secs_f64());
+            }
+            self.anonymous = self.anonymous.max(memory::anonymous());
+        }
+        self.progress.report("measuring", self.args.repeat + 1, self.args.repeat + 1);
+        self.steps = model.session().state().profile(ENTRY)?;
+        Ok((median(prefill), median(decode)))
+    }
+
+    /// Median seconds of a batch of images.
+    fn images(&mut self, model: &mut ImageModel) -> Result<f64, Failure> {
+        let batch = self.args.batch;
+        if let Some(fixed) = model.fixed_batch().filter(|n| *n != batch) {
+            return Err(Failure::input(format!("the model takes {fixed} images at a time; pass `--batch {fixed}`")));
+        }
+        let elements = model.input().elements()?.checked_mul(batch);
+        let elements = elements.ok_or_else(|| Failure::input("a batch of this size does not fit memory"))?;
+        let data: Vec<f32> = (0..elements).map(|i| (i % 255) as f32 / 127.5 - 1.0).collect();
+        let mut seconds = Vec::new();
+        for round in 0..=self.args.repeat {
+            self.progress.report("measuring", round, self.args.repeat + 1);
+            if round == 1 {
+                model.session().state().set_profiling(self.args.kernels);
+            }
+            let start = Instant::now();
+            model.scores(&data, batch)?;
+            if round > 0 {
+                seconds.push(start.elapsed().as_secs_f64());
+            }
+            self.anonymous = self.anonymous.max(memory::anonymous());
+        }
+        self.progress.report("measuring", self.args.repeat + 1, self.args.repeat + 1);
+        self.steps = model.session().state().profile(ENTRY)?;
+        Ok(median(seconds))
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let n = values.len();
+    match n {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}
+
+fn show_kernels(streams: &mut Streams<'_>, steps: &[StepTime]) -> Result<(), Failure> {
+    let total: f64 = steps.iter().map(|s| s.seconds).sum();
+    let mut steps: Vec<&StepTime> = steps.iter().collect();
+    steps.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    let rows = steps.into_iter().map(|s| {
+        let share = 100.0 * s.seconds / total.max(f64::MIN_POSITIVE);
+        vec![
+            s.name.clone(),
+            s.kernel.clone(),
+            s.calls.to_string(),
+            format!("{:.3}", s.seconds * 1e3),
+            format!("{share:.1} %"),
+        ]
+    });
+    report::table(streams, &["operation", "kernel", "calls", "ms", "share"], rows, &[2, 3, 4])
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_median_is_the_middle() {
+        assert_eq!(super::median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(super::median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}

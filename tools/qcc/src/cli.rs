@@ -1,0 +1,75 @@
+//! The arguments of every command. Groups that several commands take (threads, preprocessing) stand once.
+
+mod compile;
+mod measure;
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, Subcommand};
+
+pub use compile::{CompileArgs, Emit};
+pub use measure::{BenchArgs, EvalArgs, InspectArgs, NamedFile, RunArgs};
+
+/// Compiles trained models to small, fast, quantized programs.
+#[derive(Debug, Parser)]
+#[command(name = "qcc", version, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Show more of what happens (twice: debugging, thrice: everything).
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Show errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Write a Chrome trace (open it in Perfetto or chrome://tracing).
+    #[arg(long, value_name = "FILE", global = true)]
+    pub trace: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Compile a model to an artifact.
+    Compile(Box<CompileArgs>),
+    /// Run a model: generate text, classify images, or map arrays to arrays.
+    Run(RunArgs),
+    /// Measure how good a model is: perplexity, accuracy, or closeness to another model.
+    Eval(EvalArgs),
+    /// Measure how fast a model is.
+    Bench(BenchArgs),
+    /// Show what a model, artifact or IR file consists of.
+    Inspect(InspectArgs),
+    /// Run passes on IR text.
+    Opt(crate::opt::Args),
+    /// List the passes.
+    Passes,
+    /// List the number formats.
+    Formats,
+    /// List the machines to compile for.
+    Targets,
+}
+
+impl Command {
+    /// Threads asked for; 0 means one for each core.
+    pub fn threads(&self) -> usize {
+        match self {
+            Command::Compile(args) => args.threads,
+            Command::Run(args) => args.threads,
+            Command::Eval(args) => args.threads,
+            Command::Bench(args) => args.threads,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

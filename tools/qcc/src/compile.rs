@@ -1,0 +1,208 @@
+//! `qcc compile`: from a model to an artifact by a recipe.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use qcc_cpu::artifact::{ArtifactExtras, Written, write};
+use qcc_interpreter::{Interpreter, Precision};
+use qcc_ir::Module;
+use qcc_passes::instrument::{Instrumentation, Timing};
+use qcc_passes::{Context, Outcome, Pipeline, Progress, Registry, Samples, Warning};
+use serde_json::{Map, Value, json};
+
+use crate::cli::CompileArgs;
+use crate::input::Remembered;
+use crate::layers::{Totals, layers, totals};
+use crate::model::threads;
+use crate::recipe::Settings;
+use crate::source::Kind;
+use crate::{Failure, Streams, emit, memory, report, samples, source, targets};
+
+/// Runs the command.
+///
+/// # Errors
+/// When the model, recipe or calibration data cannot be used, under `--strict` when there is a warning, or when the artifact cannot be
+/// written. Nothing is left behind then, and an artifact that was there stays as it was.
+pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -> Result<(), Failure> {
+    let start = Instant::now();
+    refuse_what_is_to_come(args)?;
+    let settings = Settings::new(args)?;
+    let pipeline_text = args.pass_pipeline.clone().unwrap_or_else(|| settings.pipeline());
+    let pipeline = Pipeline::parse(&pipeline_text, &Registry::builtin())?;
+    let target = targets::named(&args.target)?;
+    check_folder(&args.output)?;
+    if args.pass_pipeline.is_none() && settings.is_static && args.calibration.is_none() {
+        return Err(Failure::input(format!(
+            "recipe `{}` measures activations beforehand (`{}`) and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images",
+            settings.recipe,
+            settings.activations.as_deref().unwrap_or_default()
+        )));
+    }
+
+    let kind = source::kind(&args.model)?;
+    let imported = source::import(&args.model)?;
+    let mut module = imported.module;
+    let before = totals(&module, &layers(&module));
+    let samples = calibration_samples(args, &settings, &module)?;
+
+    let evaluator = Interpreter::new(Precision::F32);
+    let reference = Interpreter::new(Precision::F64);
+    let executor = qcc_cpu::CpuExecutor { threads: args.threads };
+    let mut context = Context::new(imported.parameters, &evaluator);
+    context.executor = Some(&executor);
+    context.reference = args.verify_each.then_some(&reference as _);
+    context.samples = samples.as_deref();
+    context.progress = progress;
+    let mut instrumentation = Instrumentation { verify_each: args.verify_each, ..Instrumentation::default() };
+    let outcomes = pipeline.run(&mut module, &mut context, &mut instrumentation)?;
+    warn_of_idle_transforms(&settings, &outcomes, &mut context);
+    if args.strict && !context.warnings.is_empty() {
+        return Err(strict(&context.warnings));
+    }
+
+    let emitted = emit::make(&args.emit, &module, &context.parameters, &target, &args.output, progress)?;
+    let extras = ArtifactExtras {
+        tokenizer: if kind == Kind::Checkpoint { source::tokenizer(&args.model) } else { None },
+        manifest: manifest(args, kind, &settings, &pipeline_text, &module, &source::hash(&imported.files)?),
+    };
+    let written = {
+        let _span = tracing::info_span!("write").entered();
+        let threads = threads(args.threads);
+        write(&module, &context.parameters, &evaluator, &target, &extras, &args.output, threads, progress)?
+    };
+    emitted.write(&args.output)?;
+
+    let summary = Summary {
+        out: &args.output,
+        seconds: start.elapsed().as_secs_f64(),
+        written,
+        f32_bytes: before.parameters.saturating_mul(4),
+        totals: totals(&module, &layers(&module)),
+        timings: &instrumentation.timings,
+        warnings: &context.warnings,
+    };
+    if args.json { report::json(streams, &summary.describe()) } else { summary.show(streams) }
+}
+
+fn refuse_what_is_to_come(args: &CompileArgs) -> Result<(), Failure> {
+    let asked = [
+        ("--report", args.report.is_some()),
+        ("--explain", args.explain),
+        ("--load-pass-plugin", !args.load_pass_plugin.is_empty()),
+        ("--target-loss", args.target_loss.is_some()),
+        ("--pareto", args.pareto),
+        ("--rules", args.rules.is_some()),
+        ("--target-description", args.target_description.is_some()),
+        ("--cache-dir", args.cache_dir.is_some()),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        Some((flag, _)) => Err(Failure::not_yet(format!("`{flag}`"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether the folder for the artifact is there: better said before minutes of work.
+fn check_folder(out: &Path) -> Result<(), Failure> {
+    let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).map_or(PathBuf::from("."), Path::to_path_buf);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Failure::file(&folder, format!("there is no such folder for `{}`; make it or choose another `-o`", out.display())))
+}
+
+fn calibration_samples(
+    args: &CompileArgs,
+    settings: &Settings,
+    module: &Module,
+) -> Result<Option<Box<dyn Samples>>, Failure> {
+    let Some(data) = &args.calibration else { return Ok(None) };
+    let function = module.entry().ok_or_else(|| Failure::file(&args.model, "the model has no function"))?;
+    samples::read(data, function, settings, &args.model).map(Some)
+}
+
+/// A transform that was asked for by name and found nothing to do is no silent no-op.
+fn warn_of_idle_transforms(settings: &Settings, outcomes: &[(String, Outcome)], context: &mut Context<'_>) {
+    if !settings.transforms_named {
+        return;
+    }
+    for (name, outcome) in outcomes {
+        if settings.transforms.contains(&name.as_str()) && !outcome.changed() {
+            context.warn(name, "nothing in this model matched");
+        }
+    }
+}
+
+fn strict(warnings: &[Warning]) -> Failure {
+    let all: Vec<String> = warnings.iter().map(|w| format!("  {}: {}", w.pass, w.message)).collect();
+    Failure::input(format!("`--strict` makes warnings errors:\n{}", all.join("\n")))
+}
+
+/// What an artifact remembers: nothing that depends on where files lie or when it was made.
+fn manifest(
+    args: &CompileArgs,
+    kind: Kind,
+    settings: &Settings,
+    pipeline: &str,
+    module: &Module,
+    hash: &str,
+) -> Map<String, Value> {
+    let mut manifest = Map::new();
+    manifest.insert("qcc".into(), json!(env!("CARGO_PKG_VERSION")));
+    let format = if kind == Kind::Onnx { "onnx" } else { "huggingface" };
+    manifest.insert("source".into(), json!({ "format": format, "blake3": hash }));
+    manifest.insert("recipe".into(), settings.describe(pipeline));
+    if settings.input != Remembered::default() {
+        manifest.insert("input".into(), json!(settings.input));
+    }
+    let end_tokens = if kind == Kind::Checkpoint { source::end_tokens(&args.model) } else { Vec::new() };
+    if !end_tokens.is_empty() {
+        manifest.insert("end_tokens".into(), json!(end_tokens));
+    }
+    manifest.insert("layers".into(), layers(module).iter().map(|l| l.describe()).collect());
+    manifest
+}
+
+/// What a compilation did.
+struct Summary<'a> {
+    out: &'a Path,
+    seconds: f64,
+    written: Written,
+    f32_bytes: u64,
+    totals: Totals,
+    timings: &'a [Timing],
+    warnings: &'a [Warning],
+}
+
+impl Summary<'_> {
+    fn describe(&self) -> Value {
+        let passes = self.timings.iter().map(|t| json!({ "name": t.name, "seconds": t.seconds }));
+        let warnings = self.warnings.iter().map(|w| json!({ "pass": w.pass, "message": w.message }));
+        json!({
+            "seconds": self.seconds,
+            "peak_rss_bytes": memory::peak_resident(),
+            "bytes": self.written.bytes,
+            "parameter_bytes": self.written.parameter_bytes,
+            "f32_bytes": self.f32_bytes,
+            "bits_per_weight": self.totals.bits_per_weight,
+            "kernels": self.written.kernels,
+            "passes": passes.collect::<Value>(),
+            "warnings": warnings.collect::<Value>(),
+        })
+    }
+
+    fn show(&self, streams: &mut Streams<'_>) -> Result<(), Failure> {
+        let smaller = self.f32_bytes as f64 / self.written.parameter_bytes.max(1) as f64;
+        let rows = [
+            ("artifact", self.out.display().to_string()),
+            ("bytes", report::bytes(self.written.bytes)),
+            ("weights", format!("{} ({smaller:.2} × smaller than f32)", report::bytes(self.written.parameter_bytes))),
+            ("f32 bytes", report::bytes(self.f32_bytes)),
+            ("bits per weight", self.totals.bits_per_weight.map_or("-".into(), |b| format!("{b:.3}"))),
+            ("kernels", self.written.kernels.to_string()),
+            ("seconds", format!("{:.2}", self.seconds)),
+            ("peak memory", memory::peak_resident().map_or("-".into(), report::bytes)),
+            ("warnings", self.warnings.len().to_string()),
+        ];
+        report::table(streams, &[], rows.map(|(name, value)| vec![name.to_string(), value]), &[])
+    }
+}

@@ -1,0 +1,261 @@
+//! The layers of a module: operations on a weight, with the formats their numbers have and the bytes they take.
+
+use std::collections::BTreeMap;
+
+use qcc_ir::{ElementType, Function, Granularity, Module, Op, QuantType, ScaleType, ValueId};
+use serde_json::{Value, json};
+
+/// An operation on a weight of at least two axes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Name of its source.
+    pub name: String,
+    /// The operation.
+    pub op: &'static str,
+    /// The weight's shape.
+    pub shape: Vec<i64>,
+    /// The weight's format.
+    pub weight_format: String,
+    /// The format of what it is applied to.
+    pub activation_format: String,
+    /// Bytes of weight, scales and zero points.
+    pub bytes: u64,
+    /// The parameter that holds the weight.
+    parameter: String,
+    /// Elements of the weight.
+    elements: u64,
+    /// Bits of weight, scales and zero points.
+    bits: u64,
+    quantized: bool,
+}
+
+impl Layer {
+    /// As JSON.
+    pub fn describe(&self) -> Value {
+        json!({
+            "name": self.name, "op": self.op, "shape": self.shape, "weight_format": self.weight_format,
+            "activation_format": self.activation_format, "bytes": self.bytes,
+        })
+    }
+}
+
+/// Sums over all parameters, each counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Elements, scales and zero points excluded.
+    pub parameters: u64,
+    /// Bytes as stored, packed.
+    pub bytes: u64,
+    /// Bits of an element with its scales, over quantized weights; over all layers where none is.
+    pub bits_per_weight: Option<f64>,
+}
+
+/// The layers of a module's entry function, in order.
+pub fn layers(module: &Module) -> Vec<Layer> {
+    let Some(function) = module.entry() else { return Vec::new() };
+    function.order().iter().filter_map(|&id| layer(function, id)).collect()
+}
+
+fn layer(function: &Function, id: qcc_ir::OpId) -> Option<Layer> {
+    let node = function.node(id);
+    if is_coding(&node.op) {
+        return None;
+    }
+    let named = |wanted: &str| {
+        let slot = node.op.spec().operands.iter().position(|(name, _)| *name == wanted)?;
+        node.operands.get(slot).copied().flatten()
+    };
+    let stored = node.operands.iter().flatten().filter_map(|&v| stored(function, v));
+    let weight = stored.max_by_key(|s| (s.shape.len(), s.elements)).filter(|s| s.shape.len() >= 2)?;
+    // Integer operations hold their weight's scales themselves.
+    let scales = named("weight_scale").map_or(0, |v| parameter_bits(function, v));
+    let bits = weight.bits + scales;
+    let activation = named("x").or_else(|| named("a"));
+    let dynamic = named("x_scale").is_some_and(|v| is_dynamic(function, v));
+    Some(Layer {
+        name: node.location.to_string(),
+        op: node.op.name(),
+        shape: weight.shape,
+        weight_format: format(weight.element, false),
+        activation_format: activation.map_or_else(String::new, |v| activation_format(function, v, dynamic)),
+        bytes: bits.div_ceil(8),
+        parameter: weight.name,
+        elements: weight.elements,
+        bits,
+        quantized: weight.element.quantized().is_some(),
+    })
+}
+
+/// Operations that only change how numbers are coded.
+fn is_coding(op: &Op) -> bool {
+    matches!(op, Op::Quantize { .. } | Op::DynamicQuantize { .. } | Op::Dequantize {})
+}
+
+/// A weight as it lies in the parameters.
+struct Stored {
+    name: String,
+    shape: Vec<i64>,
+    element: ElementType,
+    elements: u64,
+    bits: u64,
+}
+
+/// The weight behind a value: a parameter, perhaps dequantized.
+fn stored(function: &Function, value: ValueId) -> Option<Stored> {
+    if let Some(name) = function.parameter_name(value) {
+        let ty = function.ty(value);
+        let shape = ty.constant_dims()?;
+        let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?))?;
+        let bits = elements.checked_mul(u64::from(ty.element.bits()))?;
+        return Some(Stored { name: name.to_string(), shape, element: ty.element, elements, bits });
+    }
+    let (_, node) = function.defining(value)?;
+    let Op::Dequantize {} = node.op else { return None };
+    let mut codes = stored(function, node.operands[0]?)?;
+    codes.bits += node.operands[1..].iter().flatten().map(|&v| parameter_bits(function, v)).sum::<u64>();
+    Some(codes)
+}
+
+fn parameter_bits(function: &Function, value: ValueId) -> u64 {
+    stored(function, value).map_or(0, |s| s.bits)
+}
+
+fn is_dynamic(function: &Function, scale: ValueId) -> bool {
+    function.defining(scale).is_some_and(|(_, node)| matches!(node.op, Op::DynamicQuantize { .. }))
+}
+
+fn activation_format(function: &Function, value: ValueId, dynamic: bool) -> String {
+    match function.defining(value) {
+        Some((_, node)) if matches!(node.op, Op::Dequantize {}) => {
+            let dynamic = node.operands[1].is_some_and(|scale| is_dynamic(function, scale));
+            node.operands[0].map_or_else(String::new, |codes| format(function.ty(codes).element, dynamic))
+        }
+        _ => format(function.ty(value).element, dynamic),
+    }
+}
+
+/// An element type in the grammar of formats.
+fn format(element: ElementType, dynamic: bool) -> String {
+    let Some(QuantType { storage, granularity, scale, zero_point }) = element.quantized() else {
+        return element.to_string();
+    };
+    let mut text = storage.name();
+    let usual = match granularity {
+        Granularity::Tensor => {
+            text.push_str(":tensor");
+            ScaleType::F32
+        }
+        Granularity::Channel { .. } => {
+            text.push_str(":channel");
+            ScaleType::F32
+        }
+        Granularity::Token => {
+            text.push_str(":token");
+            ScaleType::F32
+        }
+        Granularity::Block { block, .. } => {
+            text.push_str(&format!(":block={block}"));
+            ScaleType::F16
+        }
+    };
+    if zero_point {
+        text.push_str(":asym");
+    }
+    if scale != usual {
+        let name = match scale {
+            ScaleType::F32 => "f32",
+            ScaleType::F16 => "f16",
+            ScaleType::BF16 => "bf16",
+            ScaleType::E4M3 => "e4m3",
+            ScaleType::E8M0 => "e8m0",
+        };
+        text.push_str(&format!(":scale={name}"));
+    }
+    if dynamic {
+        text.push_str(":dynamic");
+    }
+    text
+}
+
+/// Sums over a module.
+pub fn totals(module: &Module, layers: &[Layer]) -> Totals {
+    // Whether each parameter is a scale or zero point, with its elements and bits.
+    let mut parameters: BTreeMap<String, (bool, u64, u64)> = BTreeMap::new();
+    for function in &module.functions {
+        let uses = function.uses();
+        for &id in function.order() {
+            let node = function.node(id);
+            let Op::Parameter { .. } = node.op else { continue };
+            let Some(stored) = stored(function, node.results[0]) else { continue };
+            let users = uses.get(&node.results[0]).map(Vec::as_slice).unwrap_or_default();
+            let scale = !users.is_empty() && users.iter().all(|(user, slot)| is_scale(&function.node(*user).op, *slot));
+            parameters.insert(stored.name, (scale, stored.elements, stored.bits));
+        }
+    }
+    let elements = parameters.values().filter(|(scale, ..)| !scale).map(|(_, elements, _)| elements).sum();
+    let bytes = parameters.values().map(|(.., bits)| bits.div_ceil(8)).sum();
+    let any = layers.iter().any(|l| l.quantized);
+    let weights: BTreeMap<&str, &Layer> =
+        layers.iter().filter(|l| l.quantized == any).map(|l| (l.parameter.as_str(), l)).collect();
+    let (bits, of): (u64, u64) = weights.values().fold((0, 0), |(b, n), l| (b + l.bits, n + l.elements));
+    let bits_per_weight = (of > 0).then(|| bits as f64 / of as f64);
+    Totals { parameters: elements, bytes, bits_per_weight }
+}
+
+/// Whether an operand of an operation holds scales or zero points of codes.
+fn is_scale(op: &Op, slot: usize) -> bool {
+    let coded = is_coding(op) || matches!(op, Op::QuantizedLinear { .. } | Op::QuantizedConv { .. });
+    let name = op.spec().operands.get(slot).map_or("", |(name, _)| *name);
+    coded && (name.ends_with("scale") || name.ends_with("zero_point"))
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::{Dim, Float, Storage, TensorType};
+
+    use super::*;
+
+    fn quantized(granularity: Granularity, scale: ScaleType) -> QuantType {
+        QuantType { storage: Storage::Int(4), granularity, scale, zero_point: false }
+    }
+
+    #[test]
+    fn a_block_format_counts_its_scales() {
+        let q = quantized(Granularity::Block { axis: 1, block: 32 }, ScaleType::F16);
+        let ty = TensorType::new([8i64, 64], ElementType::Quant(q));
+        let mut f = Function::new("main");
+        let x = f.add_argument("x", TensorType::new(vec![Dim::symbol("B"), Dim::Const(64)], ElementType::F32));
+        let scale = f.add_parameter("w.scale", ty.scale_type(q));
+        let w = f.add_parameter("w", ty);
+        let op = Op::QuantizedLinear {
+            to: ElementType::F32,
+            narrow: true,
+            lower: Float(f64::NEG_INFINITY),
+            upper: Float(f64::INFINITY),
+        };
+        let y = f.add_one(op, [Some(x), Some(w), Some(scale), None, None, None, None, None], "layers.0").expect("typed");
+        f.add_result("y", y);
+        let module = Module { functions: vec![f] };
+        let layers = layers(&module);
+        assert_eq!(layers.len(), 1);
+        assert_eq!((layers[0].weight_format.as_str(), layers[0].activation_format.as_str()), ("int4:block=32", "f32"));
+        assert_eq!(layers[0].bytes, 8 * 64 / 2 + 8 * 2 * 2);
+        let totals = totals(&module, &layers);
+        assert_eq!((totals.parameters, totals.bytes), (8 * 64, 8 * 64 / 2 + 8 * 2 * 2));
+        assert_eq!(totals.bits_per_weight, Some(4.5));
+    }
+
+    #[test]
+    fn floats_keep_their_names() {
+        let mut f = Function::new("main");
+        let x = f.add_argument("x", TensorType::new([1i64, 4], ElementType::F32));
+        let w = f.add_parameter("w", TensorType::new([2i64, 4], ElementType::F32));
+        let y = f.add_one(Op::Linear {}, [Some(x), Some(w), None], "fc").expect("typed");
+        f.add_result("y", y);
+        let module = Module { functions: vec![f] };
+        let layers = layers(&module);
+        assert_eq!((layers[0].name.as_str(), layers[0].weight_format.as_str()), ("fc", "f32"));
+        assert_eq!(totals(&module, &layers).bits_per_weight, Some(32.0));
+        assert_eq!(format(ElementType::Quant(quantized(Granularity::Token, ScaleType::BF16)), true), "int4:token:scale=bf16:dynamic");
+    }
+}

@@ -1,0 +1,93 @@
+//! A model that can run, wherever it came from: an artifact, or a checkpoint or ONNX file compiled for this process in f32.
+
+use std::path::{Path, PathBuf};
+
+use qcc_data::Tokenizer;
+use qcc_interpreter::{Interpreter, Precision};
+use qcc_mlir::Target;
+use qcc_passes::instrument::Instrumentation;
+use qcc_passes::{Context, Pipeline, Progress, Registry};
+use qcc_runtime::Model;
+use serde_json::Value;
+
+use crate::input::Remembered;
+use crate::source::{self, Kind};
+use crate::{Failure, backend};
+
+/// The passes that a model is run with as it is.
+const F32_PIPELINE: &str = "canonicalize";
+
+/// A model that can run.
+pub struct Runnable {
+    /// Where it came from.
+    path: PathBuf,
+    /// The compiled model.
+    pub model: Model,
+    /// Its manifest, if it is an artifact.
+    pub manifest: Option<Value>,
+    /// Tokens that end a generated text.
+    pub end_tokens: Vec<u32>,
+}
+
+impl Runnable {
+    /// Opens an artifact, or imports and compiles a model in f32.
+    ///
+    /// # Errors
+    /// When that is not possible, with the reason.
+    pub fn open(path: &Path, threads: usize, progress: &dyn Progress) -> Result<Runnable, Failure> {
+        if source::kind(path)? == Kind::Artifact {
+            let (model, manifest) = backend::open(path)?;
+            let end_tokens = source::id_list(manifest.get("end_tokens"));
+            return Ok(Runnable { path: path.to_path_buf(), model, manifest: Some(manifest), end_tokens });
+        }
+        let mut imported = source::import(path)?;
+        let evaluator = Interpreter::new(Precision::F32);
+        let mut context = Context::new(std::mem::take(&mut imported.parameters), &evaluator);
+        context.progress = progress;
+        Pipeline::parse(F32_PIPELINE, &Registry::builtin())?.run(
+            &mut imported.module,
+            &mut context,
+            &mut Instrumentation::default(),
+        )?;
+        let model = backend::load(&imported.module, &context.parameters, threads, progress)?;
+        Ok(Runnable { path: path.to_path_buf(), model, manifest: None, end_tokens: source::end_tokens(path) })
+    }
+
+    /// Its tokenizer.
+    ///
+    /// # Errors
+    /// When it has none, or the file cannot be read.
+    pub fn tokenizer(&self) -> Result<Tokenizer, Failure> {
+        let Some(path) = source::tokenizer(&self.path) else {
+            return Err(Failure::file(
+                &self.path,
+                "no tokenizer.json, which text needs; put the model's there, or pass token ids instead of text",
+            ));
+        };
+        Ok(Tokenizer::from_file(path)?)
+    }
+
+    /// Whether there is a tokenizer.
+    pub fn has_tokenizer(&self) -> bool {
+        source::tokenizer(&self.path).is_some()
+    }
+
+    /// How images become its inputs.
+    pub fn input(&self) -> Remembered {
+        Remembered::of(self.manifest.as_ref())
+    }
+
+    /// The CPU it was compiled for.
+    pub fn target(&self) -> String {
+        let of_manifest = self.manifest.as_ref().and_then(|m| m.get("target")?.get("cpu")?.as_str());
+        of_manifest.map_or_else(|| Target::host().cpu, ToString::to_string)
+    }
+}
+
+/// Threads asked for; 0 means one for each core.
+pub fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        n => n,
+    }
+}

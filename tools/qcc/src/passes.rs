@@ -1,0 +1,18 @@
+//! `qcc passes`: the passes of this build, a sentence each, with their options.
+
+use crate::{Failure, Streams};
+
+/// Runs the command.
+pub fn run(streams: &mut Streams<'_>) -> Result<(), Failure> {
+    let registry = qcc_passes::Registry::builtin();
+    let named = |name: &&str| name.chars().count();
+    let width = registry.passes().iter().map(|p| named(&p.name)).max().unwrap_or(0);
+    for pass in registry.passes() {
+        writeln!(streams.stdout, "{:width$}  {}", pass.name, pass.summary)?;
+        let indent = pass.options.iter().map(|(name, _)| named(name)).max().unwrap_or(0);
+        for (name, meaning) in pass.options {
+            writeln!(streams.stdout, "{:width$}    {name:indent$}  {meaning}", "")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Recipes: how a model is compiled, as names (embedded TOML files) or files of one's own. A flag overrides the recipe, the recipe
+//! overrides the defaults; what comes out is a textual pass pipeline.
+
+mod file;
+mod transforms;
+
+use std::path::Path;
+
+use qcc_ir::format::Role;
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::backend::{Chosen, format};
+use crate::cli::CompileArgs;
+use crate::input::Remembered;
+use file::Recipe;
+use transforms::Transforms;
+
+/// The recipes of this build.
+const NAMED: [(&str, &str); 6] = [
+    ("f32", include_str!("../recipes/f32.toml")),
+    ("w8a8", include_str!("../recipes/w8a8.toml")),
+    ("w8a8-dynamic", include_str!("../recipes/w8a8-dynamic.toml")),
+    ("w4a16", include_str!("../recipes/w4a16.toml")),
+    ("w4a8", include_str!("../recipes/w4a8.toml")),
+    ("cnn-int8", include_str!("../recipes/cnn-int8.toml")),
+];
+
+/// Recipes to come, and what they wait for.
+const TO_COME: [(&str, &str); 3] = [
+    ("mamba-w8a8", "it needs the transforms rotate-residual and smooth, which this build lacks; `w8a8` is the same without them"),
+    ("mamba-w4a8", "it needs the transforms rotate-residual and smooth, which this build lacks; `w4a8` is the nearest without them"),
+    ("llama-w4a8kv4", "it needs formats of keys and values (bfp4:block=16), which this build lacks; `w4a8` is the same without them"),
+];
+
+/// The recipe of a compilation that names none.
+const DEFAULT: &str = "f32";
+/// Tokens of a calibration window.
+const SEQ_LEN: usize = 256;
+
+/// What to do to a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Name of the recipe, or of its file.
+    pub recipe: String,
+    /// Format of weights; none keeps floats.
+    pub weights: Option<String>,
+    /// Format of activations; none keeps floats.
+    pub activations: Option<String>,
+    /// Format of the output head's weight; none keeps floats.
+    pub head: Option<String>,
+    /// Whether ranges of activations are measured beforehand.
+    pub is_static: bool,
+    /// Transforms to apply, in order.
+    pub transforms: Vec<&'static str>,
+    /// Whether the transforms were asked for by name, so that one that matches nothing is worth a warning.
+    pub transforms_named: bool,
+    /// Options of `calibrate`.
+    calibrate: String,
+    /// Windows or images to calibrate on, where they were given.
+    pub samples: Option<usize>,
+    /// Tokens of a window.
+    pub seq_len: usize,
+    /// How images become inputs.
+    pub input: Remembered,
+}
+
+impl Settings {
+    /// Puts flags, recipe and defaults together.
+    ///
+    /// # Errors
+    /// When a name, key or format is unknown (with the nearest), or nothing in this build does it yet.
+    pub fn new(args: &CompileArgs) -> Result<Settings, Failure> {
+        let named = args.recipe.as_deref().unwrap_or(DEFAULT);
+        let (recipe, text, place) = read(named)?;
+        let Recipe { input, quantize, transforms, calibration, overrides } = file::parse(&text, &place)?;
+        if !overrides.is_empty() {
+            return Err(Failure::not_yet(format!("{place}: `[[override]]`")));
+        }
+        let or = |flag: &Option<String>, of_recipe: Option<String>| flag.clone().or(of_recipe);
+        if let Some(text) = or(&args.kv_cache, quantize.kv_cache).filter(|text| text != "f32") {
+            format(&text, Role::Activation)?;
+            return Err(Failure::not_yet(format!("a format of keys and values (`{text}`)")));
+        }
+        rounding(or(&args.rounding, quantize.rounding).as_deref())?;
+        if args.bias_correction || quantize.bias_correction == Some(true) {
+            return Err(Failure::not_yet("bias correction"));
+        }
+        let (weights, _) = chosen(or(&args.weights, quantize.weights), Role::Weight)?;
+        let (activations, is_static) = chosen(or(&args.activations, quantize.activations), Role::Activation)?;
+        let (head, _) = chosen(or(&args.head, quantize.head), Role::Weight)?;
+        if weights.is_none() && let Some(other) = activations.as_ref().or(head.as_ref()) {
+            return Err(Failure::input(format!(
+                "`{other}` without a format of weights: pass `--weights` too, e.g. `--weights int8:channel`"
+            )));
+        }
+        let wanted = args.transforms.as_deref().map(Transforms::parse).or_else(|| transforms.apply.map(|a| a.parsed()));
+        let wanted = wanted.transpose()?.unwrap_or(Transforms::Named(Vec::new()));
+        let (samples, seq_len) = (args.samples.or(calibration.samples), args.seq_len.or(calibration.seq_len));
+        if samples == Some(0) {
+            return Err(Failure::input("0 calibration samples measure nothing; use at least 1"));
+        }
+        let mut input = Remembered { preprocess: input.preprocess, label_offset: input.label_offset };
+        if args.preprocess.is_some() {
+            input.preprocess = Some(input.preprocess(args.preprocess.as_deref())?);
+        }
+        Ok(Settings {
+            recipe,
+            weights,
+            activations,
+            head,
+            is_static,
+            transforms_named: matches!(wanted, Transforms::Named(_)),
+            transforms: wanted.list(),
+            calibrate: calibration.options()?,
+            samples,
+            seq_len: seq_len.unwrap_or(SEQ_LEN),
+            input,
+        })
+    }
+
+    /// The passes that do it.
+    pub fn pipeline(&self) -> String {
+        let mut passes = vec!["canonicalize".to_string()];
+        passes.extend(self.transforms.iter().map(|t| t.to_string()));
+        if let Some(weights) = &self.weights {
+            if self.is_static {
+                passes.push(format!("calibrate{}", self.calibrate));
+            }
+            let mut quantize = format!("quantize{{weights={weights}");
+            for (name, value) in [("activations", &self.activations), ("head", &self.head)] {
+                if let Some(value) = value {
+                    quantize.push_str(&format!(" {name}={value}"));
+                }
+            }
+            quantize.push('}');
+            // The first `canonicalize` makes codes of the weights, the last one cleans up after the lowering.
+            passes.extend([quantize, "canonicalize,lower-quantized,canonicalize".into()]);
+        }
+        passes.join(",")
+    }
+
+    /// What a manifest says of it.
+    pub fn describe(&self, pipeline: &str) -> Value {
+        json!({
+            "name": self.recipe, "weights": self.weights, "activations": self.activations, "head": self.head,
+            "transforms": self.transforms, "pipeline": pipeline,
+        })
+    }
+}
+
+/// A recipe's name, text, and what to call it in messages.
+fn read(named: &str) -> Result<(String, String, String), Failure> {
+    if let Some((name, text)) = NAMED.iter().find(|(name, _)| *name == named) {
+        return Ok((name.to_string(), text.to_string(), format!("recipe `{name}`")));
+    }
+    if let Some((name, why)) = TO_COME.iter().find(|(name, _)| *name == named) {
+        return Err(Failure::input(format!("recipe `{name}` is not supported yet: {why}")));
+    }
+    let path = Path::new(named);
+    if path.extension().is_some_and(|e| e == "toml") {
+        let text = qcc_data::read::text(path)?;
+        // The name alone: an artifact does not depend on where its recipe lay.
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok((name, text, path.display().to_string()));
+    }
+    let names = || NAMED.iter().map(|(name, _)| *name).chain(TO_COME.iter().map(|(name, _)| *name));
+    let hint = qcc_ir::names::near_match(named, names());
+    let known: Vec<_> = NAMED.iter().map(|(name, _)| *name).collect();
+    Err(Failure::input(format!("unknown recipe `{named}`{hint}; there are {}, or pass a .toml file", known.join(", "))))
+}
+
+/// A format that is no plain f32, and whether it needs ranges measured beforehand.
+fn chosen(text: Option<String>, role: Role) -> Result<(Option<String>, bool), Failure> {
+    let Some(text) = text else { return Ok((None, false)) };
+    Ok(match format(&text, role)? {
+        Chosen::F32 => (None, false),
+        Chosen::Static => (Some(text), true),
+        Chosen::Dynamic => (Some(text), false),
+    })
+}
+
+fn rounding(name: Option<&str>) -> Result<(), Failure> {
+    const TO_COME: [&str; 2] = ["gptq", "decoupleq"];
+    match name {
+        None | Some("nearest") => Ok(()),
+        Some(name) if TO_COME.contains(&name) => Err(Failure::not_yet(format!("rounding `{name}`"))),
+        Some(name) => {
+            let hint = qcc_ir::names::near_match(name, ["nearest"].into_iter().chain(TO_COME));
+            Err(Failure::input(format!("unknown rounding `{name}`{hint}; this build knows nearest")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

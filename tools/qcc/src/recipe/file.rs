@@ -1,0 +1,125 @@
+//! A recipe as TOML: the tables `[input] [quantize] [transforms] [calibration]` and `[[override]]`. A key that is none of theirs is an
+//! error with its line and the nearest that is.
+
+use qcc_data::Preprocess;
+use serde::Deserialize;
+
+use super::transforms::Transforms;
+use crate::Failure;
+
+/// A recipe file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    pub input: Input,
+    pub quantize: Quantize,
+    pub transforms: TransformTable,
+    pub calibration: Calibration,
+    #[serde(rename = "override")]
+    pub overrides: Vec<Override>,
+}
+
+/// How images become inputs.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Input {
+    pub preprocess: Option<Preprocess>,
+    pub label_offset: Option<u32>,
+}
+
+/// Formats and rounding.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Quantize {
+    pub weights: Option<String>,
+    pub activations: Option<String>,
+    pub kv_cache: Option<String>,
+    pub head: Option<String>,
+    pub rounding: Option<String>,
+    pub bias_correction: Option<bool>,
+}
+
+/// Transforms to apply.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransformTable {
+    pub apply: Option<Apply>,
+}
+
+/// `"auto"`, `"none"`, or a list of names.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected \"auto\", \"none\" or a list of transforms")]
+pub enum Apply {
+    Word(String),
+    List(Vec<String>),
+}
+
+impl Apply {
+    pub fn parsed(self) -> Result<Transforms, Failure> {
+        match self {
+            Apply::Word(text) => Transforms::parse(&text),
+            Apply::List(names) => Transforms::of(names.iter().map(String::as_str)),
+        }
+    }
+}
+
+/// How activations are measured.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Calibration {
+    pub method: Option<String>,
+    pub percentile: Option<f64>,
+    pub samples: Option<usize>,
+    pub seq_len: Option<usize>,
+}
+
+impl Calibration {
+    /// Options of the pass `calibrate`, with their braces.
+    pub fn options(&self) -> Result<String, Failure> {
+        let method = self.method.as_deref().unwrap_or(match self.percentile {
+            Some(_) => "percentile",
+            None => "minmax",
+        });
+        const METHODS: [&str; 2] = ["minmax", "percentile"];
+        if !METHODS.contains(&method) {
+            let hint = qcc_ir::names::near_match(method, METHODS);
+            return Err(Failure::input(format!(
+                "unknown calibration method `{method}`{hint}; there are {}",
+                METHODS.join(", ")
+            )));
+        }
+        let percentile = self.percentile.map(|p| format!(" percentile={p}")).unwrap_or_default();
+        Ok(format!("{{method={method}{percentile}}}"))
+    }
+}
+
+/// Formats of some layers.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[allow(dead_code, reason = "files are checked against what is to come")]
+pub struct Override {
+    pub layers: String,
+    pub weights: Option<String>,
+    pub activations: Option<String>,
+}
+
+/// Reads a recipe; `place` is what to call it.
+///
+/// # Errors
+/// When it is no TOML, or has a key or value that no recipe has.
+pub fn parse(text: &str, place: &str) -> Result<Recipe, Failure> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let message = error.message();
+        Failure::input(format!("{place}:{line}: {message}{}", nearest(message)))
+    })
+}
+
+/// The hint for serde's "unknown field `a`, expected one of `b`, `c`", whose words stand between backquotes.
+fn nearest(message: &str) -> String {
+    if !message.starts_with("unknown ") {
+        return String::new();
+    }
+    let mut words = message.split('`').skip(1).step_by(2);
+    words.next().map_or_else(String::new, |unknown| qcc_ir::names::near_match(unknown, words))
+}

@@ -1,0 +1,117 @@
+//! Recipes, flags and defaults as pipelines and messages.
+
+use super::*;
+
+fn settings(set: impl FnOnce(&mut CompileArgs)) -> Result<Settings, Failure> {
+    let mut args = CompileArgs::default();
+    set(&mut args);
+    Settings::new(&args)
+}
+
+fn pipeline(set: impl FnOnce(&mut CompileArgs)) -> String {
+    settings(set).expect("a valid recipe").pipeline()
+}
+
+fn error(set: impl FnOnce(&mut CompileArgs)) -> String {
+    settings(set).expect_err("an error").message().unwrap_or_default().to_string()
+}
+
+/// The error of a recipe file.
+fn file_error(text: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("mine.toml");
+    std::fs::write(&path, text).expect("written");
+    error(|a| a.recipe = Some(path.display().to_string()))
+}
+
+#[test]
+fn without_a_recipe_the_model_stays_as_it_is() {
+    assert_eq!(pipeline(|_| {}), "canonicalize");
+}
+
+#[test]
+fn every_named_recipe_is_valid() {
+    for (name, _) in NAMED {
+        assert!(settings(|a| a.recipe = Some(name.into())).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_static_recipe_calibrates() {
+    assert_eq!(
+        pipeline(|a| a.recipe = Some("w8a8".into())),
+        "canonicalize,calibrate{method=minmax},quantize{weights=int8:channel activations=int8:tensor},canonicalize,lower-quantized,canonicalize"
+    );
+    assert_eq!(
+        pipeline(|a| a.recipe = Some("cnn-int8".into())),
+        "canonicalize,fold-batch-norm,calibrate{method=minmax},\
+         quantize{weights=int8:channel activations=uint8:tensor:asym},canonicalize,lower-quantized,canonicalize"
+    );
+}
+
+#[test]
+fn a_flag_overrides_the_recipe() {
+    let flagged = |a: &mut CompileArgs| {
+        a.recipe = Some("w8a8".into());
+        a.activations = Some("f32".into());
+        a.weights = Some("int4:block=64".into());
+        a.head = Some("int8".into());
+    };
+    assert_eq!(pipeline(flagged), "canonicalize,quantize{weights=int4:block=64 head=int8},canonicalize,lower-quantized,canonicalize");
+}
+
+#[test]
+fn a_file_sets_what_flags_set() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("mine.toml");
+    let text = "[input]\npreprocess = \"tf\"\nlabel-offset = 1\n[quantize]\nweights = \"int8\"\nactivations = \"int8\"\n\
+        [transforms]\napply = [\"fold-batch-norm\"]\n[calibration]\npercentile = 99.9\nsamples = 8\nseq-len = 32\n";
+    std::fs::write(&path, text).expect("written");
+    let settings = settings(|a| a.recipe = Some(path.display().to_string())).expect("valid");
+    assert_eq!(
+        settings.pipeline(),
+        "canonicalize,fold-batch-norm,calibrate{method=percentile percentile=99.9},\
+         quantize{weights=int8 activations=int8},canonicalize,lower-quantized,canonicalize"
+    );
+    assert_eq!((settings.samples, settings.seq_len), (Some(8), 32));
+    assert_eq!(settings.input.label_offset(None), 1);
+    assert_eq!(settings.input.preprocess(None).ok(), Some(qcc_data::Preprocess::TF));
+    assert_eq!(settings.recipe, "mine.toml");
+}
+
+#[test]
+fn unknown_names_come_with_the_nearest() {
+    for (text, expected) in [
+        ("[quantise]\n", "mine.toml:1: unknown field `quantise`"),
+        ("[quantise]\n", "did you mean `quantize`?"),
+        ("[quantize]\nweigths = \"int8\"\n", "mine.toml:2: unknown field `weigths`"),
+        ("[quantize]\nweigths = \"int8\"\n", "did you mean `weights`?"),
+        ("[calibration]\nmethod = \"min-max\"\n", "did you mean `minmax`?"),
+        ("[transforms]\napply = [\"fold-batchnorm\"]\n", "did you mean `fold-batch-norm`?"),
+        ("[quantize]\nweights = 8\n", "mine.toml:2"),
+        ("[quantize\n", "mine.toml:1"),
+    ] {
+        let message = file_error(text);
+        assert!(message.contains(expected), "{text}: {message}");
+    }
+    assert!(error(|a| a.recipe = Some("w8a8-dinamic".into())).contains("did you mean `w8a8-dynamic`?"));
+    assert!(error(|a| a.rounding = Some("nearst".into())).contains("did you mean `nearest`?"));
+}
+
+#[test]
+fn what_is_to_come_says_so() {
+    for (name, expected) in [("mamba-w8a8", "rotate-residual"), ("llama-w4a8kv4", "bfp4:block=16")] {
+        let message = error(|a| a.recipe = Some(name.into()));
+        assert!(message.contains("not supported yet") && message.contains(expected), "{message}");
+    }
+    assert!(error(|a| a.transforms = Some("smooth".into())).contains("`smooth` is not supported yet"));
+    assert!(error(|a| a.rounding = Some("gptq".into())).contains("`gptq` is not supported yet"));
+    assert!(error(|a| a.bias_correction = true).contains("not supported yet"));
+    assert!(error(|a| a.kv_cache = Some("int8:token:dynamic".into())).contains("not supported yet"));
+    assert!(file_error("[[override]]\nlayers = \"*\"\nweights = \"int8\"\n").contains("`[[override]]` is not supported yet"));
+}
+
+#[test]
+fn activations_need_weights() {
+    assert!(error(|a| a.activations = Some("int8".into())).contains("pass `--weights` too"));
+}
