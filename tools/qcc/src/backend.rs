@@ -21,7 +21,7 @@ pub fn import_checkpoint(path: &Path) -> Result<Imported, Failure> {
 
 /// Imports an ONNX file.
 pub fn import_onnx(path: &Path) -> Result<Imported, Failure> {
-    Err(Failure::file(path, "ONNX files are not supported yet"))
+    qcc_onnx::import(path).map_err(Failure::input)
 }
 
 /// Compiles a module for this process.

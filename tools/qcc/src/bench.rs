@@ -54,7 +54,9 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
     if args.json {
         if args.kernels {
             let steps = bench.steps.iter();
-            let steps = steps.map(|s| json!({ "name": s.name, "kernel": s.kernel, "calls": s.calls, "seconds": s.seconds }));
+            let steps = steps.map(
+                |s| json!({ "name": s.name, "kernel": s.kernel, "calls": s.calls, "seconds": s.seconds }),
+            );
             results.insert("kernels".into(), steps.collect());
         }
         return report::json(streams, &Value::Object(results));
@@ -88,11 +90,14 @@ impl Bench<'_> {
     fn language(&mut self, model: &mut LanguageModel) -> Result<(f64, f64), Failure> {
         let batch = self.args.batch;
         if let Some(fixed) = model.fixed_batch().filter(|n| *n != batch) {
-            return Err(Failure::input(format!("the model takes {fixed} sequences at a time; pass `--batch {fixed}`")));
+            return Err(Failure::input(format!(
+                "the model takes {fixed} sequences at a time; pass `--batch {fixed}`"
+            )));
         }
         let vocabulary = model.vocabulary() as u32;
         // Any ids will do: the work does not depend on them.
-        let ids = |n: usize| -> Vec<u32> { (0..n as u32).map(|i| i.wrapping_mul(7919) % vocabulary).collect() };
+        let ids =
+            |n: usize| -> Vec<u32> { (0..n as u32).map(|i| i.wrapping_mul(7919) % vocabulary).collect() };
         let prompt = ids(batch * self.args.prompt_len);
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());
         for round in 0..=self.args.repeat {
@@ -127,7 +132,9 @@ impl Bench<'_> {
     fn images(&mut self, model: &mut ImageModel) -> Result<f64, Failure> {
         let batch = self.args.batch;
         if let Some(fixed) = model.fixed_batch().filter(|n| *n != batch) {
-            return Err(Failure::input(format!("the model takes {fixed} images at a time; pass `--batch {fixed}`")));
+            return Err(Failure::input(format!(
+                "the model takes {fixed} images at a time; pass `--batch {fixed}`"
+            )));
         }
         let elements = model.input().elements()?.checked_mul(batch);
         let elements = elements.ok_or_else(|| Failure::input("a batch of this size does not fit memory"))?;

@@ -114,10 +114,9 @@ impl Cases {
 fn only(entry: &Entry) -> Result<&Port, Failure> {
     match entry.inputs.as_slice() {
         [port] => Ok(port),
-        ports => Err(Failure::input(format!(
-            "the model takes {} inputs; pass each as NAME=FILE.npy",
-            ports.len()
-        ))),
+        ports => {
+            Err(Failure::input(format!("the model takes {} inputs; pass each as NAME=FILE.npy", ports.len())))
+        }
     }
 }
 
@@ -138,7 +137,9 @@ pub fn arrays(files: &[NamedFile], entry: &Entry) -> Result<Vec<Tensor>, Failure
     }
     let of = |port: &Port| {
         let mut named = files.iter().filter(|file| file.name == port.name);
-        let file = named.next().ok_or_else(|| Failure::input(format!("input `{}` is missing; pass `{0}=FILE.npy`", port.name)))?;
+        let file = named.next().ok_or_else(|| {
+            Failure::input(format!("input `{}` is missing; pass `{0}=FILE.npy`", port.name))
+        })?;
         if named.next().is_some() {
             return Err(Failure::usage(format!("input `{}` is given twice", port.name)));
         }
@@ -170,7 +171,10 @@ impl Random {
         let shape: Vec<u64> = port.dims.iter().enumerate().map(size).collect();
         let count = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).filter(|n| *n < 1 << 32);
         let Some(count) = count else {
-            return Err(Failure::input(format!("input `{}` of shape {shape:?} is too large to make up", port.name)));
+            return Err(Failure::input(format!(
+                "input `{}` of shape {shape:?} is too large to make up",
+                port.name
+            )));
         };
         match port.element.as_str() {
             "f32" => {

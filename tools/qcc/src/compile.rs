@@ -103,11 +103,15 @@ fn refuse_what_is_to_come(args: &CompileArgs) -> Result<(), Failure> {
 
 /// Whether the folder for the artifact is there: better said before minutes of work.
 fn check_folder(out: &Path) -> Result<(), Failure> {
-    let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).map_or(PathBuf::from("."), Path::to_path_buf);
+    let folder =
+        out.parent().filter(|p| !p.as_os_str().is_empty()).map_or(PathBuf::from("."), Path::to_path_buf);
     if folder.is_dir() {
         return Ok(());
     }
-    Err(Failure::file(&folder, format!("there is no such folder for `{}`; make it or choose another `-o`", out.display())))
+    Err(Failure::file(
+        &folder,
+        format!("there is no such folder for `{}`; make it or choose another `-o`", out.display()),
+    ))
 }
 
 fn calibration_samples(
@@ -195,7 +199,10 @@ impl Summary<'_> {
         let rows = [
             ("artifact", self.out.display().to_string()),
             ("bytes", report::bytes(self.written.bytes)),
-            ("weights", format!("{} ({smaller:.2} × smaller than f32)", report::bytes(self.written.parameter_bytes))),
+            (
+                "weights",
+                format!("{} ({smaller:.2} × smaller than f32)", report::bytes(self.written.parameter_bytes)),
+            ),
             ("f32 bytes", report::bytes(self.f32_bytes)),
             ("bits per weight", self.totals.bits_per_weight.map_or("-".into(), |b| format!("{b:.3}"))),
             ("kernels", self.written.kernels.to_string()),

@@ -1,6 +1,7 @@
 //! `--emit`: intermediate forms of a compilation, beside the artifact. They are made before the artifact is written and put in place after
 //! it, so that a failure leaves neither.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use qcc_cpu::compile::{Compiled, compile};
@@ -64,14 +65,21 @@ pub fn make(
 
 impl Emitted {
     /// A form of all kernels: one text after the other, or one object file each in a folder.
-    fn kernels(&mut self, form: Emit, compiled: &Compiled, target: &Target, out: &Path) -> Result<(), Failure> {
+    fn kernels(
+        &mut self,
+        form: Emit,
+        compiled: &Compiled,
+        target: &Target,
+        out: &Path,
+    ) -> Result<(), Failure> {
         let (extension, comment) = match form {
             Emit::LlvmIr => ("ll", ";"),
             Emit::Asm if target.is_aarch64() => ("s", "//"),
             Emit::Asm => ("s", "#"),
             _ => {
                 let folder = out.with_extension("obj");
-                let object = |k: &qcc_cpu::compile::Kernel| (folder.join(format!("{}.o", k.name)), k.object.clone());
+                let object =
+                    |k: &qcc_cpu::compile::Kernel| (folder.join(format!("{}.o", k.name)), k.object.clone());
                 self.files.extend(compiled.kernels.iter().map(object));
                 return Ok(());
             }
@@ -99,7 +107,8 @@ impl Emitted {
         }
         if let Some(path) = self.library {
             let from = out.join(qcc_cpu::artifact::LIBRARY_FILE);
-            let bytes = std::fs::read(&from).map_err(|e| Failure::file(&from, format!("cannot read it: {e}")))?;
+            let bytes =
+                std::fs::read(&from).map_err(|e| Failure::file(&from, format!("cannot read it: {e}")))?;
             put(&path, &bytes)?;
         }
         Ok(())
@@ -110,7 +119,9 @@ fn put(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let cannot = |e: std::io::Error| Failure::file(path, format!("cannot write it: {e}"));
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(cannot)?;
-    let mut beside = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
+    // Readable for whom the user's mask lets, as any file; temporary files are for their owner alone.
+    let readable = std::fs::Permissions::from_mode(0o666);
+    let mut beside = tempfile::Builder::new().permissions(readable).tempfile_in(folder).map_err(cannot)?;
     std::io::Write::write_all(&mut beside, bytes).map_err(cannot)?;
     beside.persist(path).map_err(|e| cannot(e.error))?;
     Ok(())

@@ -34,7 +34,9 @@ pub fn run(args: &EvalArgs, streams: &mut Streams<'_>, progress: &dyn Progress) 
     match (&args.top1, &args.labels, &args.compare) {
         (Some(folder), Some(labels), _) => eval_top1(args, &model, folder, labels, streams, progress),
         (_, _, Some(reference)) => eval_compare(args, &model, reference, streams, progress),
-        _ => Err(Failure::usage("say what to measure: --perplexity, --perplexity-tokens, --top1 or --compare")),
+        _ => {
+            Err(Failure::usage("say what to measure: --perplexity, --perplexity-tokens, --top1 or --compare"))
+        }
     }
 }
 

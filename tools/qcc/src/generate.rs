@@ -20,7 +20,9 @@ pub fn generate(
         return Err(Failure::input("the prompt has no token; pass at least one"));
     }
     if let Some(batch) = model.fixed_batch().filter(|n| *n != 1) {
-        return Err(Failure::input(format!("the model takes {batch} sequences at a time; generating takes one for 1")));
+        return Err(Failure::input(format!(
+            "the model takes {batch} sequences at a time; generating takes one for 1"
+        )));
     }
     model.reset();
     let (mut sequence, mut unread) = (prompt.to_vec(), 0);

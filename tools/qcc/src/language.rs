@@ -52,14 +52,17 @@ impl LanguageModel {
             && inputs[0].element == "i64"
             && inputs[0].dims.len() == 2;
         if !fits {
-            let names: Vec<_> =
-                inputs.iter().map(|p| format!("`{}` ({}, {} axes)", p.name, p.element, p.dims.len())).collect();
+            let names: Vec<_> = inputs
+                .iter()
+                .map(|p| format!("`{}` ({}, {} axes)", p.name, p.element, p.dims.len()))
+                .collect();
             return Err(Failure::input(format!(
                 "this is no language model: it takes {}, not `tokens` (i64, batch × length)",
                 names.join(", ")
             )));
         }
-        let logits = outputs.first().filter(|p| p.name == "logits" && p.element == "f32" && p.dims.len() == 3);
+        let logits =
+            outputs.first().filter(|p| p.name == "logits" && p.element == "f32" && p.dims.len() == 3);
         let vocabulary = logits.and_then(|p| constant(p, 2)).filter(|v| *v > 0);
         let Some(vocabulary) = vocabulary else {
             return Err(Failure::input(

@@ -188,7 +188,8 @@ pub fn totals(module: &Module, layers: &[Layer]) -> Totals {
             let Op::Parameter { .. } = node.op else { continue };
             let Some(stored) = stored(function, node.results[0]) else { continue };
             let users = uses.get(&node.results[0]).map(Vec::as_slice).unwrap_or_default();
-            let scale = !users.is_empty() && users.iter().all(|(user, slot)| is_scale(&function.node(*user).op, *slot));
+            let scale = !users.is_empty()
+                && users.iter().all(|(user, slot)| is_scale(&function.node(*user).op, *slot));
             parameters.insert(stored.name, (scale, stored.elements, stored.bits));
         }
     }
@@ -224,7 +225,8 @@ mod tests {
         let q = quantized(Granularity::Block { axis: 1, block: 32 }, ScaleType::F16);
         let ty = TensorType::new([8i64, 64], ElementType::Quant(q));
         let mut f = Function::new("main");
-        let x = f.add_argument("x", TensorType::new(vec![Dim::symbol("B"), Dim::Const(64)], ElementType::F32));
+        let x =
+            f.add_argument("x", TensorType::new(vec![Dim::symbol("B"), Dim::Const(64)], ElementType::F32));
         let scale = f.add_parameter("w.scale", ty.scale_type(q));
         let w = f.add_parameter("w", ty);
         let op = Op::QuantizedLinear {
@@ -233,12 +235,17 @@ mod tests {
             lower: Float(f64::NEG_INFINITY),
             upper: Float(f64::INFINITY),
         };
-        let y = f.add_one(op, [Some(x), Some(w), Some(scale), None, None, None, None, None], "layers.0").expect("typed");
+        let y = f
+            .add_one(op, [Some(x), Some(w), Some(scale), None, None, None, None, None], "layers.0")
+            .expect("typed");
         f.add_result("y", y);
         let module = Module { functions: vec![f] };
         let layers = layers(&module);
         assert_eq!(layers.len(), 1);
-        assert_eq!((layers[0].weight_format.as_str(), layers[0].activation_format.as_str()), ("int4:block=32", "f32"));
+        assert_eq!(
+            (layers[0].weight_format.as_str(), layers[0].activation_format.as_str()),
+            ("int4:block=32", "f32")
+        );
         assert_eq!(layers[0].bytes, 8 * 64 / 2 + 8 * 2 * 2);
         let totals = totals(&module, &layers);
         assert_eq!((totals.parameters, totals.bytes), (8 * 64, 8 * 64 / 2 + 8 * 2 * 2));
@@ -256,6 +263,9 @@ mod tests {
         let layers = layers(&module);
         assert_eq!((layers[0].name.as_str(), layers[0].weight_format.as_str()), ("fc", "f32"));
         assert_eq!(totals(&module, &layers).bits_per_weight, Some(32.0));
-        assert_eq!(format(ElementType::Quant(quantized(Granularity::Token, ScaleType::BF16)), true), "int4:token:scale=bf16:dynamic");
+        assert_eq!(
+            format(ElementType::Quant(quantized(Granularity::Token, ScaleType::BF16)), true),
+            "int4:token:scale=bf16:dynamic"
+        );
     }
 }

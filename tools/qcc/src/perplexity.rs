@@ -49,7 +49,8 @@ pub fn measure(
         let tokens = match model.fixed_batch() {
             Some(fixed) if fixed > batch => {
                 let last = &chunk[chunk.len() - length..];
-                filled = chunk.iter().chain(last.iter().cycle().take((fixed - batch) * length)).copied().collect();
+                filled =
+                    chunk.iter().chain(last.iter().cycle().take((fixed - batch) * length)).copied().collect();
                 &filled
             }
             _ => chunk,

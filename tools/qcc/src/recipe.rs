@@ -28,9 +28,18 @@ const NAMED: [(&str, &str); 6] = [
 
 /// Recipes to come, and what they wait for.
 const TO_COME: [(&str, &str); 3] = [
-    ("mamba-w8a8", "it needs the transforms rotate-residual and smooth, which this build lacks; `w8a8` is the same without them"),
-    ("mamba-w4a8", "it needs the transforms rotate-residual and smooth, which this build lacks; `w4a8` is the nearest without them"),
-    ("llama-w4a8kv4", "it needs formats of keys and values (bfp4:block=16), which this build lacks; `w4a8` is the same without them"),
+    (
+        "mamba-w8a8",
+        "it needs the transforms rotate-residual and smooth, which this build lacks; `w8a8` is the same without them",
+    ),
+    (
+        "mamba-w4a8",
+        "it needs the transforms rotate-residual and smooth, which this build lacks; `w4a8` is the nearest without them",
+    ),
+    (
+        "llama-w4a8kv4",
+        "it needs formats of keys and values (bfp4:block=16), which this build lacks; `w4a8` is the same without them",
+    ),
 ];
 
 /// The recipe of a compilation that names none.
@@ -89,12 +98,18 @@ impl Settings {
         let (weights, _) = chosen(or(&args.weights, quantize.weights), Role::Weight)?;
         let (activations, is_static) = chosen(or(&args.activations, quantize.activations), Role::Activation)?;
         let (head, _) = chosen(or(&args.head, quantize.head), Role::Weight)?;
-        if weights.is_none() && let Some(other) = activations.as_ref().or(head.as_ref()) {
+        if weights.is_none()
+            && let Some(other) = activations.as_ref().or(head.as_ref())
+        {
             return Err(Failure::input(format!(
                 "`{other}` without a format of weights: pass `--weights` too, e.g. `--weights int8:channel`"
             )));
         }
-        let wanted = args.transforms.as_deref().map(Transforms::parse).or_else(|| transforms.apply.map(|a| a.parsed()));
+        let wanted = args
+            .transforms
+            .as_deref()
+            .map(Transforms::parse)
+            .or_else(|| transforms.apply.map(|a| a.parsed()));
         let wanted = wanted.transpose()?.unwrap_or(Transforms::Named(Vec::new()));
         let (samples, seq_len) = (args.samples.or(calibration.samples), args.seq_len.or(calibration.seq_len));
         if samples == Some(0) {
@@ -167,7 +182,10 @@ fn read(named: &str) -> Result<(String, String, String), Failure> {
     let names = || NAMED.iter().map(|(name, _)| *name).chain(TO_COME.iter().map(|(name, _)| *name));
     let hint = qcc_ir::names::near_match(named, names());
     let known: Vec<_> = NAMED.iter().map(|(name, _)| *name).collect();
-    Err(Failure::input(format!("unknown recipe `{named}`{hint}; there are {}, or pass a .toml file", known.join(", "))))
+    Err(Failure::input(format!(
+        "unknown recipe `{named}`{hint}; there are {}, or pass a .toml file",
+        known.join(", ")
+    )))
 }
 
 /// A format that is no plain f32, and whether it needs ranges measured beforehand.

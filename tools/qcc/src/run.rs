@@ -24,12 +24,8 @@ pub fn run(args: &RunArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -
     if args.chat {
         return Err(Failure::not_yet("`--chat`"));
     }
-    let sampling = Sampling {
-        temperature: args.temperature,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        seed: args.seed,
-    };
+    let sampling =
+        Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
     let sampler = Sampler::new(sampling).map_err(Failure::usage)?;
     let model = Runnable::open(&args.model, threads(args.threads), progress)?;
     if !args.input.is_empty() {
@@ -107,7 +103,8 @@ fn run_images(args: &RunArgs, model: &Runnable, streams: &mut Streams<'_>) -> Re
         return report::json(streams, &json!({ "predictions": list }));
     }
     let rows = predictions.into_iter().flat_map(|(image, top)| {
-        top.into_iter().map(move |(class, p)| vec![image.clone(), class.to_string(), format!("{:.2} %", 100.0 * p)])
+        top.into_iter()
+            .map(move |(class, p)| vec![image.clone(), class.to_string(), format!("{:.2} %", 100.0 * p)])
     });
     report::table(streams, &["image", "class", "probability"], rows, &[1, 2])
 }

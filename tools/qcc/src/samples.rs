@@ -37,7 +37,10 @@ pub fn read(
             TokenWindows::from_npy(data, settings.seq_len, limit)?
         } else {
             let tokenizer = source::tokenizer(model).ok_or_else(|| {
-                Failure::file(model, "no tokenizer.json, which a calibration text needs; pass token ids (.npy) instead")
+                Failure::file(
+                    model,
+                    "no tokenizer.json, which a calibration text needs; pass token ids (.npy) instead",
+                )
             })?;
             TokenWindows::from_text(data, &Tokenizer::from_file(tokenizer)?, settings.seq_len, limit)?
         };
@@ -79,7 +82,8 @@ fn with_states(function: &Function, input: &Tensor) -> Result<Vec<Tensor>, Strin
         }
         let ty = function.ty(v);
         let dims: Option<Vec<i64>> = ty.dims.iter().map(|d| d.evaluate(&bind)).collect();
-        let dims = dims.ok_or_else(|| format!("the size of state `{}` is not known", function.value(v).name))?;
+        let dims =
+            dims.ok_or_else(|| format!("the size of state `{}` is not known", function.value(v).name))?;
         Tensor::zeros(&TensorType::new(dims, ty.element)).map_err(|e| e.to_string())
     };
     function.arguments().iter().enumerate().map(argument).collect()

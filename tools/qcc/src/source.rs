@@ -26,7 +26,8 @@ pub enum Kind {
 /// # Errors
 /// When there is nothing there, or it is none of these.
 pub fn kind(path: &Path) -> Result<Kind, Failure> {
-    let metadata = std::fs::metadata(path).map_err(|e| Failure::file(path, format!("cannot read it: {e}")))?;
+    let metadata =
+        std::fs::metadata(path).map_err(|e| Failure::file(path, format!("cannot read it: {e}")))?;
     if metadata.is_dir() {
         return if path.join("manifest.json").is_file() {
             Ok(Kind::Artifact)
@@ -42,7 +43,10 @@ pub fn kind(path: &Path) -> Result<Kind, Failure> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("onnx") => Ok(Kind::Onnx),
         Some("mlir") => Ok(Kind::Ir),
-        _ => Err(Failure::file(path, "this file is no model; pass a checkpoint folder, an .onnx file or a compiled model")),
+        _ => Err(Failure::file(
+            path,
+            "this file is no model; pass a checkpoint folder, an .onnx file or a compiled model",
+        )),
     }
 }
 
@@ -55,8 +59,13 @@ pub fn import(path: &Path) -> Result<Imported, Failure> {
     match kind(path)? {
         Kind::Checkpoint => backend::import_checkpoint(path),
         Kind::Onnx => backend::import_onnx(path),
-        Kind::Artifact => Err(Failure::file(path, "this is a compiled model already; pass the model it was compiled from")),
-        Kind::Ir => Err(Failure::file(path, "IR text has no weights to run with; pass a checkpoint folder or an .onnx file")),
+        Kind::Artifact => {
+            Err(Failure::file(path, "this is a compiled model already; pass the model it was compiled from"))
+        }
+        Kind::Ir => Err(Failure::file(
+            path,
+            "IR text has no weights to run with; pass a checkpoint folder or an .onnx file",
+        )),
     }
 }
 
@@ -67,12 +76,11 @@ pub fn tokenizer(model: &Path) -> Option<PathBuf> {
 
 /// The tokens a checkpoint's generation ends with (`eos_token_id`, one or a list).
 pub fn end_tokens(model: &Path) -> Vec<u32> {
-    let read = |file: &str| -> Option<Value> {
-        serde_json::from_slice(&std::fs::read(model.join(file)).ok()?).ok()
-    };
-    let ids = ["generation_config.json", "config.json"].into_iter().find_map(|file| {
-        read(file)?.get("eos_token_id").filter(|v| !v.is_null()).cloned()
-    });
+    let read =
+        |file: &str| -> Option<Value> { serde_json::from_slice(&std::fs::read(model.join(file)).ok()?).ok() };
+    let ids = ["generation_config.json", "config.json"]
+        .into_iter()
+        .find_map(|file| read(file)?.get("eos_token_id").filter(|v| !v.is_null()).cloned());
     id_list(ids.as_ref())
 }
 

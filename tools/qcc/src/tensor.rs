@@ -150,8 +150,8 @@ pub fn to_npy(element: &str, shape: &[u64], bytes: &[u8]) -> Result<NpyArray, Fa
 }
 
 fn to_data(element: &str, bytes: &[u8]) -> Result<NpyData, Failure> {
-    let known =
-        Element::named(element).ok_or_else(|| Failure::input(format!("outputs of type {element} cannot be read")))?;
+    let known = Element::named(element)
+        .ok_or_else(|| Failure::input(format!("outputs of type {element} cannot be read")))?;
     Ok(match known {
         Element::F32 => NpyData::F32(elements(bytes, f32::from_le_bytes)),
         Element::F64 => NpyData::F64(elements(bytes, f64::from_le_bytes)),

@@ -81,7 +81,9 @@ impl ImageModel {
         }
         let (shape, scores) = self.session.output_f32(0)?;
         if shape.first() != Some(&(run as u64)) || scores.is_empty() {
-            return Err(Failure::input(format!("this is no classifier: {run} images give an output of shape {shape:?}")));
+            return Err(Failure::input(format!(
+                "this is no classifier: {run} images give an output of shape {shape:?}"
+            )));
         }
         let classes = scores.len() / run;
         Ok((&scores[..images * classes], classes))
@@ -165,7 +167,8 @@ mod tests {
         let (input, batch) =
             image_port(&port(vec![Expr::Symbol(0), c(3), c(32), c(48)]), Preprocess::UNIT).expect("an image");
         assert_eq!((input.layout, input.height, input.width, batch), (Layout::Chw, 32, 48, None));
-        let (input, batch) = image_port(&port(vec![c(2), c(32), c(48), c(3)]), Preprocess::UNIT).expect("an image");
+        let (input, batch) =
+            image_port(&port(vec![c(2), c(32), c(48), c(3)]), Preprocess::UNIT).expect("an image");
         assert_eq!((input.layout, input.height, input.width, batch), (Layout::Hwc, 32, 48, Some(2)));
         assert!(image_port(&port(vec![c(2), c(1), c(32), c(48)]), Preprocess::UNIT).is_err());
     }

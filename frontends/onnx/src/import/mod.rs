@@ -211,15 +211,17 @@ impl Importer<'_> {
         }
         for output in &graph.output {
             let name = output.name.as_deref().unwrap_or_default();
-            let fail = |message: String| self.interface("output", name, message);
-            match self.graph.lookup(name) {
-                Ok(Bound::Value(value)) => self.graph.result(name, value),
-                Ok(Bound::Absent(why)) | Err(why) => return Err(fail(why)),
-                Ok(Bound::Sizes(sizes)) => {
-                    let elements = sizes.elements;
-                    return Err(fail(format!("it is the sizes {elements:?}, which only the caller knows")));
+            let why = match self.graph.lookup(name) {
+                Ok(Bound::Value(value)) => {
+                    self.graph.result(name, value);
+                    continue;
                 }
-            }
+                Ok(Bound::Absent(why)) | Err(why) => why,
+                Ok(Bound::Sizes(sizes)) => {
+                    format!("it is the sizes {:?}, which only the caller knows", sizes.elements)
+                }
+            };
+            return Err(self.interface("output", name, why));
         }
         Ok(())
     }

@@ -109,7 +109,8 @@ pub struct Override {
 /// When it is no TOML, or has a key or value that no recipe has.
 pub fn parse(text: &str, place: &str) -> Result<Recipe, Failure> {
     toml::from_str(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+        let line =
+            error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         let message = error.message();
         Failure::input(format!("{place}:{line}: {message}{}", nearest(message)))
     })

@@ -57,7 +57,10 @@ fn a_flag_overrides_the_recipe() {
         a.weights = Some("int4:block=64".into());
         a.head = Some("int8".into());
     };
-    assert_eq!(pipeline(flagged), "canonicalize,quantize{weights=int4:block=64 head=int8},canonicalize,lower-quantized,canonicalize");
+    assert_eq!(
+        pipeline(flagged),
+        "canonicalize,quantize{weights=int4:block=64 head=int8},canonicalize,lower-quantized,canonicalize"
+    );
 }
 
 #[test]
@@ -108,7 +111,10 @@ fn what_is_to_come_says_so() {
     assert!(error(|a| a.rounding = Some("gptq".into())).contains("`gptq` is not supported yet"));
     assert!(error(|a| a.bias_correction = true).contains("not supported yet"));
     assert!(error(|a| a.kv_cache = Some("int8:token:dynamic".into())).contains("not supported yet"));
-    assert!(file_error("[[override]]\nlayers = \"*\"\nweights = \"int8\"\n").contains("`[[override]]` is not supported yet"));
+    assert!(
+        file_error("[[override]]\nlayers = \"*\"\nweights = \"int8\"\n")
+            .contains("`[[override]]` is not supported yet")
+    );
 }
 
 #[test]
