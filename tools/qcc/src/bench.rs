@@ -111,10 +111,8 @@ impl Bench<'_> {
             model.logits(&prompt, batch)?;
             let read = start.elapsed().as_secs_f64();
             let start = Instant::now();
-            let mut sequence = self.args.prompt_len;
-            for _ in 0..self.args.gen_len {
-                sequence += 1;
-                let unread = if model.remembers() { 1 } else { sequence };
+            for generated in 1..=self.args.gen_len {
+                let unread = if model.remembers() { 1 } else { self.args.prompt_len + generated };
                 model.logits(&ids(batch * unread), batch)?;
             }
             if round > 0 {

@@ -137,7 +137,10 @@ impl Settings {
     /// The passes that do it.
     pub fn pipeline(&self) -> String {
         let mut passes = vec!["canonicalize".to_string()];
-        passes.extend(self.transforms.iter().map(|t| t.to_string()));
+        for transform in &self.transforms {
+            // What a transform does to a weight becomes part of the weight: later passes see weights only.
+            passes.extend([transform.to_string(), "canonicalize".into()]);
+        }
         if let Some(weights) = &self.weights {
             if self.is_static {
                 passes.push(format!("calibrate{}", self.calibrate));

@@ -44,7 +44,7 @@ fn a_static_recipe_calibrates() {
     );
     assert_eq!(
         pipeline(|a| a.recipe = Some("cnn-int8".into())),
-        "canonicalize,fold-batch-norm,calibrate{method=minmax},\
+        "canonicalize,fold-batch-norm,canonicalize,calibrate{method=minmax},\
          quantize{weights=int8:channel activations=uint8:tensor:asym},canonicalize,lower-quantized,canonicalize"
     );
 }
@@ -73,7 +73,7 @@ fn a_file_sets_what_flags_set() {
     let settings = settings(|a| a.recipe = Some(path.display().to_string())).expect("valid");
     assert_eq!(
         settings.pipeline(),
-        "canonicalize,fold-batch-norm,calibrate{method=percentile percentile=99.9},\
+        "canonicalize,fold-batch-norm,canonicalize,calibrate{method=percentile percentile=99.9},\
          quantize{weights=int8 activations=int8},canonicalize,lower-quantized,canonicalize"
     );
     assert_eq!((settings.samples, settings.seq_len), (Some(8), 32));
