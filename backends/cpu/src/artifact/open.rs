@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use libloading::Library;
 use qcc_runtime::program::Program;
-use qcc_runtime::{KernelFn, Manifest, Model};
+use qcc_runtime::{KernelFn, Manifest, Model, RuntimeError};
 use serde_json::Value;
 
 use super::{LIBRARY_FILE, MANIFEST_FILE, MODULE_FILE};
@@ -31,13 +31,13 @@ pub fn open(directory: &Path) -> Result<(Model, Value), CpuError> {
     let (program, kernels) = unsafe {
         let size = **library.get::<*const u64>(b"qcc_program_size\0").map_err(damaged)?;
         let data = *library.get::<*const u8>(b"qcc_program_data\0").map_err(damaged)?;
-        let program = Program::decode(std::slice::from_raw_parts(data, size as usize))?;
+        let program = Program::decode(std::slice::from_raw_parts(data, size as usize)).map_err(|e| located(directory, e))?;
         let table = *library.get::<*const KernelFn>(b"qcc_kernel_table\0").map_err(damaged)?;
         let kernels = std::slice::from_raw_parts(table, program.kernels.len()).to_vec();
         (program, kernels)
     };
     // SAFETY: program and kernels come from one compilation.
-    let model = unsafe { Model::open(directory, program, kernels) }?;
+    let model = unsafe { Model::open(directory, program, kernels) }.map_err(|e| located(directory, e))?;
     Ok((model.keeping(Arc::new(library)), value))
 }
 
@@ -50,8 +50,16 @@ pub fn read_module(directory: &Path) -> Result<String, CpuError> {
     Ok(qcc_mlir::from_bytecode(&checked(&manifest, directory, MODULE_FILE)?)?)
 }
 
+/// An error of the runtime with the artifact it is about.
+fn located(directory: &Path, error: RuntimeError) -> CpuError {
+    match error {
+        RuntimeError::File { .. } => CpuError::Runtime(error),
+        other => CpuError::file(directory, other),
+    }
+}
+
 fn read_manifest(directory: &Path) -> Result<(Manifest, Value), CpuError> {
-    let manifest = Manifest::open(directory)?;
+    let manifest = Manifest::open(directory).map_err(|e| located(directory, e))?;
     let path = directory.join(MANIFEST_FILE);
     let bytes = std::fs::read(&path).map_err(|e| CpuError::file(&path, e))?;
     let value = serde_json::from_slice(&bytes)

@@ -48,9 +48,9 @@ impl MadeUp {
         }
         let tensors = match elements {
             Some(n) if n <= MOST_ELEMENTS => tensors(&weights),
-            _ => Err(format!(
-                "the module's values have more than {MOST_ELEMENTS} elements; use smaller sizes"
-            )),
+            _ => {
+                Err(format!("the module's values have more than {MOST_ELEMENTS} elements; use smaller sizes"))
+            }
         };
         MadeUp { weights, tensors }
     }

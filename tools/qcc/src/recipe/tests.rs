@@ -44,7 +44,7 @@ fn a_static_recipe_calibrates() {
     );
     assert_eq!(
         pipeline(|a| a.recipe = Some("cnn-int8".into())),
-        "canonicalize,fold-batch-norm,canonicalize,calibrate{method=minmax},\
+        "canonicalize,fold-batch-norm,canonicalize,calibrate{method=percentile percentile=99.998},\
          quantize{weights=int8:channel activations=uint8:tensor:asym},canonicalize,lower-quantized,canonicalize"
     );
 }
