@@ -61,11 +61,7 @@ struct Verifier<'a> {
 impl Verifier<'_> {
     fn at_function(&self, function: &Function) -> Location {
         let place = self.options.source.and_then(|s| s.places.function(s.text, self.index));
-        place.unwrap_or_else(|| Location::Source {
-            function: function.name.clone(),
-            op: "",
-            name: "".into(),
-        })
+        place.unwrap_or_else(|| Location::Source { function: function.name.clone(), op: "", name: "".into() })
     }
 
     fn at_node(&self, function: &Function, id: OpId) -> Location {
@@ -113,7 +109,10 @@ impl Verifier<'_> {
         if let Some(operand) = node.operands.iter().flatten().find(|v| !is_defined(v)) {
             let name =
                 if operand.index() < function.value_count() { &*function.value(*operand).name } else { "" };
-            return self.report(self.at_node(function, id), format!("uses the value `{name}` before its definition"));
+            return self.report(
+                self.at_node(function, id),
+                format!("uses the value `{name}` before its definition"),
+            );
         }
         let owned = |(i, v): (usize, &ValueId)| {
             v.index() < function.value_count() && function.value(*v).definition == Definition::Result(id, i)
@@ -134,7 +133,10 @@ impl Verifier<'_> {
             Err(error) => self.report(self.at_node(function, id), error.message),
             Ok(types) => {
                 if let Some((rule, is)) = types.iter().zip(&declared).find(|(rule, is)| rule != is) {
-                    self.report(self.at_node(function, id), format!("the result must be {rule:?}, but is {is:?}"));
+                    self.report(
+                        self.at_node(function, id),
+                        format!("the result must be {rule:?}, but is {is:?}"),
+                    );
                 }
             }
         }
@@ -144,7 +146,10 @@ impl Verifier<'_> {
                 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$'))
         };
         if let Some(name) = node.annotations.keys().find(bad_name) {
-            self.report(self.at_node(function, id), format!("the annotation `{name}` is not named by an identifier"));
+            self.report(
+                self.at_node(function, id),
+                format!("the annotation `{name}` is not named by an identifier"),
+            );
         }
         if let Op::Parameter { name } = &node.op {
             self.parameter(name, &declared[0], self.at_node(function, id));

@@ -1,7 +1,7 @@
 //! `--verify-each`: runs a module before and after a pass on the same inputs and compares. A pass that promises to keep the function and
 //! does not is named, with the output and the error; users of other tools find such passes by bisection.
 
-use qcc_ir::{ElementType, Function, Module};
+use qcc_ir::{ElementType, Function, Module, Storage, TensorType};
 use qcc_params::{Data, Tensor};
 
 use crate::context::Context;
@@ -91,34 +91,63 @@ pub fn relative_error(a: &Tensor, b: &Tensor) -> f64 {
     if difference == 0.0 { 0.0 } else { difference / largest.max(f64::MIN_POSITIVE) }
 }
 
-/// Seeded random inputs: floats uniform in [−1, 1), integers small and valid as indices of anything; symbols are 2 or 3.
+/// Seeded random inputs: floats in [−1, 1) (half precision: ±[1, 2)), integers small and valid as indices of anything, codes small;
+/// symbols are 2 or 3.
+///
+/// # Errors
+/// When the sizes of an argument overflow.
 pub fn random_inputs(function: &Function) -> Result<Vec<Tensor>, String> {
     let mut random = Random::new(0);
-    function
-        .arguments()
+    function.arguments().iter().map(|&argument| random_input(function.ty(argument), &mut random)).collect()
+}
+
+fn random_input(ty: &TensorType, random: &mut Random) -> Result<Tensor, String> {
+    let bind = |symbol: &str| Some(if symbol == "B" { 2 } else { 3 });
+    let sizes: Vec<i64> = ty
+        .dims
         .iter()
-        .map(|&argument| {
-            let ty = function.ty(argument);
-            let bind = |symbol: &str| Some(if symbol == "B" { 2 } else { 3 });
-            let dims = ty
-                .dims
-                .iter()
-                .map(|d| d.evaluate(&bind).and_then(|n| usize::try_from(n).ok()))
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| format!("cannot make an input of type {ty}"))?;
-            let n = qcc_params::tensor::element_count(&dims).map_err(|e| e.to_string())?;
-            #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "numbers below 3")]
-            let data = match ty.element {
-                ElementType::F32 => Data::F32((0..n).map(|_| random.unit()).collect()),
-                ElementType::F64 => Data::F64((0..n).map(|_| f64::from(random.unit())).collect()),
-                ElementType::I64 => Data::I64((0..n).map(|_| random.below(3) as i64).collect()),
-                ElementType::I32 => Data::I32((0..n).map(|_| random.below(3) as i32).collect()),
-                ElementType::U8 => Data::U8((0..n).map(|_| random.below(3) as u8).collect()),
-                ElementType::I8 => Data::I8((0..n).map(|_| random.below(3) as i8).collect()),
-                ElementType::Bool => Data::Bool((0..n).map(|_| random.below(2) == 1).collect()),
-                other => return Err(format!("cannot make random inputs of type {other}")),
-            };
-            Tensor::new(dims, ty.element, data).map_err(|e| e.to_string())
-        })
-        .collect()
+        .map(|d| d.evaluate(&bind))
+        .collect::<Option<_>>()
+        .ok_or_else(|| format!("cannot make an input of type {ty}"))?;
+    let dims = sizes
+        .iter()
+        .map(|n| usize::try_from(*n).map_err(|_| format!("cannot make an input of type {ty}")))
+        .collect::<Result<Vec<_>, _>>()?;
+    let n = qcc_params::tensor::element_count(&dims).map_err(|e| e.to_string())?;
+    // Types without a variant of their own here go by their bytes.
+    let from_bytes = |bytes: Vec<u8>| {
+        Tensor::from_le_bytes(&TensorType::new(sizes.iter().copied(), ty.element), &bytes)
+            .map_err(|e| e.to_string())
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "numbers below 3")]
+    let data = match ty.element {
+        ElementType::F32 => Data::F32((0..n).map(|_| random.unit()).collect()),
+        ElementType::F64 => Data::F64((0..n).map(|_| f64::from(random.unit())).collect()),
+        ElementType::I64 => Data::I64((0..n).map(|_| random.below(3) as i64).collect()),
+        ElementType::I32 => Data::I32((0..n).map(|_| random.below(3) as i32).collect()),
+        ElementType::U8 => Data::U8((0..n).map(|_| random.below(3) as u8).collect()),
+        ElementType::I8 => Data::I8((0..n).map(|_| random.below(3) as i8).collect()),
+        ElementType::Bool => Data::Bool((0..n).map(|_| random.below(2) == 1).collect()),
+        ElementType::F16 => return from_bytes(halves(n, 0x3C00, 10, random)),
+        ElementType::BF16 => return from_bytes(halves(n, 0x3F80, 7, random)),
+        ElementType::Quant(q) => return from_bytes((0..n).map(|_| code(q.storage, random)).collect()),
+    };
+    Tensor::new(dims, ty.element, data).map_err(|e| e.to_string())
+}
+
+/// Bytes of 16-bit floats with the bits `one` of 1.0 and so many mantissa bits.
+fn halves(n: usize, one: u16, mantissa: u32, random: &mut Random) -> Vec<u8> {
+    #[allow(clippy::cast_possible_truncation, reason = "the bits below 16 are wanted")]
+    let half = |bits: u64| one | (bits as u16 & 0x8000) | (bits as u16 & ((1 << mantissa) - 1));
+    (0..n).flat_map(|_| half(random.bits()).to_le_bytes()).collect()
+}
+
+/// A small code that is neither NaN nor infinite.
+#[allow(clippy::cast_possible_truncation, reason = "codes have 8 bits at most")]
+fn code(storage: Storage, random: &mut Random) -> u8 {
+    match storage {
+        Storage::Binary => [1, 0xFF][random.below(2) as usize],
+        _ if qcc_params::tensor::signed_codes(storage) => (random.below(3) as u8).wrapping_sub(1),
+        _ => random.below(1 << storage.bits().saturating_sub(2).max(1)) as u8,
+    }
 }

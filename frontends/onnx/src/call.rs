@@ -1,6 +1,6 @@
 //! One node under translation: what a function of `import/` sees of it, and how it adds operations.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use qcc_ir::{Dense, Dim, ElementType, Op, TensorType, ValueId};
 use qcc_params::{Data, Tensor};
@@ -26,6 +26,8 @@ pub(crate) struct Call<'a> {
     pub opset: i64,
     /// The model's folder.
     pub folder: &'a Path,
+    /// The files that were read.
+    pub files: &'a mut Vec<PathBuf>,
     graph: &'a mut Graph,
     location: String,
 }
@@ -36,6 +38,7 @@ impl<'a> Call<'a> {
         node: &'a NodeProto,
         opset: i64,
         folder: &'a Path,
+        files: &'a mut Vec<PathBuf>,
         graph: &'a mut Graph,
         location: &str,
     ) -> Result<Call<'a>> {
@@ -45,7 +48,7 @@ impl<'a> Call<'a> {
             .map(|name| if name.is_empty() { Ok(None) } else { graph.lookup(name).map(Some) })
             .collect::<Result<_>>()?;
         let attributes = Attributes::new(node);
-        Ok(Call { node, attributes, operands, opset, folder, graph, location: location.to_string() })
+        Ok(Call { node, attributes, operands, opset, folder, files, graph, location: location.to_string() })
     }
 
     /// What an input stands for; `None` when it is absent.
@@ -76,11 +79,6 @@ impl<'a> Call<'a> {
     pub fn all(&self) -> Result<Vec<ValueId>> {
         let all: Vec<ValueId> = (0..self.operands.len()).map(|i| self.x(i)).collect::<Result<_>>()?;
         if all.is_empty() { Err("it has no inputs".into()) } else { Ok(all) }
-    }
-
-    /// Whether an input is there.
-    pub fn has(&self, input: usize) -> bool {
-        self.bound(input).is_some()
     }
 
     /// The contents of an input that must be known at import; `what` names it in errors.

@@ -17,6 +17,9 @@ use crate::sizes::Sizes;
 /// Most elements of a tensor whose contents are looked at.
 const LARGEST_KNOWN: i64 = 1024;
 
+/// Most elements that are kept of all tensors together, so that many small ones do not fill the memory.
+const KNOWN_BUDGET: i64 = 1 << 22;
+
 /// Most axes of a tensor.
 pub(crate) const LARGEST_RANK: usize = 32;
 
@@ -42,6 +45,8 @@ pub(crate) struct Graph {
     function: Function,
     bound: HashMap<String, Bound>,
     known: HashMap<ValueId, Arc<Tensor>>,
+    /// How many more elements may be known.
+    budget: i64,
     initializers: HashMap<String, Initializer>,
     interpreter: Interpreter,
 }
@@ -53,6 +58,7 @@ impl Graph {
             function: Function::new("main"),
             bound: HashMap::new(),
             known: HashMap::new(),
+            budget: KNOWN_BUDGET,
             initializers: HashMap::new(),
             interpreter: Interpreter::new(Precision::F32),
         }
@@ -102,7 +108,7 @@ impl Graph {
         let initializer = self.initializers.get(name).ok_or_else(|| {
             format!("`{name}` is used before it is computed: nodes must be in topological order, and every name defined")
         })?;
-        let known = initializer.len() as i64 <= LARGEST_KNOWN;
+        let known = initializer.len() as i64 <= self.largest_known();
         let tensor = if known { Some(initializer.tensor()?) } else { None };
         // Shapes, indices and scalars are part of the program; everything else is a weight.
         let is_constant =
@@ -116,7 +122,7 @@ impl Graph {
             }
         };
         if let Some(tensor) = tensor {
-            self.known.insert(value, Arc::new(tensor));
+            self.know(value, tensor);
         }
         self.bound.insert(name.to_string(), value.into());
         Ok(value.into())
@@ -133,7 +139,7 @@ impl Graph {
         }
         let count = ty.elements().ok_or_else(|| format!("a tensor of sizes {:?} is too large", ty.dims))?;
         let mut contents = None;
-        if count.constant().is_some_and(|n| n <= LARGEST_KNOWN) && ty.constant_dims().is_some() {
+        if count.constant().is_some_and(|n| n <= self.largest_known()) && ty.constant_dims().is_some() {
             let tensors: Option<Vec<Option<Arc<Tensor>>>> = operands
                 .iter()
                 .map(|o| o.map(|v| self.known.get(&v).cloned()).map_or(Some(None), |t| t.map(Some)))
@@ -152,7 +158,7 @@ impl Graph {
             }
         };
         if let Some(tensor) = contents {
-            self.known.insert(value, Arc::new(tensor));
+            self.know(value, tensor);
         }
         Ok(value)
     }
@@ -161,8 +167,19 @@ impl Graph {
     pub fn constant(&mut self, dense: Dense, location: &str) -> Result<ValueId, String> {
         let tensor = Tensor::from_dense(&dense).map_err(|e| e.to_string())?;
         let value = self.function.add_constant(dense, location);
-        self.known.insert(value, Arc::new(tensor));
+        self.know(value, tensor);
         Ok(value)
+    }
+
+    /// Most elements of the next tensor whose contents are looked at.
+    fn largest_known(&self) -> i64 {
+        LARGEST_KNOWN.min(self.budget)
+    }
+
+    fn know(&mut self, value: ValueId, tensor: Tensor) {
+        // A few are needed by nodes whatever the budget; its end only stops computing on.
+        self.budget = self.budget.saturating_sub(1 + tensor.len() as i64).max(0);
+        self.known.insert(value, Arc::new(tensor));
     }
 
     /// The contents of a value, if they are known.

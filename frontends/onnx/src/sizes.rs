@@ -11,6 +11,9 @@ use crate::element::element_type;
 use crate::graph::Bound;
 use crate::import::Handler;
 
+/// Most sizes that one node works on: real ones have a handful, and many operands of a hostile one could add up.
+const LARGEST_TABLE: usize = 4096;
+
 /// An integer tensor with symbolic elements.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Sizes {
@@ -69,6 +72,9 @@ fn handles(call: &mut Call<'_>, input: usize, table: &mut Vec<Dim>) -> Result<Va
             Sizes { dims, elements }
         }
     };
+    if table.len() + sizes.elements.len() > LARGEST_TABLE {
+        return Err(format!("it computes with more than {LARGEST_TABLE} symbolic sizes"));
+    }
     let first = table.len() as i64;
     let numbers: Vec<i64> = (first..).take(sizes.elements.len()).collect();
     table.extend(sizes.elements);

@@ -39,7 +39,11 @@ impl SharedBytes {
     /// `len` bytes from `start` on of these; `None` when they are not inside.
     pub fn region(&self, start: usize, len: usize) -> Option<SharedBytes> {
         let end = start.checked_add(len).filter(|end| *end <= self.len)?;
-        Some(SharedBytes { owner: self.owner.clone(), start: self.start.checked_add(start)?, len: end - start })
+        Some(SharedBytes {
+            owner: self.owner.clone(),
+            start: self.start.checked_add(start)?,
+            len: end - start,
+        })
     }
 
     /// The bytes.
@@ -120,6 +124,8 @@ struct Entry {
 pub struct Parameters {
     entries: BTreeMap<Str, Entry>,
     expressions: HashMap<Expression, Str>,
+    /// The next number to make a taken name unique with.
+    suffixes: HashMap<Str, usize>,
 }
 
 impl Parameters {
@@ -155,10 +161,12 @@ impl Parameters {
             return name.clone();
         }
         let mut name: Str = Arc::from(hint);
-        let mut suffix = 1;
-        while self.entries.contains_key(&name) {
-            name = Arc::from(format!("{hint}.{suffix}"));
-            suffix += 1;
+        if self.entries.contains_key(&name) {
+            let suffix = self.suffixes.entry(name.clone()).or_insert(0);
+            while self.entries.contains_key(&name) {
+                *suffix += 1;
+                name = Arc::from(format!("{hint}.{suffix}"));
+            }
         }
         self.expressions.insert(expression.clone(), name.clone());
         self.entries.insert(name.clone(), Entry { ty, source: Source::Expression(expression) });
@@ -195,49 +203,93 @@ impl Parameters {
     /// # Errors
     /// When the name is unknown, its bytes do not fit its type, or an operation fails.
     pub fn evaluate(&self, name: &str, evaluator: &dyn OpEvaluator) -> Result<Arc<Tensor>, ParameterError> {
-        self.evaluate_into(name, evaluator, &mut HashMap::new(), 0)
+        let mut done = Results::new();
+        // The way from `name` down to what is evaluated now; on the heap, since expressions may be as deep as a model.
+        let mut path = vec![name];
+        while let Some(&top) = path.last() {
+            match self.waits_for(top, &done)? {
+                Some(_) if path.len() >= self.entries.len() => {
+                    return Err(ParameterError::Cycle(top.to_string()));
+                }
+                Some(operand) => path.push(operand),
+                None => {
+                    self.compute(top, evaluator, &mut done)?;
+                    path.pop();
+                }
+            }
+        }
+        self.value(name, &done)
     }
 
-    fn evaluate_into(
-        &self,
+    fn entry(&self, name: &str) -> Result<&Entry, ParameterError> {
+        self.entries.get(name).ok_or_else(|| ParameterError::Unknown(name.to_string()))
+    }
+
+    /// An operand of a parameter's expression that is to be evaluated first.
+    fn waits_for(&self, name: &str, done: &Results<'_>) -> Result<Option<&str>, ParameterError> {
+        let Source::Expression(expression) = &self.entry(name)?.source else { return Ok(None) };
+        if done.contains_key(&key(expression)) {
+            return Ok(None);
+        }
+        for operand in expression.operands.iter().flatten() {
+            if let Source::Expression(e) = &self.entry(operand)?.source
+                && !done.contains_key(&key(e))
+            {
+                return Ok(Some(operand));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Evaluates a parameter's expression, unless that was done; its operands were.
+    fn compute<'p>(
+        &'p self,
         name: &str,
         evaluator: &dyn OpEvaluator,
-        done: &mut HashMap<Expression, Vec<Arc<Tensor>>>,
-        depth: usize,
-    ) -> Result<Arc<Tensor>, ParameterError> {
-        let entry = self.entries.get(name).ok_or_else(|| ParameterError::Unknown(name.to_string()))?;
-        if depth > self.entries.len() {
-            return Err(ParameterError::Cycle(name.to_string()));
+        done: &mut Results<'p>,
+    ) -> Result<(), ParameterError> {
+        let Source::Expression(expression) = &self.entry(name)?.source else { return Ok(()) };
+        if done.contains_key(&key(expression)) {
+            return Ok(());
         }
-        let expression = match &entry.source {
-            Source::Tensor(tensor) => return Ok(tensor.clone()),
-            Source::Bytes(bytes) => {
-                let tensor = Tensor::from_le_bytes(&entry.ty, bytes.as_slice())
-                    .map_err(|source| ParameterError::Tensor { name: name.to_string(), source })?;
-                return Ok(Arc::new(tensor));
-            }
-            Source::Expression(expression) => expression,
-        };
-        // All results of one operation are computed together and kept under its expression with result 0.
-        let key = Expression { result: 0, ..expression.clone() };
-        if !done.contains_key(&key) {
-            let operands = expression
-                .operands
-                .iter()
-                .map(|o| o.as_ref().map(|o| self.evaluate_into(o, evaluator, done, depth + 1)).transpose())
-                .collect::<Result<Vec<_>, _>>()?;
-            let borrowed: Vec<Option<&Tensor>> = operands.iter().map(|o| o.as_deref()).collect();
-            let operand_types: Vec<_> = borrowed.iter().map(|o| o.map(Tensor::ty)).collect();
-            let references: Vec<_> = operand_types.iter().map(Option::as_ref).collect();
-            let fail = |message: String| ParameterError::Evaluate { name: name.to_string(), message };
-            let types =
-                qcc_ir::infer::infer(&expression.op, &references, None).map_err(|e| fail(e.to_string()))?;
-            let results = evaluator.evaluate(&expression.op, &borrowed, &types).map_err(fail)?;
-            done.insert(key.clone(), results.into_iter().map(Arc::new).collect());
-        }
-        done[&key].get(expression.result).cloned().ok_or_else(|| ParameterError::Evaluate {
-            name: name.to_string(),
-            message: format!("`qcc.{}` has no result {}", expression.op.name(), expression.result),
-        })
+        let operands = expression
+            .operands
+            .iter()
+            .map(|operand| operand.as_ref().map(|operand| self.value(operand, done)).transpose())
+            .collect::<Result<Vec<_>, _>>()?;
+        let borrowed: Vec<Option<&Tensor>> = operands.iter().map(|o| o.as_deref()).collect();
+        let operand_types: Vec<_> = borrowed.iter().map(|o| o.map(Tensor::ty)).collect();
+        let references: Vec<_> = operand_types.iter().map(Option::as_ref).collect();
+        let fail = |message: String| ParameterError::Evaluate { name: name.to_string(), message };
+        let types =
+            qcc_ir::infer::infer(&expression.op, &references, None).map_err(|e| fail(e.to_string()))?;
+        let results = evaluator.evaluate(&expression.op, &borrowed, &types).map_err(fail)?;
+        done.insert(key(expression), results.into_iter().map(Arc::new).collect());
+        Ok(())
     }
+
+    /// The value of a parameter whose expression, if it is one, was evaluated.
+    fn value(&self, name: &str, done: &Results<'_>) -> Result<Arc<Tensor>, ParameterError> {
+        let entry = self.entry(name)?;
+        match &entry.source {
+            Source::Tensor(tensor) => Ok(tensor.clone()),
+            Source::Bytes(bytes) => Tensor::from_le_bytes(&entry.ty, bytes.as_slice())
+                .map(Arc::new)
+                .map_err(|source| ParameterError::Tensor { name: name.to_string(), source }),
+            Source::Expression(expression) => done[&key(expression)]
+                .get(expression.result)
+                .cloned()
+                .ok_or_else(|| ParameterError::Evaluate {
+                    name: name.to_string(),
+                    message: format!("`qcc.{}` has no result {}", expression.op.name(), expression.result),
+                }),
+        }
+    }
+}
+
+/// All results of the operations evaluated so far, which are computed together.
+type Results<'p> = HashMap<(&'p Op, &'p [Option<Str>]), Vec<Arc<Tensor>>>;
+
+fn key(expression: &Expression) -> (&Op, &[Option<Str>]) {
+    (&expression.op, &expression.operands)
 }

@@ -5,16 +5,17 @@
 //! Microscaling (MX) v1.0 for the `fp8…`, `fp6…`, `fp4…` and `mx…` names, NVFP4 by NVIDIA, NF4 by QLoRA (arXiv 2305.14314).
 
 mod catalogue;
+mod executable;
 mod parse;
 
 use std::fmt;
 
 pub use catalogue::CATALOGUE;
 
-use crate::element::{ScaleType, Storage};
+use crate::element::{Granularity, QuantType, ScaleType, Storage};
 
 /// What a format is for; it decides the defaults.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Symmetric, per output channel, static.
     Weight,
@@ -69,6 +70,7 @@ pub enum Standard {
 /// A number format as a user asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Format {
+    role: Role,
     element: Element,
     sharing: Sharing,
     asymmetric: bool,
@@ -156,45 +158,51 @@ impl Format {
         }
     }
 
+    /// What the format is for.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The type of a tensor in this format whose channels lie along axis `channel` and which is reduced along axis `reduced`; `None` for
+    /// plain floats. NVFP4's second scale, one a tensor, is no part of the type: block scales are multiples of it.
+    pub fn quant_type(&self, channel: u8, reduced: u8) -> Option<QuantType> {
+        let granularity = match self.sharing {
+            Sharing::Tensor => Granularity::Tensor,
+            Sharing::Channel => Granularity::Channel { axis: channel },
+            Sharing::Token => Granularity::Token,
+            Sharing::Block(block) => Granularity::Block { axis: reduced, block },
+        };
+        Some(QuantType {
+            storage: self.storage()?,
+            granularity,
+            scale: self.scale,
+            zero_point: self.asymmetric,
+        })
+    }
+
     /// Whether this build can compute with the format.
     ///
     /// # Errors
     /// A sentence that names the format and what can be used instead.
     pub fn check_executable(&self) -> Result<(), String> {
-        let can = match (self.element, self.sharing) {
-            (Element::Float(_), _) => true,
-            (Element::Coded(Storage::Int(4)), Sharing::Block(n)) => n % 8 == 0 && (n <= 64 || n % 32 == 0),
-            (Element::Coded(Storage::Int(8 | 4) | Storage::UInt(8)), sharing) => {
-                !matches!(sharing, Sharing::Block(_))
-            }
-            _ => false,
-        };
-        let scale = match self.sharing {
-            Sharing::Block(_) => ScaleType::F16,
-            _ => ScaleType::F32,
-        };
-        if can && (self.is_float() || self.scale == scale) {
-            return Ok(());
-        }
-        Err(format!(
-            "format `{self}` is known but cannot be computed with yet; int8 and int4 per tensor or channel (f32 scales), int4 in blocks (f16 \
-             scales), uint8 and int8 activations can"
-        ))
+        executable::check(self)
     }
 }
 
 impl fmt::Display for Format {
-    /// The canonical text: element, sharing, and what is not the default of every role. Parsing it in the same role gives the format again.
+    /// The canonical text: element, sharing, and what is not the default of every role; what a standard fixes is not repeated. Parsing it
+    /// in the same role gives the format again.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.element {
             Element::Float(FloatElement::F32) => return f.write_str("f32"),
             Element::Float(FloatElement::F16) => return f.write_str("f16"),
             Element::Float(FloatElement::BF16) => return f.write_str("bf16"),
             Element::Coded(storage) => f.write_str(&storage.name())?,
-            Element::Standard(Standard::NvFp4) => return f.write_str("nvfp4"),
-            Element::Standard(Standard::Mx(storage)) => return f.write_str(parse::mx_name(storage)),
+            Element::Standard(Standard::NvFp4) => f.write_str("nvfp4")?,
+            Element::Standard(Standard::Mx(storage)) => f.write_str(parse::mx_name(storage))?,
         }
         match self.sharing {
+            _ if matches!(self.element, Element::Standard(_)) => {}
             Sharing::Tensor => f.write_str(":tensor")?,
             Sharing::Channel => f.write_str(":channel")?,
             Sharing::Token => f.write_str(":token")?,

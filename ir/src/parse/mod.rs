@@ -11,9 +11,9 @@ mod lexer;
 mod location;
 mod types;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::attribute::Str;
+use crate::attribute::{Attribute, Str};
 use crate::diagnostics::{Diagnostic, Location};
 use crate::entity::OpId;
 use crate::function::Module;
@@ -96,6 +96,22 @@ impl Places {
 /// One diagnostic for a text that cannot be read, or one for each operation that does not obey its type rule.
 pub fn parse_module(name: &str, text: &str) -> Result<Module, Vec<Diagnostic>> {
     parse_at(name, text, 1).map(|parsed| parsed.module)
+}
+
+/// Parses attributes on their own: `{axis = 1 : i64, layout = "channels_last"}`; `name` stands for the text in messages.
+///
+/// # Errors
+/// When the text is something else.
+pub fn parse_attributes(name: &str, text: &str) -> Result<BTreeMap<String, Attribute>, Diagnostic> {
+    let read = || {
+        let mut cursor = cursor::Cursor::new(text)?;
+        let mut attributes = BTreeMap::new();
+        cursor.expect(b'{')?;
+        cursor.attributes(&mut attributes)?;
+        cursor.expect_kind(lexer::Kind::End, "the end of the text")?;
+        Ok(attributes)
+    };
+    read().map_err(|f: Failure| Diagnostic::error(Places::new(name, text, 1).location(text, f.at), f.message))
 }
 
 /// As [`parse_module`], of bytes that may not be text.

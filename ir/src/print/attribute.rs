@@ -68,7 +68,7 @@ pub(super) fn write_attribute(out: &mut String, attribute: &Attribute, in_array:
         Attribute::String(text) => write_string(out, text),
         Attribute::Ints(values) => {
             out.push_str("array<i64");
-            write_list(out, ": ", values, |out, value| write_display(out, value));
+            write_list(out, ": ", values, write_display);
             out.push('>');
         }
         Attribute::Array(items) => {

@@ -102,6 +102,10 @@ impl Printer<'_> {
     fn module(&mut self, module: &Module) {
         self.location_table(true);
         self.out.push_str("\"builtin.module\"() ({\n");
+        if module.functions.is_empty() {
+            // A module has one block; only of an empty one does it have to be said.
+            self.out.push_str("^bb0:\n");
+        }
         // MLIR numbers the functions of a generic module from the last to the first.
         let mut numbering = Numbering::default();
         let mut starts: Vec<Numbering> = Vec::with_capacity(module.functions.len());
@@ -273,7 +277,7 @@ impl Printer<'_> {
             AttributeText::Segments(sizes) => {
                 out.push_str(key);
                 out.push_str(" = array<i32");
-                write_list(out, ": ", sizes, |out, n| write_display(out, n));
+                write_list(out, ": ", sizes, write_display);
                 out.push('>');
             }
             AttributeText::Attribute(value) => {
@@ -333,13 +337,13 @@ fn write_function_type<'t>(
     results: impl IntoIterator<Item = &'t TensorType>,
 ) {
     out.push('(');
-    write_list(out, "", arguments, |out, ty| write_display(out, ty));
+    write_list(out, "", arguments, write_display);
     out.push_str(") -> ");
     let results: Vec<&TensorType> = results.into_iter().collect();
     if let [ty] = results.as_slice() {
         return write_display(out, ty);
     }
     out.push('(');
-    write_list(out, "", results, |out, ty| write_display(out, ty));
+    write_list(out, "", results, write_display);
     out.push(')');
 }

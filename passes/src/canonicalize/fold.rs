@@ -13,6 +13,8 @@ use crate::pass::PassError;
 
 /// Largest constant kept in the IR, in elements.
 const LARGEST_CONSTANT: usize = 1024;
+/// Names grow with what is done to a weight; a longer one is cut.
+const LONGEST_NAME: usize = 400;
 
 /// Largest result of a folded broadcast, in elements: a vector, not an image.
 const LARGEST_BROADCAST: i64 = 1 << 16;
@@ -143,6 +145,10 @@ fn hint(op: &Op, operands: &[Option<&Op>], result: usize) -> String {
         _ => None,
     });
     let weight = weight.unwrap_or_else(|| Arc::from("constant"));
+    if weight.len() > LONGEST_NAME {
+        // Beyond that nobody reads on; the table numbers equal names.
+        return weight.chars().take(LONGEST_NAME / 4).collect();
+    }
     match (op, result) {
         (Op::Quantize { .. } | Op::DynamicQuantize { .. }, 0) => format!("{weight}.codes"),
         (_, 0) => format!("{weight}.{}", op.name()),

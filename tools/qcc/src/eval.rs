@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::cases::Cases;
 use crate::cli::EvalArgs;
 use crate::language::LanguageModel;
-use crate::model::{Runnable, threads};
+use crate::model::{Runnable, threads, tokenizer};
 use crate::session::Session;
 use crate::vision::ImageModel;
-use crate::{Failure, Streams, compare, perplexity, report, top1};
+use crate::{Failure, Streams, compare, perplexity, report, source, top1};
 
 /// Runs the command.
 ///
@@ -22,13 +22,17 @@ pub fn run(args: &EvalArgs, streams: &mut Streams<'_>, progress: &dyn Progress) 
     if args.limit == Some(0) {
         return Err(Failure::usage("`--limit 0` leaves nothing to measure"));
     }
+    source::kind(&args.model)?;
+    // The text first: what is wrong with it is said before a model is compiled.
+    let windows = match (&args.perplexity, &args.perplexity_tokens) {
+        (Some(text), _) => {
+            Some(TokenWindows::from_text(text, &tokenizer(&args.model)?, args.seq_len, args.limit)?)
+        }
+        (None, Some(ids)) => Some(TokenWindows::from_npy(ids, args.seq_len, args.limit)?),
+        (None, None) => None,
+    };
     let model = Runnable::open(&args.model, threads(args.threads), progress)?;
-    if let Some(text) = &args.perplexity {
-        let windows = TokenWindows::from_text(text, &model.tokenizer()?, args.seq_len, args.limit)?;
-        return eval_perplexity(args, &model, &windows, streams, progress);
-    }
-    if let Some(ids) = &args.perplexity_tokens {
-        let windows = TokenWindows::from_npy(ids, args.seq_len, args.limit)?;
+    if let Some(windows) = windows {
         return eval_perplexity(args, &model, &windows, streams, progress);
     }
     match (&args.top1, &args.labels, &args.compare) {

@@ -17,6 +17,20 @@ use crate::{Failure, backend};
 /// The passes that a model is run with as it is.
 const F32_PIPELINE: &str = "canonicalize";
 
+/// The tokenizer of a checkpoint or artifact.
+///
+/// # Errors
+/// When it has none, or the file cannot be read.
+pub fn tokenizer(model: &Path) -> Result<Tokenizer, Failure> {
+    let Some(path) = source::tokenizer(model) else {
+        return Err(Failure::file(
+            model,
+            "no tokenizer.json, which text needs; put the model's there, or pass token ids instead of text",
+        ));
+    };
+    Ok(Tokenizer::from_file(path)?)
+}
+
 /// A model that can run.
 pub struct Runnable {
     /// Where it came from.
@@ -58,13 +72,7 @@ impl Runnable {
     /// # Errors
     /// When it has none, or the file cannot be read.
     pub fn tokenizer(&self) -> Result<Tokenizer, Failure> {
-        let Some(path) = source::tokenizer(&self.path) else {
-            return Err(Failure::file(
-                &self.path,
-                "no tokenizer.json, which text needs; put the model's there, or pass token ids instead of text",
-            ));
-        };
-        Ok(Tokenizer::from_file(path)?)
+        tokenizer(&self.path)
     }
 
     /// Whether there is a tokenizer.

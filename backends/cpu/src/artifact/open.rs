@@ -10,7 +10,7 @@ use qcc_runtime::program::Program;
 use qcc_runtime::{KernelFn, Manifest, Model, RuntimeError};
 use serde_json::Value;
 
-use super::{LIBRARY_FILE, MANIFEST_FILE, MODULE_FILE};
+use super::{LIBRARY_FILE, MANIFEST_FILE, MODULE_FILE, TOKENIZER_FILE};
 use crate::CpuError;
 
 /// The model of an artifact, and its manifest.
@@ -20,6 +20,9 @@ use crate::CpuError;
 pub fn open(directory: &Path) -> Result<(Model, Value), CpuError> {
     let (manifest, value) = read_manifest(directory)?;
     checked(&manifest, directory, LIBRARY_FILE)?;
+    if manifest.files.contains_key(TOKENIZER_FILE) {
+        checked(&manifest, directory, TOKENIZER_FILE)?;
+    }
     let path = std::path::absolute(directory.join(LIBRARY_FILE)).map_err(|e| CpuError::file(directory, e))?;
     let damaged = |e: libloading::Error| {
         CpuError::file(&path, format!("it does not load ({e}); compile the model again"))

@@ -1,6 +1,6 @@
 //! Constants, casts, and operators that are the identity at inference.
 
-use qcc_ir::Dense;
+use qcc_ir::{Dense, DenseData};
 
 use super::arithmetic;
 use crate::call::{Call, Outputs};
@@ -11,7 +11,7 @@ use crate::initializer::Initializer;
 pub(super) fn constant(call: &mut Call<'_>) -> Outputs {
     let length = |n: usize| i64::try_from(n).map_err(|_| "its list is too long".to_string());
     if let Some(tensor) = call.attributes.tensor("value")? {
-        let initializer = Initializer::new(tensor, call.folder, &mut Vec::new())?;
+        let initializer = Initializer::new(tensor, call.folder, call.files)?;
         return Ok(vec![call.weight(initializer)?]);
     }
     let dense = if let Some(value) = call.attributes.int("value_int")? {
@@ -36,7 +36,7 @@ pub(super) fn constant_of_shape(call: &mut Call<'_>) -> Outputs {
     let value = match call.attributes.tensor("value")? {
         None => call.constant(Dense::scalar(0.0))?,
         Some(tensor) => {
-            let initializer = Initializer::new(tensor, call.folder, &mut Vec::new())?;
+            let initializer = Initializer::new(tensor, call.folder, call.files)?;
             let element = initializer.ty.element;
             let one = initializer.tensor()?;
             let value = one.to_f64_vec().first().copied().filter(|_| one.len() == 1);
@@ -75,7 +75,7 @@ pub(super) fn identity(call: &mut Call<'_>) -> Outputs {
     Ok(vec![call.x(0)?.into()])
 }
 
-/// `Dropout`, which passes everything at inference; the output of the mask is absent.
+/// `Dropout`, which passes everything at inference; so the mask, where the node names it, is true.
 pub(super) fn dropout(call: &mut Call<'_>) -> Outputs {
     call.attributes.ignore(&["ratio", "seed"]);
     if let Some(training) = call.maybe(2)?
@@ -83,5 +83,11 @@ pub(super) fn dropout(call: &mut Call<'_>) -> Outputs {
     {
         return Err("it is in training mode; export the model for inference".into());
     }
-    identity(call)
+    let x = call.x(0)?;
+    let mut outputs = vec![x.into()];
+    if call.node.output.len() > 1 {
+        let yes = call.constant(Dense { dims: Vec::new(), data: DenseData::Bool(vec![true]) })?;
+        outputs.push(call.broadcast(yes, call.dims(x))?.into());
+    }
+    Ok(outputs)
 }

@@ -176,7 +176,7 @@ impl Importer<'_> {
     fn translate(&mut self, index: usize, node: &NodeProto, handler: Handler) -> Result<(), String> {
         let before = self.graph.value_count();
         let location = location(index, node);
-        let mut call = Call::new(node, self.opset, self.folder, &mut self.graph, &location)?;
+        let mut call = Call::new(node, self.opset, self.folder, &mut self.files, &mut self.graph, &location)?;
         let op_type = node.op_type.as_deref().unwrap_or_default();
         let outputs = match sizes::evaluate(&mut call, op_type, handler)? {
             Some(outputs) => outputs,

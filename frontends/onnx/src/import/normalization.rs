@@ -33,7 +33,7 @@ pub(super) fn instance(call: &mut Call<'_>) -> Outputs {
     call.done(Op::Add {}, [scaled, bias])
 }
 
-/// `LayerNormalization`; the outputs of mean and deviation are absent.
+/// `LayerNormalization`, and the mean and the inverse deviation where the node names them.
 pub(super) fn layer(call: &mut Call<'_>) -> Outputs {
     let x = call.x(0)?;
     let dims = call.dims(x);
@@ -47,5 +47,17 @@ pub(super) fn layer(call: &mut Call<'_>) -> Outputs {
             None => None,
         });
     }
-    Ok(vec![call.emit_with(Op::LayerNorm { axis: axis as i64, epsilon }, &operands)?.into()])
+    let mut outputs = vec![call.emit_with(Op::LayerNorm { axis: axis as i64, epsilon }, &operands)?.into()];
+    if call.node.output.len() > 1 {
+        let axes: Vec<i64> = (axis as i64..dims.len() as i64).collect();
+        let mean = call.emit(Op::ReduceMean { axes: axes.clone(), keep_dims: true }, [x])?;
+        let centred = call.emit(Op::Sub {}, [x, mean])?;
+        let square = call.emit(Op::Mul {}, [centred, centred])?;
+        let variance = call.emit(Op::ReduceMean { axes, keep_dims: true }, [square])?;
+        let epsilon = call.number(epsilon.0, call.element(x))?;
+        let shifted = call.emit(Op::Add {}, [variance, epsilon])?;
+        let deviation = call.emit(Op::Sqrt {}, [shifted])?;
+        outputs.extend([mean.into(), call.emit(Op::Reciprocal {}, [deviation])?.into()]);
+    }
+    Ok(outputs)
 }

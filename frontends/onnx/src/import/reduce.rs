@@ -1,7 +1,8 @@
 //! Reductions. Axes are an attribute in old operator sets and an input in new ones; none means all, unless the node says otherwise.
 
-use qcc_ir::{Op, ValueId};
+use qcc_ir::{ElementType, Op, ValueId};
 
+use super::arithmetic::cast;
 use crate::call::{Call, Outputs, Result};
 
 /// `None` when nothing is reduced.
@@ -53,10 +54,20 @@ pub(super) fn max(call: &mut Call<'_>) -> Outputs {
     Ok(vec![reduce(call, &[], MAX)?.into()])
 }
 
-/// `ReduceMin`: −max(−x).
+/// `ReduceMin`: −max(−x), of narrow integers in a type that holds −x.
 pub(super) fn min(call: &mut Call<'_>) -> Outputs {
+    let x = call.x(0)?;
+    let element = call.element(x);
+    let wide = match element {
+        ElementType::Bool | ElementType::U8 | ElementType::I8 => ElementType::I32,
+        ElementType::I32 => ElementType::I64,
+        element => element,
+    };
+    let x = cast(call, x, wide)?;
+    call.operands[0] = Some(x.into());
     let y = reduce(call, &[Op::Neg {}], MAX)?;
-    call.done(Op::Neg {}, [y])
+    let y = call.emit(Op::Neg {}, [y])?;
+    Ok(vec![cast(call, y, element)?.into()])
 }
 
 /// `ReduceL1`: sum of |x|.
