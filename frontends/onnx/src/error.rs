@@ -68,7 +68,7 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
         /// The node.
-        place: NodePlace,
+        place: Box<NodePlace>,
         /// What is wrong and what would be right.
         message: String,
     },
@@ -82,7 +82,7 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
         /// The first such node.
-        place: NodePlace,
+        place: Box<NodePlace>,
         /// Why its operator is not supported.
         reason: String,
         /// All other unsupported operators, with the number of their nodes.

@@ -34,7 +34,8 @@ pub fn open(directory: &Path) -> Result<(Model, Value), CpuError> {
     let (program, kernels) = unsafe {
         let size = **library.get::<*const u64>(b"qcc_program_size\0").map_err(damaged)?;
         let data = *library.get::<*const u8>(b"qcc_program_data\0").map_err(damaged)?;
-        let program = Program::decode(std::slice::from_raw_parts(data, size as usize)).map_err(|e| located(directory, e))?;
+        let program = Program::decode(std::slice::from_raw_parts(data, size as usize))
+            .map_err(|e| located(directory, e))?;
         let table = *library.get::<*const KernelFn>(b"qcc_kernel_table\0").map_err(damaged)?;
         let kernels = std::slice::from_raw_parts(table, program.kernels.len()).to_vec();
         (program, kernels)

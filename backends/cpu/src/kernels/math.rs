@@ -12,6 +12,7 @@ pub const ROUND: f32 = 12_582_912.0;
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 const EXP: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 0.001_381_446_7];
+#[allow(clippy::approx_constant, reason = "a fitted coefficient, not the constant it is near to")]
 const EXP2: [f32; 6] =
     [0.693_147_2, 0.240_226_48, 0.055_503_324, 0.009_618_437, 0.001_339_887_5, 0.000_153_533_62];
 const ATANH_THIRD: [f32; 4] = [0.333_332_1, 0.200_107_63, 0.140_009_03, 0.140_059_95];

@@ -113,12 +113,12 @@ impl<'a> Lowering<'a> {
         if self.targets.contains_key(&layer.result) {
             return;
         }
-        if let Some([(user, 0)]) = self.uses.get(&layer.result).map(Vec::as_slice) {
-            if let Some(fused) = activation(&self.function.node(*user).op) {
-                layer.activation = fused;
-                layer.result = self.function.node(*user).results[0];
-                self.skipped.insert(*user);
-            }
+        if let Some([(user, 0)]) = self.uses.get(&layer.result).map(Vec::as_slice)
+            && let Some(fused) = activation(&self.function.node(*user).op)
+        {
+            layer.activation = fused;
+            layer.result = self.function.node(*user).results[0];
+            self.skipped.insert(*user);
         }
     }
 
@@ -507,10 +507,10 @@ impl<'a> Lowering<'a> {
         shape: &Shape,
         block: u32,
     ) -> Result<Operand, LowerError> {
-        if let Some(&(sums, b)) = self.block_sums.get(&layer.x) {
-            if b == block {
-                return Ok(Operand::Buffer(sums));
-            }
+        if let Some(&(sums, b)) = self.block_sums.get(&layer.x)
+            && b == block
+        {
+            return Ok(Operand::Buffer(sums));
         }
         debug_assert_eq!(x.storage, Storage::I8);
         Err(LowerError::new(format!(

@@ -73,14 +73,13 @@ impl Lowering<'_> {
         // A SiLU that is the only user runs in the same loop.
         let mut result = node.results[0];
         let mut fused = Activation::None;
-        if !self.targets.contains_key(&result) {
-            if let Some([(user, 0)]) = self.uses.get(&result).map(Vec::as_slice) {
-                if let Some(a) = activation(&self.function.node(*user).op) {
-                    fused = a;
-                    result = self.function.node(*user).results[0];
-                    self.skipped.insert(*user);
-                }
-            }
+        if !self.targets.contains_key(&result)
+            && let Some([(user, 0)]) = self.uses.get(&result).map(Vec::as_slice)
+            && let Some(a) = activation(&self.function.node(*user).op)
+        {
+            fused = a;
+            result = self.function.node(*user).results[0];
+            self.skipped.insert(*user);
         }
         let spec = CausalConv1dSpec { taps: taps as usize, bias: operand(3).is_some(), activation: fused };
         let from = self.strided(x)?;

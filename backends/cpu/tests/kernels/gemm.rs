@@ -208,7 +208,8 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
 fn u4(r: &mut Random, n: usize, k: usize, block: usize) -> (Vec<u8>, Vec<u16>) {
     let codes = r.u8s(n * k, 0, 15);
     // Subnormal halves, too.
-    let scale = |r: &mut Random| half::f16::from_f32(r.real() * if r.next() % 8 == 0 { 1e-6 } else { 0.1 });
+    let scale =
+        |r: &mut Random| half::f16::from_f32(r.real() * if r.next().is_multiple_of(8) { 1e-6 } else { 0.1 });
     let scales = (0..n * k.div_ceil(block)).map(|_| scale(r).to_bits()).collect();
     (codes, scales)
 }

@@ -123,7 +123,7 @@ impl Importer<'_> {
         unsupported.remove(&op);
         Err(ImportError::Unsupported {
             path: self.file.to_path_buf(),
-            place: self.place(index, node),
+            place: Box::new(self.place(index, node)),
             reason: refused::reason(&op),
             others: unsupported.into_iter().collect(),
         })
@@ -168,7 +168,7 @@ impl Importer<'_> {
     fn node(&mut self, index: usize, node: &NodeProto, handler: Handler) -> Result<(), ImportError> {
         self.translate(index, node, handler).map_err(|message| ImportError::Node {
             path: self.file.to_path_buf(),
-            place: self.place(index, node),
+            place: Box::new(self.place(index, node)),
             message,
         })
     }

@@ -32,7 +32,8 @@ struct Case {
 }
 
 pub fn run(kind: &str) {
-    let count: usize = std::env::var(COUNT).ok().and_then(|n| n.parse().ok()).expect("the parent says how many");
+    let count: usize =
+        std::env::var(COUNT).ok().and_then(|n| n.parse().ok()).expect("the parent says how many");
     let folder = tempfile::tempdir().expect("a folder");
     let case = case(kind, folder.path());
     let whole: Vec<Vec<u8>> = case.files.iter().map(|f| std::fs::read(f).expect("a whole file")).collect();
@@ -95,22 +96,26 @@ fn case(kind: &str, folder: &Path) -> Case {
         }
         "onnx" => {
             let file = folder.join("small.onnx");
-            std::fs::copy(samples::suite().join("frontends/onnx/small.onnx"), &file).expect("the suite is there");
+            std::fs::copy(samples::suite().join("frontends/onnx/small.onnx"), &file)
+                .expect("the suite is there");
             Case { files: vec![file.clone()], command: inspect(&file), model: Some(file) }
         }
         "mlir" => {
             let file = folder.join("module.mlir");
             std::fs::copy(samples::suite().join("codegen/mamba.mlir"), &file).expect("the suite is there");
-            let pipeline = "--pass-pipeline=canonicalize,fold-batch-norm,quantize{weights=int8:channel},canonicalize";
+            let pipeline =
+                "--pass-pipeline=canonicalize,fold-batch-norm,quantize{weights=int8:channel},canonicalize";
             let command = vec!["opt".into(), file.clone().into(), pipeline.into()];
             Case { files: vec![file], command, model: None }
         }
         "artifact" => {
             samples::checkpoint(&model);
             let out = compile(&model, &folder.join("model.qcc"));
-            let names = ["manifest.json", "model.so", "parameters.safetensors", "module.mlirbc", "tokenizer.json"];
+            let names =
+                ["manifest.json", "model.so", "parameters.safetensors", "module.mlirbc", "tokenizer.json"];
             let command = ["run", "OUT", "--prompt", "The", "--max-tokens", "1", "--json"];
-            let command = command.map(|word| if word == "OUT" { out.clone().into_os_string() } else { word.into() });
+            let command =
+                command.map(|word| if word == "OUT" { out.clone().into_os_string() } else { word.into() });
             Case { files: names.map(|n| out.join(n)).to_vec(), command: command.to_vec(), model: None }
         }
         other => panic!("unknown kind {other}"),
@@ -140,8 +145,12 @@ fn check(kind: &str, seed: usize, file: &Path, code: u8, said: &str) {
         1 => {
             let own = [Some(file), file.parent()].into_iter().flatten().filter_map(Path::file_name);
             // A tokenizer that still is one meets a text that is too short.
-            let located = own.map(|n| n.to_string_lossy()).any(|n| said.contains(&*n)) || said.contains("text.txt");
-            assert!(said.contains("error") && located, "{kind} {seed}: the message does not say where:\n{said}");
+            let located =
+                own.map(|n| n.to_string_lossy()).any(|n| said.contains(&*n)) || said.contains("text.txt");
+            assert!(
+                said.contains("error") && located,
+                "{kind} {seed}: the message does not say where:\n{said}"
+            );
         }
         other => panic!("{kind} {seed}: exit code {other}\n{said}"),
     }

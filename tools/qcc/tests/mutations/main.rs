@@ -22,7 +22,8 @@ fn mutations(kind: &str) {
         .env(child::COUNT, count.to_string())
         .output()
         .expect("the child starts");
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let printed =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let tail: Vec<&str> = printed.lines().rev().take(12).collect();
     let tail: Vec<&str> = tail.into_iter().rev().collect();
     assert!(output.status.success(), "{kind}: {}\n{}", output.status, tail.join("\n"));

@@ -57,7 +57,8 @@ pub fn checkpoint(folder: &Path) {
 /// The tokenizer of the committed model with its first merges alone, so that reading it takes no time.
 fn tokenizer() -> String {
     const MERGES: usize = 40;
-    let text = std::fs::read(suite().join("models/mamba-tiny/tokenizer.json")).expect("the tokenizer is there");
+    let text =
+        std::fs::read(suite().join("models/mamba-tiny/tokenizer.json")).expect("the tokenizer is there");
     let mut json: Value = serde_json::from_slice(&text).expect("it is JSON");
     let merges: Vec<Value> =
         json["model"]["merges"].as_array().expect("merges").iter().take(MERGES).cloned().collect();
@@ -65,11 +66,14 @@ fn tokenizer() -> String {
         .iter()
         .map(|merge| match merge {
             Value::String(pair) => pair.replace(' ', ""),
-            pair => format!("{}{}", pair[0].as_str().unwrap_or_default(), pair[1].as_str().unwrap_or_default()),
+            pair => {
+                format!("{}{}", pair[0].as_str().unwrap_or_default(), pair[1].as_str().unwrap_or_default())
+            }
         })
         .collect();
     let vocabulary = json["model"]["vocab"].as_object_mut().expect("a vocabulary");
-    vocabulary.retain(|token, _| token.chars().count() == 1 || token.starts_with('<') || made.contains(token));
+    vocabulary
+        .retain(|token, _| token.chars().count() == 1 || token.starts_with('<') || made.contains(token));
     json["model"]["merges"] = merges.into();
     json.to_string()
 }

@@ -18,10 +18,10 @@ pub fn trials() -> Vec<Trial> {
     let text = fs::read_to_string(vectors().join("models.json")).expect("the expected outputs are committed");
     let expected: Value = serde_json::from_str(&text).expect("JSON");
     let expected = expected.as_object().expect("models by name").clone();
-    expected
+    let models = expected
         .into_iter()
-        .map(|(name, expected)| Trial::test(format!("model/{name}"), move || Ok(check(&name, &expected)?)))
-        .collect()
+        .map(|(name, expected)| Trial::test(format!("model/{name}"), move || Ok(check(&name, &expected)?)));
+    models.chain([Trial::test("model/a shape chain leaves one reshape", || Ok(shape_chain()?))]).collect()
 }
 
 /// Where a model is: the small one is committed, the others lie beside the checkout.
@@ -48,6 +48,31 @@ fn check(name: &str, expected: &Value) -> Result<(), String> {
         return Err(format!("the batch is {batch}, it must be a symbol from input to output"));
     }
     if RUN.contains(&name) { compare(&imported, expected) } else { Ok(()) }
+}
+
+/// `Shape`, `Gather`, `Unsqueeze` and `Concat` over a batch of any length are gone after the import; names are kept.
+fn shape_chain() -> Result<(), String> {
+    let imported = qcc_onnx::import(&path("small.onnx")).map_err(|e| e.to_string())?;
+    let function = imported.module.entry().ok_or("no function")?;
+    let nodes: Vec<String> = function
+        .order()
+        .iter()
+        .map(|id| function.node(*id))
+        .filter(|node| node.op.name() != "parameter")
+        .map(|node| format!("{} {}", node.op.name(), node.location))
+        .collect();
+    let expected = [
+        "conv conv",
+        "batch_norm norm",
+        "relu relu",
+        "max_pool pool",
+        "reshape flat",
+        "transpose product",
+        "linear product",
+        "add logits",
+        "softmax softmax",
+    ];
+    if nodes == expected { Ok(()) } else { Err(format!("{nodes:?}")) }
 }
 
 fn compare(imported: &Imported, expected: &Value) -> Result<(), String> {
