@@ -7,11 +7,16 @@
 //! `unsafe` occurs in the memory-mapping file alone.
 
 mod archive;
+mod cache;
+mod hash;
 mod imported;
 pub mod parameters;
+mod plan;
+mod stream;
 pub mod tensor;
 
 pub use archive::{Archive, ArchiveError, map_file, open_external, open_safetensors};
+pub use cache::{CacheCounts, WeightCache};
 pub use imported::Imported;
 pub use parameters::{Expression, OpEvaluator, ParameterError, Parameters, SharedBytes, Source};
 pub use tensor::{Data, Tensor, TensorError};

@@ -3,6 +3,7 @@
 //!
 //! Every file is untrusted. Offsets and sizes are compared with the file before use, names of further files stay inside the model's folder.
 
+mod header;
 mod inside;
 mod mapped;
 mod safetensors;

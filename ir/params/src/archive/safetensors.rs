@@ -5,12 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use ::safetensors::tensor::{Dtype, SafeTensors};
-use qcc_ir::{Dim, ElementType, TensorType};
+use qcc_ir::TensorType;
 use serde::Deserialize;
 
-use super::{ArchiveError, inside, mapped};
-use crate::parameters::SharedBytes;
+use super::{ArchiveError, header, inside, mapped};
+use crate::parameters::{ParameterError, Parameters, SharedBytes, Source};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -41,60 +40,31 @@ impl Archive {
         &self.files
     }
 
+    /// Puts every tensor into a table, named `SCOPE::NAME`.
+    ///
+    /// # Errors
+    /// When the table has such a name.
+    pub fn add_to(&self, parameters: &mut Parameters, scope: &str) -> Result<(), ParameterError> {
+        for (name, (ty, bytes)) in &self.tensors {
+            parameters.insert(&format!("{scope}::{name}"), ty.clone(), Source::Bytes(bytes.clone()))?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, path: &Path) -> Result<(), ArchiveError> {
         let bytes = mapped::map(path)?;
-        let damaged = |e: ::safetensors::SafeTensorError| {
-            ArchiveError::file(path, format!("its header is damaged ({e}): download or copy the file again"))
-        };
-        let (header, metadata) = SafeTensors::read_metadata(bytes.as_slice()).map_err(damaged)?;
-        // The header lies within the file, behind the eight bytes of its length.
-        let base = header + 8;
-        for (name, info) in metadata.tensors() {
-            let fail = |message: String| ArchiveError::tensor(path, &name, message);
-            let element = element(info.dtype).map_err(fail)?;
-            let dims =
-                info.shape.iter().map(|&d| i64::try_from(d).map(Dim::Const)).collect::<Result<Vec<_>, _>>();
-            let dims = dims.map_err(|_| fail("a dimension is larger than memory can be".into()))?;
-            let (begin, end) = info.data_offsets;
-            let length = end.checked_sub(begin);
-            let elements = info.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
-            let expected = elements.and_then(|n| n.checked_mul(element.bits().div_ceil(8) as usize));
-            if length.is_none() || length != expected {
-                return Err(fail(format!(
-                    "its data has {length:?} bytes where its shape needs {expected:?}"
-                )));
+        for (name, entry) in header::read(path, bytes.as_slice())? {
+            let region = bytes.region(entry.start, entry.length);
+            let region = region.expect("invariant: the header was compared with the file");
+            if self.tensors.contains_key(&name) {
+                let message = "another file of this model has a tensor of this name; remove one of the files";
+                return Err(ArchiveError::tensor(path, &name, message));
             }
-            let region = base.checked_add(begin).zip(length).and_then(|(at, n)| bytes.region(at, n));
-            let region = region.ok_or_else(|| {
-                fail("its data ends beyond the file: it was cut off, download or copy the file again".into())
-            })?;
-            let tensor = (TensorType::new(dims, element), region);
-            if self.tensors.insert(name.clone(), tensor).is_some() {
-                return Err(fail("another file of this model has a tensor of this name".into()));
-            }
+            self.tensors.insert(name, (entry.ty, region));
         }
         self.files.push(path.to_path_buf());
         Ok(())
     }
-}
-
-fn element(dtype: Dtype) -> Result<ElementType, String> {
-    Ok(match dtype {
-        Dtype::F64 => ElementType::F64,
-        Dtype::F32 => ElementType::F32,
-        Dtype::F16 => ElementType::F16,
-        Dtype::BF16 => ElementType::BF16,
-        Dtype::I64 => ElementType::I64,
-        Dtype::I32 => ElementType::I32,
-        Dtype::I8 => ElementType::I8,
-        Dtype::U8 => ElementType::U8,
-        Dtype::BOOL => ElementType::Bool,
-        other => {
-            return Err(format!(
-                "elements of type {other:?} are not supported; f32, f16, bf16 and integers are"
-            ));
-        }
-    })
 }
 
 /// Opens a checkpoint: a `.safetensors` file, or a folder with `model.safetensors` or with shards and their index.
@@ -129,7 +99,7 @@ struct Index {
 }
 
 fn open_shards(folder: &Path, archive: &mut Archive) -> Result<(), ArchiveError> {
-    let path = folder.join(INDEX);
+    let path = inside::resolve(folder, INDEX)?;
     let fail = |message: String| ArchiveError::file(&path, message);
     let size = std::fs::metadata(&path).map_err(|e| fail(e.to_string()))?.len();
     if size > LARGEST_INDEX {
