@@ -4,6 +4,9 @@
 // PIPELINE: quantize{weights=int8:tensor activations=uint8:tensor:asym range=-1..3},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int8:channel activations=int8:token:dynamic},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int4:channel activations=int8:token:dynamic},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=int8:channel},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=int8:tensor},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=int4:channel},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int4:block=32},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int4:block=32 activations=int8:token:dynamic},canonicalize,lower-quantized,canonicalize
 "builtin.module"() ({

@@ -25,6 +25,10 @@ pub enum Product {
         /// Values along K that share a scale: a multiple of 8, above 64 of 32.
         block: u32,
     },
+    /// f32 activations, s8 weight codes in the panels of `U8S8`; a multiplier by column.
+    F32S8,
+    /// f32 activations, s4 weight codes in the panels of `U8S4`; a multiplier by column.
+    F32S4,
     /// f32 activations, u4 weight codes (zero point 8) with an f16 scale for each block along K.
     F32U4Block {
         /// Values along K that share a scale: a multiple of 8.
@@ -36,7 +40,7 @@ impl Product {
     /// Bytes of one activation.
     pub fn activation_bytes(self) -> u64 {
         match self {
-            Product::F32F32 | Product::F32U4Block { .. } => 4,
+            Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32U4Block { .. } => 4,
             _ => 1,
         }
     }
@@ -46,8 +50,8 @@ impl Product {
         let nr = nr as u64;
         match self {
             Product::F32F32 => 4 * nr * depth,
-            Product::U8S8 => 4 * nr * depth.div_ceil(4),
-            Product::U8S4 => 4 * nr * depth.div_ceil(8),
+            Product::U8S8 | Product::F32S8 => 4 * nr * depth.div_ceil(4),
+            Product::U8S4 | Product::F32S4 => 4 * nr * depth.div_ceil(8),
             Product::S8U4Block { block } | Product::F32U4Block { block } => {
                 let block = u64::from(block);
                 depth.div_ceil(block) * (block / 2 + 2) * nr
@@ -58,11 +62,11 @@ impl Product {
     fn panel_bytes_value(self, e: &mut Emitter, nr: i64, depth: Value) -> Value {
         match self {
             Product::F32F32 => e.times(depth, 4 * nr),
-            Product::U8S8 => {
+            Product::U8S8 | Product::F32S8 => {
                 let groups = e.ceil_div(depth, 4);
                 e.times(groups, 4 * nr)
             }
-            Product::U8S4 => {
+            Product::U8S4 | Product::F32S4 => {
                 let groups = e.ceil_div(depth, 8);
                 e.times(groups, 4 * nr)
             }
@@ -137,7 +141,8 @@ impl GemmSpec {
 
     /// Rows and columns of a tile: as many sums as the registers hold beside one step's operands.
     pub fn tile(caps: &TargetCaps, product: Product) -> (usize, usize) {
-        let block = matches!(product, Product::S8U4Block { .. } | Product::F32U4Block { .. });
+        // Decoded codes or block sums need registers beside the sums.
+        let block = !matches!(product, Product::F32F32 | Product::U8S8 | Product::U8S4);
         let wide = caps.avx512;
         let neon = !caps.sse2;
         match (wide, block) {

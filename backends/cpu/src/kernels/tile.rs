@@ -4,7 +4,7 @@
 //! A k-group is what one step consumes: one value (f32), four bytes (s8), eight nibbles (s4, u4).
 
 use super::atom;
-use super::emit::{Emitter, F32, F32X16, I8X16, I8X64, I32, I32X16, I64, Type, Value};
+use super::emit::{Emitter, F32, F32X16, I8X16, I8X64, I32, I32X16, I64, Scalar, Type, Value};
 use super::epilogue::Writer;
 use super::gemm::{ActivationScale, GemmSpec, Product};
 
@@ -105,10 +105,66 @@ pub(super) fn emit_tile(e: &mut Emitter, spec: &GemmSpec, kernel: &str, rows: us
             Product::U8S8 => body.u8_s8(e, &starts),
             Product::U8S4 => body.u8_s4(e, &starts),
             Product::S8U4Block { block } => body.s8_u4_block(e, &starts, block as i64),
+            Product::F32S8 => body.f32_codes(e, &starts, Code::S8),
+            Product::F32S4 => body.f32_codes(e, &starts, Code::U4),
             Product::F32U4Block { block } => body.f32_u4_block(e, &starts, block as i64),
         };
         body.finish(e, &sums);
     });
+}
+
+/// How a code lies in a word of its column.
+#[derive(Clone, Copy)]
+enum Code {
+    /// Four signed bytes.
+    S8,
+    /// Eight nibbles with zero point 8: low ones of the four bytes, then high ones.
+    U4,
+}
+
+impl Code {
+    /// Codes in a word.
+    fn group(self) -> i64 {
+        match self {
+            Code::S8 => 4,
+            Code::U4 => 8,
+        }
+    }
+
+    /// Where the k-th code starts, in bits.
+    fn shift(self, k: i32) -> i32 {
+        match self {
+            Code::S8 => 8 * k,
+            Code::U4 => 8 * (k % 4) + 4 * (k / 4),
+        }
+    }
+
+    fn shift_value(self, e: &mut Emitter, k: Value) -> Value {
+        match self {
+            Code::S8 => e.times(k, 8),
+            Code::U4 => {
+                let (three, two) = (e.int(3), e.int(2));
+                let byte = e.and(k, three);
+                let byte = e.times(byte, 8);
+                let half = e.shr(k, two);
+                let half = e.times(half, 4);
+                e.add(byte, half)
+            }
+        }
+    }
+
+    /// The code in a word's lowest bits, as f32.
+    fn decode(self, e: &mut Emitter, word: Value) -> Value {
+        match self {
+            Code::S8 => {
+                let top = e.ints(24);
+                let high = e.shl(word, top);
+                let code = e.sar(high, top);
+                e.to_float(code)
+            }
+            Code::U4 => atom::decode_u4(e, word),
+        }
+    }
 }
 
 struct Body<'a> {
@@ -329,43 +385,7 @@ impl Body<'_> {
             let left = e.sub(self.t.depth, first);
             let most = e.int(block);
             let left = e.min_int(left, most);
-            let eight = e.int(8);
-            let octets = e.div(left, eight);
-            let sums = self.groups(e, octets, &start, |e, octet, sums| {
-                let p = e.element(panel, octet, 4 * self.nr());
-                let words = self.lines(e, p, I32X16);
-                let at = e.times(octet, 8);
-                let at = e.add(at, first);
-                let at = e.times(at, 4);
-                let mut sums = sums.to_vec();
-                for k in 0..8 {
-                    let shift = e.ints(8 * (k % 4) + 4 * (k / 4));
-                    self.add_column(e, &mut sums, starts, &words, shift, at, 4 * i64::from(k));
-                }
-                sums
-            });
-            // Activations past the depth may be anything, even NaN: the last few values go one by one.
-            let rest = e.rem(left, eight);
-            let p = e.element(panel, octets, 4 * self.nr());
-            let done = e.times(octets, 8);
-            let done = e.add(done, first);
-            let sums = self.groups(e, rest, &sums, |e, k, sums| {
-                let words = self.lines(e, p, I32X16);
-                let three = e.int(3);
-                let byte = e.and(k, three);
-                let byte = e.times(byte, 8);
-                let two = e.int(2);
-                let half = e.shr(k, two);
-                let half = e.times(half, 4);
-                let shift = e.add(byte, half);
-                let shift = e.truncate(shift, super::emit::Scalar::I32);
-                let shift = e.splat(shift, 16);
-                let at = e.add(done, k);
-                let at = e.times(at, 4);
-                let mut sums = sums.to_vec();
-                self.add_column(e, &mut sums, starts, &words, shift, at, 0);
-                sums
-            });
+            let sums = self.decoded(e, starts, Code::U4, (panel, first, left), &start);
             let at = e.offset(panel, block / 2 * self.nr());
             let scales = self.block_scales(e, at);
             totals
@@ -377,23 +397,71 @@ impl Body<'_> {
         })
     }
 
-    /// Adds one k: decodes its nibble of each column and multiplies it with each row's value at `at + offset` bytes.
-    #[allow(clippy::too_many_arguments)]
+    /// Codes without block scales; the column's scale follows in the epilogue.
+    fn f32_codes(&self, e: &mut Emitter, starts: &[Value], code: Code) -> Vec<Value> {
+        let zero = e.floats(0.0);
+        let start = self.each_sum(|_, _| zero);
+        let first = e.int(0);
+        self.decoded(e, starts, code, (self.t.panel, first, self.t.depth), &start)
+    }
+
+    /// Products of activations with codes decoded to f32: `panel` holds those of `count` values from `first` on.
+    fn decoded(
+        &self,
+        e: &mut Emitter,
+        starts: &[Value],
+        code: Code,
+        (panel, first, count): (Value, Value, Value),
+        start: &[Value],
+    ) -> Vec<Value> {
+        let group = code.group();
+        let size = e.int(group);
+        let groups = e.div(count, size);
+        let sums = self.groups(e, groups, start, |e, index, sums| {
+            let p = e.element(panel, index, 4 * self.nr());
+            let words = self.lines(e, p, I32X16);
+            let at = e.times(index, group);
+            let at = e.add(at, first);
+            let at = e.times(at, 4);
+            let mut sums = sums.to_vec();
+            for k in 0..group {
+                let shift = e.ints(code.shift(k as i32));
+                self.add_column(e, &mut sums, starts, (&words, code, shift), (at, 4 * k));
+            }
+            sums
+        });
+        // Activations past the depth may be anything, even NaN: the last few values go one by one.
+        let rest = e.rem(count, size);
+        let p = e.element(panel, groups, 4 * self.nr());
+        let done = e.mul(groups, size);
+        let done = e.add(done, first);
+        self.groups(e, rest, &sums, |e, k, sums| {
+            let words = self.lines(e, p, I32X16);
+            let shift = code.shift_value(e, k);
+            let shift = e.truncate(shift, Scalar::I32);
+            let shift = e.splat(shift, 16);
+            let at = e.add(done, k);
+            let at = e.times(at, 4);
+            let mut sums = sums.to_vec();
+            self.add_column(e, &mut sums, starts, (&words, code, shift), (at, 0));
+            sums
+        })
+    }
+
+    /// Adds one k: decodes its code of each column and multiplies it with each row's value at `at + offset` bytes.
     fn add_column(
         &self,
         e: &mut Emitter,
         sums: &mut [Value],
         starts: &[Value],
-        words: &[Value],
-        shift: Value,
-        at: Value,
-        offset: i64,
+        (words, code, shift): (&[Value], Code, Value),
+        (at, offset): (Value, i64),
     ) {
         let weights: Vec<Value> = words
             .iter()
             .map(|&w| {
-                let index = e.shr(w, shift);
-                atom::decode_u4(e, index)
+                let low = e.shr(w, shift);
+                code.decode(e, low)
             })
             .collect();
         for (r, &row) in starts.iter().enumerate() {
@@ -423,13 +491,13 @@ impl Body<'_> {
         };
         let bias = if epilogue.bias { columns(e, t.bias) } else { vec![e.floats(0.0); self.vectors] };
         let multipliers = match self.spec.product {
-            Product::U8S8 | Product::U8S4 => columns(e, t.multipliers),
+            Product::U8S8 | Product::U8S4 | Product::F32S8 | Product::F32S4 => columns(e, t.multipliers),
             _ => Vec::new(),
         };
         let size = epilogue.output.bytes();
         for r in 0..self.rows {
             let scale = match (self.spec.product, epilogue.scale) {
-                (Product::F32F32 | Product::F32U4Block { .. }, _) => None,
+                (product, _) if product.activation_bytes() == 4 => None,
                 (Product::U8S8 | Product::U8S4, ActivationScale::Tensor) => None,
                 (_, scale) => {
                     let row = if scale == ActivationScale::Token { 4 * r as i64 } else { 0 };
@@ -445,6 +513,7 @@ impl Body<'_> {
                 let y = match self.spec.product {
                     Product::F32F32 | Product::F32U4Block { .. } if epilogue.bias => e.add(s, bias[v]),
                     Product::F32F32 | Product::F32U4Block { .. } => s,
+                    Product::F32S8 | Product::F32S4 => e.multiply_add(s, multipliers[v], bias[v]),
                     Product::U8S8 | Product::U8S4 => {
                         let m = match scale {
                             Some(x) => e.mul(x, multipliers[v]),

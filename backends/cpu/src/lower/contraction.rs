@@ -204,6 +204,9 @@ impl<'a> Lowering<'a> {
             (none(), none(), none(), none());
         match product {
             Product::F32F32 | Product::F32U4Block { .. } => {}
+            Product::F32S8 | Product::F32S4 => {
+                multipliers = self.packed_multipliers(layer, shape, spec.nr, true)?;
+            }
             Product::U8S8 | Product::U8S4 => {
                 let zero = self.zero_point(layer, x.storage)?;
                 corrections = self.packed_corrections(layer, product, shape, spec.nr, zero)?;
@@ -349,8 +352,8 @@ impl<'a> Lowering<'a> {
         // Block products of either activation share one form.
         let form = match product {
             Product::F32F32 => "f32".to_string(),
-            Product::U8S8 => "s8".to_string(),
-            Product::U8S4 => "s4".to_string(),
+            Product::U8S8 | Product::F32S8 => "s8".to_string(),
+            Product::U8S4 | Product::F32S4 => "s4".to_string(),
             Product::S8U4Block { block } | Product::F32U4Block { block } => format!("u4 block {block}"),
         };
         let packed = PackedParameter::new(
@@ -364,12 +367,12 @@ impl<'a> Lowering<'a> {
                         let rows = reorder(&tensor.to_f32_vec(), columns, taps);
                         f32_bytes(&pack::pack_f32(&rows, columns, depth, nr).map_err(failed)?)
                     }
-                    Product::U8S8 => {
+                    Product::U8S8 | Product::F32S8 => {
                         pack::pack_s8(&reorder(codes(&name, &tensor)?, columns, taps), columns, depth, nr)
                             .map_err(failed)?
                             .bytes
                     }
-                    Product::U8S4 => {
+                    Product::U8S4 | Product::F32S4 => {
                         pack::pack_s4(&reorder(codes(&name, &tensor)?, columns, taps), columns, depth, nr)
                             .map_err(failed)?
                             .bytes
@@ -718,13 +721,15 @@ fn integer_product(q: QuantType, x: Storage, shape: &Shape) -> Result<Product, L
         (Int(4), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::U8 | Storage::Biased) => {
             Ok(Product::U8S4)
         }
+        (Int(8), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::F32) => Ok(Product::F32S8),
+        (Int(4), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::F32) => Ok(Product::F32S4),
         (Int(4), Granularity::Block { axis: 1, block }, Storage::I8 | Storage::F32)
             if q.scale == ScaleType::F16 && shape.taps.is_none() =>
         {
             Ok(if x == Storage::F32 { Product::F32U4Block { block } } else { Product::S8U4Block { block } })
         }
         _ => Err(LowerError::new(format!(
-            "weights {} on an input stored as {x:?} have no CPU kernel yet; int8:channel and int4:channel on int8, and int4:block=N with f16 scales have",
+            "weights {} on an input stored as {x:?} have no CPU kernel yet; int8 and int4 per tensor or channel, and int4:block=N with f16 scales have, on f32 or int8",
             ElementType::Quant(q)
         ))),
     }

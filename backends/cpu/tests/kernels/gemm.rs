@@ -44,6 +44,8 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
         ("u4b32_token", Product::S8U4Block { block: 32 }, token),
         ("u4b16", Product::S8U4Block { block: 16 }, codes),
         ("u4b96", Product::S8U4Block { block: 96 }, bare),
+        ("s8f32", Product::F32S8, F32_OUT),
+        ("s4f32", Product::F32S4, bare),
         ("u4f32", Product::F32U4Block { block: 32 }, F32_OUT),
         ("u4f24", Product::F32U4Block { block: 24 }, bare),
     ] {
@@ -75,7 +77,7 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
     let mut args = vec![0u64; 15];
     let lda = k + extra;
     match spec.product {
-        Product::F32F32 | Product::F32U4Block { .. } => {
+        Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32U4Block { .. } => {
             let x = r.reals(m * lda);
             let (w, packed) = match spec.product {
                 Product::F32U4Block { block } => {
@@ -89,6 +91,21 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
                     let w: Vec<f32> =
                         (0..n * k).map(|i| (f32::from(codes[i]) - 8.0) * s(i / k, i % k).to_f32()).collect();
                     (w, Buffer::bytes(&packed))
+                }
+                Product::F32S8 | Product::F32S4 => {
+                    let (codes, packed) = if spec.product == Product::F32S8 {
+                        let codes = r.i8s(n * k, -128, 127);
+                        let packed = pack::pack_s8(&codes, n, k, spec.nr).expect("packs");
+                        (codes, packed)
+                    } else {
+                        let codes = r.i8s(n * k, -8, 7);
+                        let packed = pack::pack_s4(&codes, n, k, spec.nr).expect("packs");
+                        (codes, packed)
+                    };
+                    let sw: Vec<f32> = (0..n).map(|_| 0.001 + r.real().abs() / 100.0).collect();
+                    args[4] = hold(Buffer::f32(&pack::pad_columns(&sw, spec.nr)));
+                    let w = (0..n * k).map(|i| f32::from(codes[i]) * sw[i / k]).collect();
+                    (w, Buffer::bytes(&packed.bytes))
                 }
                 _ => {
                     let w = r.reals(n * k);
@@ -197,7 +214,7 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
         let all = case.c.to_f32();
         let found: Vec<f32> = (0..case.m * case.n).map(|i| all[at(i)]).collect();
         match spec.product {
-            Product::F32F32 | Product::F32U4Block { .. } => assert_close(&found, &wide, &magnitude, &what),
+            product if product.activation_bytes() == 4 => assert_close(&found, &wide, &magnitude, &what),
             _ => assert_bits(&found, &wanted, &what),
         }
         let gap = u32::from_ne_bytes([0x77; 4]);
