@@ -1,8 +1,8 @@
 //! `C[M,N] = A[M,K] · B + epilogue` over packed weights ([`pack`](super::pack)), and convolution as the same product over
 //! gathered patches.
 //!
-//! A work item is one block of rows × a group of panels. Inside it the panel is the outer loop: it stays in the second-level
-//! cache while the rows pass over it. Rows whose stride would crowd one cache set are first copied beside each other.
+//! A work item is one block of rows × one panel; the panels of a block come one after the other, so its rows stay in the second-level
+//! cache. Blocks are of even height. Patches, and rows whose stride would crowd one cache set, are first copied beside each other.
 //! The order of a sum does not depend on M, on the item or on the thread.
 
 use super::emit::{Emitter, I64, Kernel, Type, Value};
@@ -120,10 +120,8 @@ pub struct GemmSpec {
     pub mr: usize,
     /// Columns of a panel: a multiple of 16; the packer must use the same.
     pub nr: usize,
-    /// Tiles of `mr` rows in a work item.
+    /// Tiles of `mr` rows in a work item, at most.
     pub row_tiles: usize,
-    /// Panels in a work item.
-    pub panels: usize,
     /// What a row of A is.
     pub rows: Rows,
     /// What follows the sum.
@@ -136,7 +134,7 @@ impl GemmSpec {
         let (mr, nr) = Self::tile(caps, product);
         // About a hundred rows of bytes, or fifty of f32, stay in the second-level cache beside a panel.
         let block_rows = if product.activation_bytes() == 4 { 48 } else { 96 };
-        GemmSpec { product, mr, nr, row_tiles: block_rows / mr, panels: 4, rows, epilogue }
+        GemmSpec { product, mr, nr, row_tiles: block_rows / mr, rows, epilogue }
     }
 
     /// Rows and columns of a tile: as many sums as the registers hold beside one step's operands.
@@ -155,14 +153,14 @@ impl GemmSpec {
         }
     }
 
-    /// Rows of a work item.
+    /// Rows of a work item, at most.
     pub fn block_rows(&self) -> usize {
         self.mr * self.row_tiles
     }
 
     /// Work items of an `M × N` product.
     pub fn items(&self, rows: u64, columns: u64) -> u64 {
-        rows.div_ceil(self.block_rows() as u64) * columns.div_ceil((self.nr * self.panels) as u64)
+        rows.div_ceil(self.block_rows() as u64) * columns.div_ceil(self.nr as u64)
     }
 
     fn tile_bytes(&self) -> u64 {
@@ -233,11 +231,11 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
         Rows::Matrix => None,
         Rows::Patches => Some(Geometry::read(e, k, &args)),
     };
-    let (block_rows, nr) = (spec.block_rows() as i64, spec.nr as i64);
+    let nr = spec.nr as i64;
     let size = spec.epilogue.output.bytes();
     let panel_bytes = spec.product.panel_bytes_value(e, nr, t.depth);
     let panels = e.ceil_div(columns, nr);
-    let groups = e.ceil_div(panels, spec.panels as i64);
+    let block_rows = even_block(e, spec, rows);
     let row_bytes = e.times(t.depth, spec.product.activation_bytes() as i64);
     let staged_stride = patches::row_stride_value(e, row_bytes);
     let staging = e.offset(k.scratch, spec.tile_bytes() as i64);
@@ -250,12 +248,13 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
     };
     let (one, nothing) = (e.int(1), e.int(-1));
     e.repeat(k.begin, k.end, one, &[nothing], |e, item, staged| {
-        let row_block = e.div(item, groups);
-        let group = e.rem(item, groups);
-        let first_row = e.times(row_block, block_rows);
+        let row_block = e.div(item, panels);
+        let panel = e.rem(item, panels);
+        let first_row = e.mul(row_block, block_rows);
         let left = e.sub(rows, first_row);
-        let most = e.int(block_rows);
-        let count = e.min_int(left, most);
+        let count = e.min_int(left, block_rows);
+        let none = e.int(0);
+        let count = e.max_int(count, none);
         let fresh = e.compare("ne", row_block, staged[0]);
         let a = match &geometry {
             Some(g) => {
@@ -287,79 +286,79 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
                 (both[0], both[1])
             }
         };
-        let first_panel = e.times(group, spec.panels as i64);
-        let end_panel = e.plus(first_panel, spec.panels as i64);
-        let end_panel = e.min_int(end_panel, panels);
-        e.each(first_panel, end_panel, |e, panel| {
-            let column = e.times(panel, nr);
-            let width = e.sub(columns, column);
-            let nr_value = e.int(nr);
-            let whole = e.compare("sge", width, nr_value);
-            let bytes = e.mul(first_row, t.c.1);
-            let result = e.at(t.c.0, bytes);
-            let result = e.element(result, column, size);
-            let tile_stride = e.int(nr * size);
-            let c = e.select(whole, result, k.scratch);
-            let c_stride = e.select(whole, t.c.1, tile_stride);
-            let by_column = e.times(column, 4);
-            let [corrections, multipliers, bias] =
-                [t.corrections, t.multipliers, t.bias].map(|p| e.at(p, by_column));
-            let start = e.mul(panel, panel_bytes);
-            let at_panel = Tile {
-                a,
-                panel: e.at(t.panel, start),
-                corrections,
-                multipliers,
-                bias,
-                c: (c, c_stride),
-                ..t
+        let column = e.times(panel, nr);
+        let width = e.sub(columns, column);
+        let nr_value = e.int(nr);
+        let whole = e.compare("sge", width, nr_value);
+        let bytes = e.mul(first_row, t.c.1);
+        let result = e.at(t.c.0, bytes);
+        let result = e.element(result, column, size);
+        let tile_stride = e.int(nr * size);
+        let c = e.select(whole, result, k.scratch);
+        let c_stride = e.select(whole, t.c.1, tile_stride);
+        let by_column = e.times(column, 4);
+        let [corrections, multipliers, bias] =
+            [t.corrections, t.multipliers, t.bias].map(|p| e.at(p, by_column));
+        let start = e.mul(panel, panel_bytes);
+        let at_panel =
+            Tile { a, panel: e.at(t.panel, start), corrections, multipliers, bias, c: (c, c_stride), ..t };
+        let call = |e: &mut Emitter, row: Value, variant: usize| {
+            let a_bytes = e.mul(row, a.1);
+            let c_bytes = e.mul(row, c_stride);
+            let global = e.add(first_row, row);
+            let scale = if spec.epilogue.scale == ActivationScale::Token { 4 } else { 0 };
+            let sums = e.mul(global, sums_stride);
+            let tile = Tile {
+                a: (e.at(a.0, a_bytes), a.1),
+                c: (e.at(c, c_bytes), c_stride),
+                row_scales: e.element(t.row_scales, global, scale),
+                row_sums: e.at(t.row_sums, sums),
+                ..at_panel
             };
-            let call = |e: &mut Emitter, row: Value, variant: usize| {
-                let a_bytes = e.mul(row, a.1);
-                let c_bytes = e.mul(row, c_stride);
-                let global = e.add(first_row, row);
-                let scale = if spec.epilogue.scale == ActivationScale::Token { 4 } else { 0 };
-                let sums = e.mul(global, sums_stride);
-                let tile = Tile {
-                    a: (e.at(a.0, a_bytes), a.1),
-                    c: (e.at(c, c_bytes), c_stride),
-                    row_scales: e.element(t.row_scales, global, scale),
-                    row_sums: e.at(t.row_sums, sums),
-                    ..at_panel
-                };
-                e.call(&tile_name(name, variant), &tile.values());
-            };
-            let mr = e.int(spec.mr as i64);
-            let rest = e.rem(count, mr);
-            let done = e.sub(count, rest);
-            let zero = e.int(0);
-            e.repeat(zero, done, mr, &[], |e, row, _| {
-                call(e, row, spec.mr);
-                Vec::new()
+            e.call(&tile_name(name, variant), &tile.values());
+        };
+        let mr = e.int(spec.mr as i64);
+        let rest = e.rem(count, mr);
+        let done = e.sub(count, rest);
+        let zero = e.int(0);
+        e.repeat(zero, done, mr, &[], |e, row, _| {
+            call(e, row, spec.mr);
+            Vec::new()
+        });
+        for &variant in variants[1..].iter().rev() {
+            let bit = e.int(variant as i64);
+            let here = e.and(rest, bit);
+            let needed = e.compare("ne", here, zero);
+            e.when(needed, |e| {
+                let higher = e.int(!(2 * variant as i64 - 1));
+                let before = e.and(rest, higher);
+                let row = e.add(done, before);
+                call(e, row, variant);
             });
-            for &variant in variants[1..].iter().rev() {
-                let bit = e.int(variant as i64);
-                let here = e.and(rest, bit);
-                let needed = e.compare("ne", here, zero);
-                e.when(needed, |e| {
-                    let higher = e.int(!(2 * variant as i64 - 1));
-                    let before = e.and(rest, higher);
-                    let row = e.add(done, before);
-                    call(e, row, variant);
-                });
-            }
-            let partial = e.compare("slt", width, nr_value);
-            e.when(partial, |e| {
-                let bytes = e.times(width, size);
-                let zero = e.int(0);
-                e.each(zero, count, |e, row| {
-                    let from = e.element(k.scratch, row, nr * size);
-                    let to = e.mul(row, t.c.1);
-                    let to = e.at(result, to);
-                    e.copy_exact(to, from, bytes);
-                });
+        }
+        let partial = e.compare("slt", width, nr_value);
+        e.when(partial, |e| {
+            let bytes = e.times(width, size);
+            let zero = e.int(0);
+            e.each(zero, count, |e, row| {
+                let from = e.element(k.scratch, row, nr * size);
+                let to = e.mul(row, t.c.1);
+                let to = e.at(result, to);
+                e.copy_exact(to, from, bytes);
             });
         });
         vec![row_block]
     });
+}
+
+/// Rows of a block: whole tiles, as even as the number of blocks allows.
+fn even_block(e: &mut Emitter, spec: &GemmSpec, rows: Value) -> Value {
+    let one = e.int(1);
+    let blocks = e.ceil_div(rows, spec.block_rows() as i64);
+    let blocks = e.max_int(blocks, one);
+    let tiles = e.ceil_div(rows, spec.mr as i64);
+    let below = e.sub(blocks, one);
+    let tiles = e.add(tiles, below);
+    let tiles = e.div(tiles, blocks);
+    e.times(tiles, spec.mr as i64)
 }

@@ -263,10 +263,10 @@ impl<'a> Lowering<'a> {
     ) -> Result<(), LowerError> {
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| gemm::generate(spec, name, caps));
         let row_blocks = self.expr_ceil_div(rows, spec.block_rows() as u64)?;
-        let groups = (shape.columns as u64).div_ceil((spec.nr * spec.panels) as u64);
+        let panels = (shape.columns as u64).div_ceil(spec.nr as u64);
         let items = match row_blocks {
-            Expr::Const(n) => Expr::Const(n * groups),
-            e => Expr::Mul(Box::new(e), Box::new(Expr::Const(groups))),
+            Expr::Const(n) => Expr::Const(n * panels),
+            e => Expr::Mul(Box::new(e), Box::new(Expr::Const(panels))),
         };
         let scratch = Expr::Const(spec.scratch_bytes(shape.depth as u64));
         self.step_with(&layer.node.location, kernel, operands, items, 1, scratch);

@@ -84,7 +84,7 @@ fn implicit_products() {
             Epilogue { activation: Activation::Relu, output: Output::Codes { lo: 0, hi: 255 }, ..OUT };
         let float = GemmSpec::new(&level.caps, Product::F32F32, Rows::Patches, OUT);
         let integer = GemmSpec::new(&level.caps, Product::U8S8, Rows::Patches, codes);
-        let integer = GemmSpec { row_tiles: 1, panels: 1, ..integer };
+        let integer = GemmSpec { row_tiles: 1, ..integer };
         let text =
             gemm::generate(&float, "float", &level.caps) + &gemm::generate(&integer, "integer", &level.caps);
         let library = Library::new(&text, &level);

@@ -50,7 +50,7 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
         ("u4f24", Product::F32U4Block { block: 24 }, bare),
     ] {
         let spec = GemmSpec::new(&level.caps, product, Rows::Matrix, epilogue);
-        out.push((name.to_string(), GemmSpec { row_tiles: 2, panels: 1, ..spec }));
+        out.push((name.to_string(), GemmSpec { row_tiles: 2, ..spec }));
     }
     out
 }
