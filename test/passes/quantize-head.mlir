@@ -1,5 +1,6 @@
 // RUN: qcc opt %s --pass-pipeline='quantize{weights=int8:channel}' | FileCheck %s --check-prefix=KEPT
 // RUN: qcc opt %s --pass-pipeline='quantize{weights=int8:channel head=int4:block=8}' | FileCheck %s --check-prefix=ASKED
+// RUN: qcc opt %s --pass-pipeline='quantize{weights=int8:channel head=int4:block=8},lower-quantized' | FileCheck %s --check-prefix=TIED
 
 // The output head of a language model keeps its type unless a format is given for it. A layer whose result is the next state is no head.
 
@@ -7,8 +8,13 @@
 // KEPT: "qcc.dynamic_quantize"(%{{.*}}) {{.*}}to = !qcc.q<i8, {axis = 0 : i64}, f32, none>
 // KEPT-NOT: qcc.dynamic_quantize
 
-// ASKED-COUNT-2: to = !qcc.q<i8, {axis = 0 : i64}, f32, none>
 // ASKED: to = !qcc.q<i4, {axis = 1 : i64, block = 8 : i64}, f16, none>
+// ASKED-COUNT-2: to = !qcc.q<i8, {axis = 0 : i64}, f32, none>
+
+// The table also embeds tokens: both read the same codes.
+// TIED: %[[TABLE:[0-9]+]]:2 = "qcc.dynamic_quantize"(%{{.*}}) {{.*}}to = !qcc.q<i4, {axis = 1 : i64, block = 8 : i64}, f16, none>
+// TIED: "qcc.embedding"(%[[TABLE]]#0, %{{.*}}, %[[TABLE]]#1)
+// TIED: "qcc.quantized_linear"(%{{.*}}, %[[TABLE]]#0, %[[TABLE]]#1)
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "T"]}, {qcc.dims = ["B", "T", "8"]}], function_type = (tensor<?x?xi64>, tensor<?x?x8xf32>) -> (tensor<?x?x16xf32>, tensor<?x?x8xf32>), sym_name = "main"}> ({
   ^bb0(%arg0: tensor<?x?xi64>, %arg1: tensor<?x?x8xf32>):

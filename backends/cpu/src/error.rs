@@ -1,6 +1,7 @@
 //! What can go wrong between a module and its compiled form.
 
 use qcc_mlir::MlirError;
+use qcc_params::ParameterError;
 use qcc_passes::PassError;
 use qcc_runtime::RuntimeError;
 
@@ -21,6 +22,9 @@ pub enum CpuError {
     /// A weight cannot be packed.
     #[error(transparent)]
     Packing(#[from] PackingError),
+    /// A weight cannot be evaluated.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
     /// A kernel does not compile, or code does not link.
     #[error(transparent)]
     Mlir(#[from] MlirError),

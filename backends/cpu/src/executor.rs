@@ -20,15 +20,9 @@ pub struct CpuExecutor {
 impl Executor for CpuExecutor {
     fn prepare(&self, module: &Module, parameters: &Parameters) -> Result<Box<dyn Prepared + '_>, String> {
         let function = module.entry().ok_or("the module has no function")?.clone();
-        let model = load(
-            module,
-            parameters,
-            &Interpreter::new(Precision::F32),
-            &Target::host(),
-            self.threads,
-            &SilentProgress,
-        )
-        .map_err(|e| e.to_string())?;
+        let interpreter = Interpreter::new(Precision::F32);
+        let model = load(module, parameters, &interpreter, &Target::host(), &SilentProgress)
+            .map_err(|e| e.to_string())?;
         let state = State::new(&model, self.threads).map_err(|e| e.to_string())?;
         Ok(Box::new(Run { function, state }))
     }

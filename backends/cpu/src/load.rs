@@ -23,21 +23,19 @@ pub fn load(
     parameters: &Parameters,
     evaluator: &dyn OpEvaluator,
     target: &Target,
-    threads: usize,
     progress: &dyn Progress,
 ) -> Result<Model, CpuError> {
     let compiled = compile(module, parameters, evaluator, target, progress)?;
-    load_compiled(compiled, evaluator, threads, progress)
+    load_compiled(compiled, evaluator, progress)
 }
 
 fn load_compiled(
     compiled: Compiled,
     evaluator: &dyn OpEvaluator,
-    threads: usize,
     progress: &dyn Progress,
 ) -> Result<Model, CpuError> {
     let mut buffers = Vec::with_capacity(compiled.packed.len());
-    pack_all(&compiled, evaluator, threads, progress, |slot, bytes| {
+    pack_all(&compiled, evaluator, progress, |slot, bytes| {
         buffers.push((slot.name.clone(), AlignedBuffer::copy_of(bytes, "weights")?));
         Ok(())
     })?;

@@ -48,17 +48,12 @@ fn write(folder: &Path, name: &str, threads: usize) -> PathBuf {
     let out = folder.join(name);
     let interpreter = Interpreter::new(Precision::F32);
     let extras = ArtifactExtras::default();
-    artifact::write(
-        &module,
-        &parameters,
-        &interpreter,
-        &Target::host(),
-        &extras,
-        &out,
-        threads,
-        &SilentProgress,
-    )
-    .expect("the artifact is written");
+    let target = Target::host();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
+    pool.install(|| {
+        artifact::write(&module, &parameters, &interpreter, &target, &extras, &out, &SilentProgress)
+            .expect("the artifact is written");
+    });
     out
 }
 
@@ -152,7 +147,6 @@ fn damage_is_refused_with_the_reason() {
         &Target::host(),
         &extras,
         &foreign,
-        1,
         &SilentProgress,
     );
     assert!(refused.expect_err("a foreign folder").to_string().contains("no artifact"));

@@ -55,6 +55,10 @@ impl OpEvaluator for Interpreter {
         }
         Ok(results)
     }
+
+    fn semantics(&self) -> Option<String> {
+        Some(format!("interpreter {:?}", self.precision))
+    }
 }
 
 /// Constant sizes of a result type.

@@ -7,6 +7,7 @@ use qcc_params::{Data, Tensor};
 
 use crate::evaluate::{Call, Result, indices};
 use crate::precision::{Precision, integers, reals};
+use crate::quantized::dequantized;
 use crate::walk::{around, broadcast_strides, listed, offsets, strides};
 
 /// New elements of the same type: `$body` computes a vector from the vector `$v`.
@@ -108,7 +109,12 @@ pub(crate) fn concat(call: &Call<'_>, axis: i64) -> Result<Tensor> {
 /// `gather`.
 pub(crate) fn gather(call: &Call<'_>, axis: i64) -> Result<Tensor> {
     let axis = usize::try_from(axis).map_err(|e| e.to_string())?;
-    let (x, ids) = (call.at(0)?, indices(call.at(1)?));
+    picked(call, call.at(0)?, axis)
+}
+
+/// Rows of `x` along `axis` by the indices in operand 1.
+fn picked(call: &Call<'_>, x: &Tensor, axis: usize) -> Result<Tensor> {
+    let ids = indices(call.at(1)?);
     let (outer, size, inner) = around(&x.dims, axis);
     let rows = ids
         .iter()
@@ -138,7 +144,11 @@ pub(crate) fn embedding(call: &Call<'_>) -> Result<Tensor> {
     if let Some(id) = indices(call.at(1)?).into_iter().find(|id| *id < 0) {
         return Err(format!("index {id} is negative"));
     }
-    gather(call, 0)
+    let table = call.at(0)?;
+    match call.optional(2) {
+        Some(scale) => picked(call, &dequantized(call.precision, table, scale, None)?, 0),
+        None => picked(call, table, 0),
+    }
 }
 
 /// `pad`.

@@ -88,16 +88,25 @@ pub(crate) fn dynamic_quantize(
 
 /// `dequantize`.
 pub(crate) fn dequantize(call: &Call<'_>) -> Result<Tensor> {
-    fn values<R: Real>(call: &Call<'_>) -> Result<Tensor> {
-        let x = call.at(0)?;
+    dequantized(call.precision, call.at(0)?, call.at(1)?, call.optional(2))
+}
+
+/// The values that codes stand for.
+pub(crate) fn dequantized(
+    precision: Precision,
+    codes: &Tensor,
+    scale: &Tensor,
+    zero_point: Option<&Tensor>,
+) -> Result<Tensor> {
+    fn values<R: Real>(x: &Tensor, scale: &Tensor, zero_point: Option<&Tensor>) -> Result<Tensor> {
         let q = quant_type(x.element)?;
-        let (scales, zero) = (scales::<R>(call.at(1)?, q)?, zero_points(call.optional(2)));
+        let (scales, zero) = (scales::<R>(scale, q)?, zero_points(zero_point));
         let values = dequantize_codes(&x.data, &x.dims, q, &scales, zero.as_deref()).map_err(text)?;
-        R::store(call.dims(0).to_vec(), call.element(0), values)
+        R::store(x.dims.clone(), ElementType::F32, values)
     }
-    match call.precision {
-        Precision::F32 => values::<f32>(call),
-        Precision::F64 => values::<f64>(call),
+    match precision {
+        Precision::F32 => values::<f32>(codes, scale, zero_point),
+        Precision::F64 => values::<f64>(codes, scale, zero_point),
     }
 }
 

@@ -40,15 +40,16 @@ pub fn import(folder: &Path) -> Result<Imported, ImportError> {
     let mut graph = Graph::new(&archive);
     (architecture.build)(&config, &mut graph)?;
     let (module, parameters, unused) = graph.finish(folder)?;
+    let mut warnings = Vec::new();
     if !unused.is_empty() {
-        tracing::warn!(
+        warnings.push(format!(
             "{}: {} does not use {} of the checkpoint's weights: {}",
             folder.display(),
             architecture.name,
             unused.len(),
             error::listing(&unused, ", ")
-        );
+        ));
     }
     let files = std::iter::once(config.path().to_path_buf()).chain(archive.files().iter().cloned()).collect();
-    Ok(Imported { module, parameters, files })
+    Ok(Imported { module, parameters, files, warnings })
 }

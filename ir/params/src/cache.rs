@@ -24,7 +24,7 @@ const MAGIC: &[u8; 8] = b"qccweigh";
 #[derive(Debug)]
 pub struct WeightCache {
     folder: PathBuf,
-    semantics: String,
+    build: String,
     found: AtomicUsize,
     stored: AtomicUsize,
     refused: AtomicUsize,
@@ -42,12 +42,12 @@ pub struct CacheCounts {
 }
 
 impl WeightCache {
-    /// A cache in `folder`, which is made when first needed. `semantics` names what else results depend on: the evaluator, its precision
-    /// and its version.
-    pub fn new(folder: &Path, semantics: &str) -> WeightCache {
+    /// A cache in `folder`, which is made when first needed. `build` names the program that computes: another one, which may round
+    /// otherwise, does not take its results.
+    pub fn new(folder: &Path, build: &str) -> WeightCache {
         WeightCache {
             folder: folder.to_path_buf(),
-            semantics: semantics.to_string(),
+            build: build.to_string(),
             found: AtomicUsize::new(0),
             stored: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
@@ -63,44 +63,31 @@ impl WeightCache {
         }
     }
 
-    /// The value of a parameter, from the cache or computed and stored.
-    ///
-    /// # Errors
-    /// As [`Parameters::evaluate`].
-    pub fn evaluate(
-        &self,
-        parameters: &Parameters,
-        name: &str,
-        evaluator: &dyn OpEvaluator,
-    ) -> Result<Arc<Tensor>, ParameterError> {
-        let names = [Str::from(name)];
-        let mut values = self.run(parameters, &names, &Plan::new(parameters, &names)?, evaluator)?;
-        Ok(values.remove(0))
-    }
-
-    /// The values of a plan's parameters.
+    /// The values of a plan's parameters as an evaluator of these semantics computes them.
     pub(crate) fn run(
         &self,
         parameters: &Parameters,
-        names: &[Str],
         plan: &Plan<'_>,
         evaluator: &dyn OpEvaluator,
+        semantics: &str,
     ) -> Result<Vec<Arc<Tensor>>, ParameterError> {
         // What is not computed is where it is already.
-        if !names.iter().all(|n| matches!(parameters.source(n), Some(Source::Expression(_)))) {
-            return plan.run(evaluator);
-        }
-        let files: Vec<_> =
-            hash::of_plan(parameters, names, plan)?.into_iter().map(|hash| self.file(hash)).collect();
+        let computed = |name: &Str| matches!(parameters.source(name), Some(Source::Expression(_)));
+        let names: Vec<Str> = plan.names().iter().filter(|n| computed(n)).cloned().collect();
+        let hashes = hash::of_plan(parameters, &names, plan)?;
+        let files: Vec<_> = hashes.into_iter().map(|hash| self.file(hash, semantics)).collect();
         let types: Vec<_> = names.iter().filter_map(|n| parameters.ty(n)).collect();
         let found: Option<Vec<_>> =
             files.iter().zip(&types).map(|(file, ty)| read(file, ty).map(Arc::new)).collect();
         if let Some(found) = found {
             self.found.fetch_add(found.len(), Ordering::Relaxed);
-            return Ok(found);
+            let mut found = found.into_iter();
+            let value = |name| if computed(name) { found.next().map(Ok) } else { Some(plan.given(name)) };
+            return plan.names().iter().map_while(value).collect();
         }
         let values = plan.run(evaluator)?;
-        for ((file, ty), value) in files.iter().zip(types).zip(&values) {
+        let stored = plan.names().iter().zip(&values).filter(|(name, _)| computed(name));
+        for ((file, ty), (_, value)) in files.iter().zip(types).zip(stored) {
             let done = write(file, ty, value).is_ok();
             let counter = if done { &self.stored } else { &self.refused };
             counter.fetch_add(1, Ordering::Relaxed);
@@ -108,9 +95,11 @@ impl WeightCache {
         Ok(values)
     }
 
-    fn file(&self, content: Hash) -> PathBuf {
+    fn file(&self, content: Hash, semantics: &str) -> PathBuf {
         let mut hasher = Hasher::new_derive_key("qcc weight cache");
-        hasher.update(content.as_bytes()).update(self.semantics.as_bytes());
+        hash::field(&mut hasher, self.build.as_bytes());
+        hash::field(&mut hasher, semantics.as_bytes());
+        hash::field(&mut hasher, content.as_bytes());
         self.folder.join(format!("{}.weight", hasher.finalize().to_hex()))
     }
 }

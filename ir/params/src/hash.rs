@@ -84,6 +84,6 @@ fn result(operation: Hash, index: usize) -> Hash {
 }
 
 /// Bytes after their length, so that no two sequences of fields read the same.
-fn field(hasher: &mut Hasher, bytes: &[u8]) {
+pub(crate) fn field(hasher: &mut Hasher, bytes: &[u8]) {
     hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
 }

@@ -15,4 +15,6 @@ pub struct Imported {
     pub parameters: Parameters,
     /// Every file the import read, weights included; their bytes identify the model.
     pub files: Vec<PathBuf>,
+    /// What a user should know: weights that are not used.
+    pub warnings: Vec<String>,
 }

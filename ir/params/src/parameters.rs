@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use qcc_ir::{Op, Str, TensorType};
 
+use crate::cache::WeightCache;
+use crate::plan::Plan;
 use crate::tensor::{Tensor, TensorError};
 
 /// Where a parameter's elements come from.
@@ -81,6 +83,12 @@ pub trait OpEvaluator: Sync {
         operands: &[Option<&Tensor>],
         types: &[TensorType],
     ) -> Result<Vec<Tensor>, String>;
+
+    /// What results depend on beside operations and operands, such as a precision. Results of an evaluator that does not say are not
+    /// cached.
+    fn semantics(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What can go wrong with a parameter; each names it.
@@ -126,12 +134,18 @@ pub struct Parameters {
     expressions: HashMap<Expression, Str>,
     /// The next number to make a taken name unique with.
     suffixes: HashMap<Str, usize>,
+    cache: Option<Arc<WeightCache>>,
 }
 
 impl Parameters {
     /// An empty table.
     pub fn new() -> Parameters {
         Parameters::default()
+    }
+
+    /// Evaluated weights are looked for there first, and stored there.
+    pub fn set_cache(&mut self, cache: Arc<WeightCache>) {
+        self.cache = Some(cache);
     }
 
     /// Adds a parameter.
@@ -203,93 +217,20 @@ impl Parameters {
     /// # Errors
     /// When the name is unknown, its bytes do not fit its type, or an operation fails.
     pub fn evaluate(&self, name: &str, evaluator: &dyn OpEvaluator) -> Result<Arc<Tensor>, ParameterError> {
-        let mut done = Results::new();
-        // The way from `name` down to what is evaluated now; on the heap, since expressions may be as deep as a model.
-        let mut path = vec![name];
-        while let Some(&top) = path.last() {
-            match self.waits_for(top, &done)? {
-                Some(_) if path.len() >= self.entries.len() => {
-                    return Err(ParameterError::Cycle(top.to_string()));
-                }
-                Some(operand) => path.push(operand),
-                None => {
-                    self.compute(top, evaluator, &mut done)?;
-                    path.pop();
-                }
-            }
-        }
-        self.value(name, &done)
+        let names = [Str::from(name)];
+        let mut values = self.evaluate_plan(&Plan::new(self, &names)?, evaluator)?;
+        Ok(values.remove(0))
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry, ParameterError> {
-        self.entries.get(name).ok_or_else(|| ParameterError::Unknown(name.to_string()))
-    }
-
-    /// An operand of a parameter's expression that is to be evaluated first.
-    fn waits_for(&self, name: &str, done: &Results<'_>) -> Result<Option<&str>, ParameterError> {
-        let Source::Expression(expression) = &self.entry(name)?.source else { return Ok(None) };
-        if done.contains_key(&key(expression)) {
-            return Ok(None);
-        }
-        for operand in expression.operands.iter().flatten() {
-            if let Source::Expression(e) = &self.entry(operand)?.source
-                && !done.contains_key(&key(e))
-            {
-                return Ok(Some(operand));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Evaluates a parameter's expression, unless that was done; its operands were.
-    fn compute<'p>(
-        &'p self,
-        name: &str,
+    /// The values of a plan's parameters, from the cache if they are there.
+    pub(crate) fn evaluate_plan(
+        &self,
+        plan: &Plan<'_>,
         evaluator: &dyn OpEvaluator,
-        done: &mut Results<'p>,
-    ) -> Result<(), ParameterError> {
-        let Source::Expression(expression) = &self.entry(name)?.source else { return Ok(()) };
-        if done.contains_key(&key(expression)) {
-            return Ok(());
-        }
-        let operands = expression
-            .operands
-            .iter()
-            .map(|operand| operand.as_ref().map(|operand| self.value(operand, done)).transpose())
-            .collect::<Result<Vec<_>, _>>()?;
-        let borrowed: Vec<Option<&Tensor>> = operands.iter().map(|o| o.as_deref()).collect();
-        let operand_types: Vec<_> = borrowed.iter().map(|o| o.map(Tensor::ty)).collect();
-        let references: Vec<_> = operand_types.iter().map(Option::as_ref).collect();
-        let fail = |message: String| ParameterError::Evaluate { name: name.to_string(), message };
-        let types =
-            qcc_ir::infer::infer(&expression.op, &references, None).map_err(|e| fail(e.to_string()))?;
-        let results = evaluator.evaluate(&expression.op, &borrowed, &types).map_err(fail)?;
-        done.insert(key(expression), results.into_iter().map(Arc::new).collect());
-        Ok(())
-    }
-
-    /// The value of a parameter whose expression, if it is one, was evaluated.
-    fn value(&self, name: &str, done: &Results<'_>) -> Result<Arc<Tensor>, ParameterError> {
-        let entry = self.entry(name)?;
-        match &entry.source {
-            Source::Tensor(tensor) => Ok(tensor.clone()),
-            Source::Bytes(bytes) => Tensor::from_le_bytes(&entry.ty, bytes.as_slice())
-                .map(Arc::new)
-                .map_err(|source| ParameterError::Tensor { name: name.to_string(), source }),
-            Source::Expression(expression) => done[&key(expression)]
-                .get(expression.result)
-                .cloned()
-                .ok_or_else(|| ParameterError::Evaluate {
-                    name: name.to_string(),
-                    message: format!("`qcc.{}` has no result {}", expression.op.name(), expression.result),
-                }),
+    ) -> Result<Vec<Arc<Tensor>>, ParameterError> {
+        match (&self.cache, evaluator.semantics()) {
+            (Some(cache), Some(semantics)) => cache.run(self, plan, evaluator, &semantics),
+            _ => plan.run(evaluator),
         }
     }
-}
-
-/// All results of the operations evaluated so far, which are computed together.
-type Results<'p> = HashMap<(&'p Op, &'p [Option<Str>]), Vec<Arc<Tensor>>>;
-
-fn key(expression: &Expression) -> (&Op, &[Option<Str>]) {
-    (&expression.op, &expression.operands)
 }

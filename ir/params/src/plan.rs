@@ -109,6 +109,11 @@ impl<'p> Plan<'p> {
         self.parameters.source(name).ok_or_else(|| ParameterError::Unknown(name.to_string()))
     }
 
+    /// The wanted parameters.
+    pub(crate) fn names(&self) -> &'p [Str] {
+        self.names
+    }
+
     /// The steps, operands before users.
     pub(crate) fn steps(&self) -> &[Step<'p>] {
         &self.steps
@@ -198,6 +203,11 @@ impl<'p> Plan<'p> {
         self.names.iter().map(|name| self.value(name, &results)).collect()
     }
 
+    /// The value of a parameter that is no expression.
+    pub(crate) fn given(&self, name: &str) -> Result<Arc<Tensor>, ParameterError> {
+        self.value(name, &[])
+    }
+
     fn value(&self, name: &str, results: &[Option<Vec<Arc<Tensor>>>]) -> Result<Arc<Tensor>, ParameterError> {
         match self.source(name)? {
             Source::Tensor(tensor) => Ok(tensor.clone()),
@@ -226,10 +236,12 @@ fn bytes(ty: &TensorType) -> u64 {
     elements.unwrap_or(u64::MAX).saturating_mul(u64::from(ty.element.bits().div_ceil(8)))
 }
 
-/// Whether two parameters are results of the same operation, which computes them together.
-pub(crate) fn same_operation(parameters: &Parameters, a: &str, b: &str) -> bool {
-    match (parameters.source(a), parameters.source(b)) {
-        (Some(Source::Expression(a)), Some(Source::Expression(b))) => key(a) == key(b),
-        _ => false,
+impl Parameters {
+    /// Whether two parameters are results of the same operation, which computes them together.
+    pub fn same_operation(&self, a: &str, b: &str) -> bool {
+        match (self.source(a), self.source(b)) {
+            (Some(Source::Expression(a)), Some(Source::Expression(b))) => key(a) == key(b),
+            _ => false,
+        }
     }
 }

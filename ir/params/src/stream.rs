@@ -10,46 +10,35 @@ use std::sync::Arc;
 use qcc_ir::Str;
 use rayon::prelude::*;
 
-use crate::cache::WeightCache;
 use crate::parameters::{OpEvaluator, ParameterError, Parameters};
-use crate::plan::{Plan, same_operation};
+use crate::plan::Plan;
 use crate::tensor::Tensor;
 
 /// What a window may hold, in evaluations as large as the largest.
 const WINDOW: u64 = 4;
 
 impl Parameters {
-    /// Evaluates `names` and gives each to `sink`, in their order. Neighbours that are results of one operation (codes and their scales)
-    /// are computed together. What `cache` has is not computed.
+    /// Evaluates groups of parameters, what a group shares once. `make` turns a group's values into what is kept of them, in parallel;
+    /// `sink` gets that, in the order of the groups. Both are told the group's index.
     ///
     /// # Errors
-    /// Of the first parameter, in order, that cannot be evaluated, before `sink` saw it; or what `sink` fails with.
-    pub fn evaluate_in_order<E: From<ParameterError>>(
+    /// Of the first group, in order, that cannot be evaluated or made, before `sink` saw it; or what `sink` fails with.
+    pub fn stream<T: Send, E: From<ParameterError> + Send>(
         &self,
-        names: &[Str],
+        groups: &[Vec<Str>],
         evaluator: &dyn OpEvaluator,
-        cache: Option<&WeightCache>,
-        mut sink: impl FnMut(&Str, Arc<Tensor>) -> Result<(), E>,
+        make: impl Fn(usize, &[Arc<Tensor>]) -> Result<T, E> + Sync,
+        mut sink: impl FnMut(usize, T) -> Result<(), E>,
     ) -> Result<(), E> {
-        let groups = names.chunk_by(|a, b| same_operation(self, a, b));
-        let mut plans = Vec::new();
-        for group in groups {
-            let plan = Plan::new(self, group)?;
-            let peak = plan.peak_bytes();
-            plans.push((group, plan, peak));
-        }
-        for window in windows(&plans.iter().map(|(_, _, peak)| *peak).collect::<Vec<_>>()) {
-            let values: Vec<_> = plans[window.clone()]
-                .par_iter()
-                .map(|(group, plan, _)| match cache {
-                    Some(cache) => cache.run(self, group, plan, evaluator),
-                    None => plan.run(evaluator),
-                })
+        let plans = groups.iter().map(|group| Plan::new(self, group)).collect::<Result<Vec<_>, _>>()?;
+        for window in windows(&plans.iter().map(Plan::peak_bytes).collect::<Vec<_>>()) {
+            let made: Vec<_> = window
+                .clone()
+                .into_par_iter()
+                .map(|i| make(i, &self.evaluate_plan(&plans[i], evaluator)?))
                 .collect();
-            for ((group, _, _), values) in plans[window].iter().zip(values) {
-                for (name, value) in group.iter().zip(values?) {
-                    sink(name, value)?;
-                }
+            for (i, made) in window.zip(made) {
+                sink(i, made?)?;
             }
         }
         Ok(())

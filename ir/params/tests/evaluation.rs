@@ -11,8 +11,16 @@ use qcc_params::{
 };
 
 /// Adds, negates and rounds, counting how often; refuses everything else.
-#[derive(Default)]
-struct Arithmetic(AtomicUsize);
+struct Arithmetic {
+    count: AtomicUsize,
+    semantics: &'static str,
+}
+
+impl Default for Arithmetic {
+    fn default() -> Arithmetic {
+        Arithmetic { count: AtomicUsize::new(0), semantics: "f32" }
+    }
+}
 
 impl OpEvaluator for Arithmetic {
     fn evaluate(
@@ -21,7 +29,7 @@ impl OpEvaluator for Arithmetic {
         operands: &[Option<&Tensor>],
         types: &[TensorType],
     ) -> Result<Vec<Tensor>, String> {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
         let values = |i: usize| operands[i].and_then(Tensor::as_f32).expect("f32 operands").to_vec();
         let dims = operands[0].expect("an operand").dims.clone();
         let f32 = |values| Tensor::f32(&dims, values).map_err(|e| e.to_string());
@@ -35,6 +43,10 @@ impl OpEvaluator for Arithmetic {
             }
             _ => Err("nobody taught it to".into()),
         }
+    }
+
+    fn semantics(&self) -> Option<String> {
+        Some(self.semantics.to_string())
     }
 }
 
@@ -92,19 +104,35 @@ fn model() -> (Parameters, Vec<Str>) {
     (p, names)
 }
 
+/// Streams the parameters, neighbours that are results of one operation together.
+fn stream(
+    parameters: &Parameters,
+    names: &[Str],
+    evaluator: &Arithmetic,
+    mut sink: impl FnMut(&Str, Arc<Tensor>) -> Result<(), ParameterError>,
+) -> Result<(), ParameterError> {
+    let groups: Vec<Vec<Str>> =
+        names.chunk_by(|a, b| parameters.same_operation(a, b)).map(<[Str]>::to_vec).collect();
+    parameters.stream(
+        &groups,
+        evaluator,
+        |_, values| Ok(values.to_vec()),
+        |i, values| groups[i].iter().zip(values).try_for_each(|(name, value)| sink(name, value)),
+    )
+}
+
 fn evaluated(
     parameters: &Parameters,
     names: &[Str],
     evaluator: &Arithmetic,
-    cache: Option<&WeightCache>,
     threads: usize,
 ) -> Vec<(Str, Arc<Tensor>)> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     pool.install(|| {
         let mut got = Vec::new();
-        let done = parameters.evaluate_in_order(names, evaluator, cache, |name, value| {
+        let done = stream(parameters, names, evaluator, |name, value| {
             got.push((name.clone(), value));
-            Ok::<_, ParameterError>(())
+            Ok(())
         });
         done.expect("evaluates");
         got
@@ -114,8 +142,8 @@ fn evaluated(
 #[test]
 fn order_and_values_do_not_depend_on_threads() {
     let (parameters, names) = model();
-    let one = evaluated(&parameters, &names, &Arithmetic::default(), None, 1);
-    let four = evaluated(&parameters, &names, &Arithmetic::default(), None, 4);
+    let one = evaluated(&parameters, &names, &Arithmetic::default(), 1);
+    let four = evaluated(&parameters, &names, &Arithmetic::default(), 4);
     assert_eq!(one, four);
     assert!(one.iter().map(|(name, _)| name).eq(&names));
     for (name, value) in one {
@@ -131,9 +159,9 @@ fn what_neighbours_share_is_computed_once() {
     let twice = apply(&mut p, "twice", Op::Add {}, &[&sum, &sum]);
     let names = quantize(&mut p, &twice);
     let evaluator = Arithmetic::default();
-    let got = evaluated(&p, &names, &evaluator, None, 2);
+    let got = evaluated(&p, &names, &evaluator, 2);
     assert_eq!(got[0].1.data, Data::I8(vec![4, 8]));
-    assert_eq!(evaluator.0.into_inner(), 3);
+    assert_eq!(evaluator.count.into_inner(), 3);
 }
 
 #[test]
@@ -143,7 +171,7 @@ fn expressions_may_be_deep() {
     for i in 0..20_001 {
         value = apply(&mut p, &format!("{i}"), Op::Neg {}, &[&value]);
     }
-    let got = evaluated(&p, std::slice::from_ref(&value), &Arithmetic::default(), None, 1);
+    let got = evaluated(&p, std::slice::from_ref(&value), &Arithmetic::default(), 1);
     assert_eq!(got[0].1.as_f32(), Some([-1.0].as_slice()));
     assert!(p.content_hash(&value).is_ok());
 }
@@ -152,9 +180,9 @@ fn expressions_may_be_deep() {
 fn errors_name_the_parameter() {
     let run = |p: &Parameters, names: &[Str]| {
         let mut seen = 0;
-        let done = p.evaluate_in_order(names, &Arithmetic::default(), None, |_, _| {
+        let done = stream(p, names, &Arithmetic::default(), |_, _| {
             seen += 1;
-            Ok::<_, ParameterError>(())
+            Ok(())
         });
         (done.expect_err("it fails").to_string(), seen)
     };
@@ -182,7 +210,7 @@ fn errors_name_the_parameter() {
 fn a_failing_sink_ends_it() {
     let (parameters, names) = model();
     let mut seen = 0;
-    let done = parameters.evaluate_in_order(&names, &Arithmetic::default(), None, |_, _| {
+    let done = stream(&parameters, &names, &Arithmetic::default(), |_, _| {
         seen += 1;
         if seen == 5 { Err(ParameterError::Unknown("full".into())) } else { Ok(()) }
     });
@@ -227,21 +255,48 @@ fn files(folder: &tempfile::TempDir) -> Vec<PathBuf> {
 
 #[test]
 fn the_cache_saves_evaluations() {
-    let (parameters, names) = model();
+    let (mut parameters, names) = model();
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let expected = evaluated(&parameters, &names, &Arithmetic::default(), None, 1);
-    let run = |semantics: &str, threads| {
-        let (evaluator, cache) = (Arithmetic::default(), WeightCache::new(folder.path(), semantics));
-        assert_eq!(evaluated(&parameters, &names, &evaluator, Some(&cache), threads), expected);
-        (evaluator.0.into_inner(), cache.counts())
+    let expected = evaluated(&parameters, &names, &Arithmetic::default(), 1);
+    let mut run = |build, semantics, threads| {
+        let evaluator = Arithmetic { semantics, ..Arithmetic::default() };
+        let cache = Arc::new(WeightCache::new(folder.path(), build));
+        parameters.set_cache(cache.clone());
+        assert_eq!(evaluated(&parameters, &names, &evaluator, threads), expected);
+        (evaluator.count.into_inner(), cache.counts())
     };
-    let (first, counts) = run("f32", 4);
+    let (first, counts) = run("a", "f32", 4);
     assert!(first > 0);
     assert_eq!(counts.found + counts.stored, 120);
     assert!(files(&folder).iter().all(|f| f.extension().is_some_and(|e| e == "weight")));
-    assert_eq!(run("f32", 4), (0, CacheCounts { found: 120, stored: 0, refused: 0 }));
+    assert_eq!(run("a", "f32", 4), (0, CacheCounts { found: 120, stored: 0, refused: 0 }));
     // Another evaluator does not take these for its own.
-    assert!(run("f64", 1).0 > 0);
+    assert!(run("a", "f64", 1).0 > 0);
+    assert!(run("b", "f32", 1).0 > 0);
+}
+
+#[test]
+fn a_group_of_given_and_computed_weights_comes_from_the_cache() {
+    let mut p = Parameters::new();
+    let w = insert_bytes(&mut p, "w", &[1.0, 2.0]);
+    let y = apply(&mut p, "y", Op::Neg {}, &[&w]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    p.set_cache(Arc::new(WeightCache::new(folder.path(), "a")));
+    for evaluations in [1, 0] {
+        let evaluator = Arithmetic::default();
+        let groups = [vec![w.clone(), y.clone(), w.clone()]];
+        let done = p.stream(
+            &groups,
+            &evaluator,
+            |_, values| Ok(values.iter().map(|v| v.as_f32().expect("f32").to_vec()).collect::<Vec<_>>()),
+            |_, values| {
+                assert_eq!(values, [[1.0, 2.0], [-1.0, -2.0], [1.0, 2.0]]);
+                Ok::<_, ParameterError>(())
+            },
+        );
+        assert_eq!(done, Ok(()));
+        assert_eq!(evaluator.count.into_inner(), evaluations);
+    }
 }
 
 #[test]
@@ -250,9 +305,10 @@ fn damaged_cache_files_are_written_anew() {
     let w = insert_bytes(&mut p, "w", &[1.0, 2.0]);
     let y = apply(&mut p, "y", Op::Neg {}, &[&w]);
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let cache = WeightCache::new(&folder.path().join("new"), "f32");
+    let cache = Arc::new(WeightCache::new(&folder.path().join("new"), "a"));
+    p.set_cache(cache.clone());
     let value = || {
-        let value = cache.evaluate(&p, &y, &Arithmetic::default()).expect("evaluates");
+        let value = p.evaluate(&y, &Arithmetic::default()).expect("evaluates");
         assert_eq!(value.as_f32(), Some([-1.0, -2.0].as_slice()));
         cache.counts()
     };
@@ -273,7 +329,8 @@ fn damaged_cache_files_are_written_anew() {
         }
     }
     // A cache that cannot be written costs time, nothing else.
-    let blocked = WeightCache::new(&file.join("below a file"), "f32");
-    assert!(blocked.evaluate(&p, &y, &Arithmetic::default()).is_ok());
+    let blocked = Arc::new(WeightCache::new(&file.join("below a file"), "a"));
+    p.set_cache(blocked.clone());
+    assert!(p.evaluate(&y, &Arithmetic::default()).is_ok());
     assert_eq!(blocked.counts(), CacheCounts { found: 0, stored: 0, refused: 1 });
 }

@@ -114,7 +114,7 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
             let window = window::Window { strides, pads, dilations };
             window::conv_transpose(at(0), at(1), optional(2), &window, output_padding, *groups)
         }
-        Op::Embedding {} => shape::embedding(at(0), at(1)),
+        Op::Embedding {} => quantized::embedding(at(0), at(1), optional(2)),
         Op::Gather { axis } => shape::gather(at(0), at(1), *axis),
         Op::Slice { axes, starts, ends, steps } => shape::slice(at(0), axes, starts, ends, steps),
         Op::Concat { axis } => shape::concat(x, *axis),

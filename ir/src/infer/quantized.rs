@@ -4,7 +4,7 @@
 use smallvec::smallvec;
 
 use super::window::{Window, conv_type};
-use super::{Result, Types, contraction, float, one, tensor};
+use super::{Result, Types, contraction, float, one, shape, tensor};
 use crate::element::{ElementType, QuantType};
 use crate::ops::ImageLayout;
 use crate::types::TensorType;
@@ -80,6 +80,22 @@ pub(super) fn dequantize(
     let q = quantized("x", x)?;
     check_parameters("x", x, q, Some(scale), zero_point)?;
     one(x.with_element(ElementType::F32))
+}
+
+pub(super) fn embedding(table: &TensorType, ids: &TensorType, scale: Option<&TensorType>) -> Result<Types> {
+    shape::indices(ids)?;
+    let [_, width] = table.dims.as_slice() else {
+        return Err(format!("the table {table} must have rank 2"));
+    };
+    let element = match (table.element.quantized(), scale) {
+        (Some(q), scale) => {
+            check_parameters("table", table, q, scale, None)?;
+            ElementType::F32
+        }
+        (None, Some(_)) => return Err(format!("a table {table} that is not quantized takes no scale")),
+        (None, None) => table.element,
+    };
+    one(tensor(ids.dims.iter().chain([width]).cloned().collect(), element))
 }
 
 fn result(io: &Operands<'_>, y: TensorType, to: ElementType) -> Result<Types> {

@@ -5,16 +5,8 @@ use crate::attribute::Float;
 use crate::dim::Dim;
 use crate::types::TensorType;
 
-fn indices(ty: &TensorType) -> Result<()> {
+pub(super) fn indices(ty: &TensorType) -> Result<()> {
     if ty.element.is_integer() { Ok(()) } else { Err(format!("indices {ty} must be integers")) }
-}
-
-pub(super) fn embedding(table: &TensorType, ids: &TensorType) -> Result<Types> {
-    indices(ids)?;
-    let [_, width] = table.dims.as_slice() else {
-        return Err(format!("the table {table} must have rank 2"));
-    };
-    one(tensor(ids.dims.iter().chain([width]).cloned().collect(), table.element))
 }
 
 pub(super) fn gather(x: &TensorType, ids: &TensorType, axis: i64) -> Result<Types> {

@@ -102,8 +102,8 @@ op_table! {
     ConvTranspose = "conv_transpose" { strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, output_padding: Vec<i64>, groups: i64 } (x, weight, bias: Optional) -> (y)
 
     // ---- indexing ----
-    /// Rows of `table` `[vocabulary, width]` by integer `indices`.
-    Embedding = "embedding" {} (table, indices) -> (y)
+    /// Rows of `table` `[vocabulary, width]` by integer `indices`; those of a quantized table, which has a `table_scale`, dequantized.
+    Embedding = "embedding" {} (table, indices, table_scale: Optional) -> (y)
     /// `x` indexed along `axis` by integer `indices` (negative ones count from the end).
     Gather = "gather" { axis: i64 } (x, indices) -> (y)
     /// Elements `starts[i], starts[i] + steps[i], …` before (or, for negative steps, after) `ends[i]` along `axes[i]`; bounds already clamped.

@@ -37,6 +37,7 @@ impl Pass for LowerQuantized {
         for function in &mut module.functions {
             hoisted += hoist(function)?;
             for id in function.order().to_vec() {
+                lowered += usize::from(lower_embedding(function, id));
                 let Some(fused) = match_site(function, id) else { continue };
                 lower(function, id, &fused)?;
                 lowered += 1;
@@ -71,6 +72,20 @@ struct Fused {
 fn dequantized(function: &Function, value: ValueId) -> Option<&Node> {
     let (_, node) = function.defining(value)?;
     matches!(node.op, Op::Dequantize {}).then_some(node)
+}
+
+/// Rows of a dequantized table become dequantized rows.
+fn lower_embedding(function: &mut Function, id: OpId) -> bool {
+    let node = function.node(id);
+    let table = node.operands.first().copied().flatten().filter(|_| matches!(node.op, Op::Embedding {}));
+    let codes = table.and_then(|table| dequantized(function, table)).map(|d| d.operands.clone());
+    let Some([codes, scale, None] | [codes, scale]) = codes.as_deref() else { return false };
+    let (codes, scale) = (*codes, *scale);
+    let node = function.node_mut(id);
+    node.operands[0] = codes;
+    node.operands.truncate(2);
+    node.operands.push(scale);
+    true
 }
 
 fn match_site(function: &Function, id: OpId) -> Option<Fused> {

@@ -171,6 +171,12 @@ fn apply(
     let node = function.node_mut(id);
     node.operands[0] = Some(new_x);
     node.operands[1] = Some(new_weight);
+    // A head's table that also embeds tokens is one weight, stored once.
+    for (user, slot) in function.uses().remove(&weight).unwrap_or_default() {
+        if matches!(function.node(user).op, Op::Embedding {}) && slot == 0 {
+            function.node_mut(user).operands[0] = Some(new_weight);
+        }
+    }
     Ok(Ok(()))
 }
 

@@ -25,14 +25,9 @@ pub fn import_onnx(path: &Path) -> Result<Imported, Failure> {
 }
 
 /// Compiles a module for this process.
-pub fn load(
-    module: &Module,
-    parameters: &Parameters,
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<Model, Failure> {
+pub fn load(module: &Module, parameters: &Parameters, progress: &dyn Progress) -> Result<Model, Failure> {
     let evaluator = Interpreter::new(Precision::F32);
-    Ok(qcc_cpu::load(module, parameters, &evaluator, &Target::host(), threads, progress)?)
+    Ok(qcc_cpu::load(module, parameters, &evaluator, &Target::host(), progress)?)
 }
 
 /// Opens a compiled model.

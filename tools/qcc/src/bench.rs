@@ -24,7 +24,7 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
     if args.calibrate_target.is_some() {
         return Err(Failure::not_yet("`--calibrate-target`"));
     }
-    let model = Runnable::open(&args.model, threads(args.threads), progress)?;
+    let model = Runnable::open(&args.model, progress)?;
     let mut bench = Bench { args, progress, anonymous: None, steps: Vec::new() };
     let mut results = Map::new();
     if takes_tokens(&model.model) {

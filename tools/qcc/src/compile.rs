@@ -13,10 +13,9 @@ use serde_json::{Map, Value, json};
 use crate::cli::CompileArgs;
 use crate::input::Remembered;
 use crate::layers::{Totals, layers, totals};
-use crate::model::threads;
 use crate::recipe::Settings;
 use crate::source::Kind;
-use crate::{Failure, Streams, emit, memory, report, samples, source, targets};
+use crate::{Failure, Streams, emit, memory, report, samples, source, targets, weights};
 
 /// Runs the command.
 ///
@@ -48,7 +47,13 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     let evaluator = Interpreter::new(Precision::F32);
     let reference = Interpreter::new(Precision::F64);
     let executor = qcc_cpu::CpuExecutor { threads: args.threads };
-    let mut context = Context::new(imported.parameters, &evaluator);
+    let cache = weights::cache(args.cache_dir.as_deref());
+    let mut parameters = imported.parameters;
+    parameters.set_cache(cache.clone());
+    let mut context = Context::new(parameters, &evaluator);
+    for warning in &imported.warnings {
+        context.warn("import", warning);
+    }
     context.executor = Some(&executor);
     context.reference = args.verify_each.then_some(&reference as _);
     context.samples = samples.as_deref();
@@ -67,10 +72,10 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     };
     let written = {
         let _span = tracing::info_span!("write").entered();
-        let threads = threads(args.threads);
-        write(&module, &context.parameters, &evaluator, &target, &extras, &args.output, threads, progress)?
+        write(&module, &context.parameters, &evaluator, &target, &extras, &args.output, progress)?
     };
     emitted.write(&args.output)?;
+    weights::report(&cache, args.cache_dir.is_some());
 
     let summary = Summary {
         out: &args.output,
@@ -93,7 +98,6 @@ fn refuse_what_is_to_come(args: &CompileArgs) -> Result<(), Failure> {
         ("--pareto", args.pareto),
         ("--rules", args.rules.is_some()),
         ("--target-description", args.target_description.is_some()),
-        ("--cache-dir", args.cache_dir.is_some()),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((flag, _)) => Err(Failure::not_yet(format!("`{flag}`"))),

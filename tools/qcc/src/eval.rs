@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cases::Cases;
 use crate::cli::EvalArgs;
 use crate::language::LanguageModel;
-use crate::model::{Runnable, threads, tokenizer};
+use crate::model::{Runnable, tokenizer};
 use crate::session::Session;
 use crate::vision::ImageModel;
 use crate::{Failure, Streams, compare, perplexity, report, source, top1};
@@ -31,7 +31,7 @@ pub fn run(args: &EvalArgs, streams: &mut Streams<'_>, progress: &dyn Progress) 
         (None, Some(ids)) => Some(TokenWindows::from_npy(ids, args.seq_len, args.limit)?),
         (None, None) => None,
     };
-    let model = Runnable::open(&args.model, threads(args.threads), progress)?;
+    let model = Runnable::open(&args.model, progress)?;
     if let Some(windows) = windows {
         return eval_perplexity(args, &model, &windows, streams, progress);
     }
@@ -103,7 +103,7 @@ fn eval_compare(
     streams: &mut Streams<'_>,
     progress: &dyn Progress,
 ) -> Result<(), Failure> {
-    let reference = Runnable::open(reference, threads(args.threads), progress)?;
+    let reference = Runnable::open(reference, progress)?;
     // What an artifact remembers of its input holds for the model it came from.
     let preprocess = model.input().preprocess(args.preprocess.as_deref())?;
     let tokenizer = || if model.has_tokenizer() { model.tokenizer() } else { reference.tokenizer() };

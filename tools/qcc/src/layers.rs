@@ -67,8 +67,9 @@ fn layer(function: &Function, id: qcc_ir::OpId) -> Option<Layer> {
     };
     let stored = node.operands.iter().flatten().filter_map(|&v| stored(function, v));
     let weight = stored.max_by_key(|s| (s.shape.len(), s.elements)).filter(|s| s.shape.len() >= 2)?;
-    // Integer operations hold their weight's scales themselves.
-    let scales = named("weight_scale").map_or(0, |v| parameter_bits(function, v));
+    // Operations on codes hold the scales themselves.
+    let scales = named("weight_scale").or_else(|| named("table_scale"));
+    let scales = scales.map_or(0, |v| parameter_bits(function, v));
     let bits = weight.bits + scales;
     let activation = named("x").or_else(|| named("a"));
     let dynamic = named("x_scale").is_some_and(|v| is_dynamic(function, v));
@@ -205,7 +206,8 @@ pub fn totals(module: &Module, layers: &[Layer]) -> Totals {
 
 /// Whether an operand of an operation holds scales or zero points of codes.
 fn is_scale(op: &Op, slot: usize) -> bool {
-    let coded = is_coding(op) || matches!(op, Op::QuantizedLinear { .. } | Op::QuantizedConv { .. });
+    let coded = is_coding(op)
+        || matches!(op, Op::QuantizedLinear { .. } | Op::QuantizedConv { .. } | Op::Embedding {});
     let name = op.spec().operands.get(slot).map_or("", |(name, _)| *name);
     coded && (name.ends_with("scale") || name.ends_with("zero_point"))
 }

@@ -38,6 +38,7 @@ mod targets;
 mod tensor;
 mod top1;
 mod vision;
+mod weights;
 
 use std::ffi::OsString;
 use std::io::{Read, Write};

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::input::Remembered;
 use crate::source::{self, Kind};
-use crate::{Failure, backend};
+use crate::{Failure, backend, weights};
 
 /// The passes that a model is run with as it is.
 const F32_PIPELINE: &str = "canonicalize";
@@ -48,13 +48,17 @@ impl Runnable {
     ///
     /// # Errors
     /// When that is not possible, with the reason.
-    pub fn open(path: &Path, threads: usize, progress: &dyn Progress) -> Result<Runnable, Failure> {
+    pub fn open(path: &Path, progress: &dyn Progress) -> Result<Runnable, Failure> {
         if source::kind(path)? == Kind::Artifact {
             let (model, manifest) = backend::open(path)?;
             let end_tokens = source::id_list(manifest.get("end_tokens"));
             return Ok(Runnable { path: path.to_path_buf(), model, manifest: Some(manifest), end_tokens });
         }
         let mut imported = source::import(path)?;
+        imported.parameters.set_cache(weights::cache(None));
+        for warning in &imported.warnings {
+            tracing::warn!("{warning}");
+        }
         let evaluator = Interpreter::new(Precision::F32);
         let mut context = Context::new(std::mem::take(&mut imported.parameters), &evaluator);
         context.progress = progress;
@@ -63,7 +67,7 @@ impl Runnable {
             &mut context,
             &mut Instrumentation::default(),
         )?;
-        let model = backend::load(&imported.module, &context.parameters, threads, progress)?;
+        let model = backend::load(&imported.module, &context.parameters, progress)?;
         Ok(Runnable { path: path.to_path_buf(), model, manifest: None, end_tokens: source::end_tokens(path) })
     }
 

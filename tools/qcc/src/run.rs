@@ -10,7 +10,7 @@ use crate::cases::arrays;
 use crate::cli::RunArgs;
 use crate::generate::{StopText, generate};
 use crate::language::LanguageModel;
-use crate::model::{Runnable, threads};
+use crate::model::Runnable;
 use crate::session::Session;
 use crate::tensor::{to_f64, to_npy};
 use crate::vision::{ImageModel, best, probabilities};
@@ -27,7 +27,7 @@ pub fn run(args: &RunArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -
     let sampling =
         Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
     let sampler = Sampler::new(sampling).map_err(Failure::usage)?;
-    let model = Runnable::open(&args.model, threads(args.threads), progress)?;
+    let model = Runnable::open(&args.model, progress)?;
     if !args.input.is_empty() {
         return run_arrays(args, &model, streams);
     }

@@ -27,7 +27,6 @@ const HEADER_FILE: &str = "model.h";
 /// # Errors
 /// When the module does not compile for the target, a weight cannot be evaluated, or the directory cannot be written. Nothing is left
 /// behind then, and an existing artifact stays as it was.
-#[allow(clippy::too_many_arguments, reason = "each says another thing: what, for what, with what, where")]
 pub fn write(
     module: &Module,
     parameters: &Parameters,
@@ -35,14 +34,13 @@ pub fn write(
     target: &Target,
     extras: &ArtifactExtras,
     out: &Path,
-    threads: usize,
     progress: &dyn Progress,
 ) -> Result<Written, CpuError> {
     let staging = Staging::new(out)?;
     let compiled = compile(module, parameters, evaluator, target, progress)?;
     let mut files = BTreeMap::new();
     let folder = staging.path();
-    let parameter_bytes = write_parameters(&compiled, evaluator, threads, progress, folder, &mut files)?;
+    let parameter_bytes = write_parameters(&compiled, evaluator, progress, folder, &mut files)?;
     write_library(&compiled, target, folder)?;
     let text = qcc_ir::print::print_module(module, qcc_ir::print::Options::default());
     let bytecode = qcc_mlir::to_bytecode(&text)?;
@@ -86,7 +84,6 @@ fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), CpuError> {
 fn write_parameters(
     compiled: &Compiled,
     evaluator: &dyn OpEvaluator,
-    threads: usize,
     progress: &dyn Progress,
     folder: &Path,
     files: &mut BTreeMap<String, FileRecord>,
@@ -94,7 +91,7 @@ fn write_parameters(
     let path = folder.join(PARAMETER_FILE);
     let file = File::create(&path).map_err(|e| CpuError::file(&path, e))?;
     let mut writer = ParameterWriter::new(BufWriter::new(file), &compiled.program.parameters)?;
-    pack_all(compiled, evaluator, threads, progress, |_, bytes| Ok(writer.write(bytes)?))?;
+    pack_all(compiled, evaluator, progress, |_, bytes| Ok(writer.write(bytes)?))?;
     let written = writer.finish()?;
     files.insert(PARAMETER_FILE.into(), FileRecord { bytes: written.bytes, blake3: written.blake3 });
     Ok(compiled.program.parameters.iter().map(|p| p.bytes).sum())

@@ -59,7 +59,8 @@ impl Product {
         }
     }
 
-    fn panel_bytes_value(self, e: &mut Emitter, nr: i64, depth: Value) -> Value {
+    /// [`Product::panel_bytes`] of a depth known at run time.
+    pub(crate) fn panel_bytes_value(self, e: &mut Emitter, nr: i64, depth: Value) -> Value {
         match self {
             Product::F32F32 => e.times(depth, 4 * nr),
             Product::U8S8 | Product::F32S8 => {

@@ -45,6 +45,20 @@ pub enum PackError {
         /// Greatest code.
         hi: i32,
     },
+    /// Elements of another type than the form holds.
+    #[error("its elements are no {expected}")]
+    Elements {
+        /// What they should be.
+        expected: &'static str,
+    },
+    /// Packed bytes that are not as many as the compiled program has room for.
+    #[error("{found} bytes where {planned} were planned")]
+    Planned {
+        /// Bytes planned.
+        planned: u64,
+        /// Bytes made.
+        found: u64,
+    },
     /// A block size no kernel has.
     #[error("block size {0} is not supported: use a multiple of 8, above 64 a multiple of 32")]
     Block(usize),

@@ -1,6 +1,6 @@
 //! Pads that repeat elements and slices that run backwards, as gathers at constant positions; indices of narrow types.
 
-use qcc_ir::{Dim, ElementType, Op, ops::PadMode};
+use qcc_ir::{Dim, ElementType, Op, ValueId, ops::PadMode};
 
 use super::site::{MOST_POSITIONS, Rewritten, Site, one};
 
@@ -65,11 +65,13 @@ pub(super) fn slice(site: &mut Site<'_>) -> Rewritten {
 
 /// Rewrites `gather` and `embedding` whose indices are bytes.
 pub(super) fn indices(site: &mut Site<'_>) -> Rewritten {
-    let (x, ids) = (site.operand(0), site.operand(1));
+    let ids = site.operand(1);
     if matches!(site.ty(ids).element, ElementType::I32 | ElementType::I64) {
         return Ok(None);
     }
     let ids = site.cast(ids, ElementType::I64)?;
     let op = site.node.op.clone();
-    one(site.add(op, &[x, ids])?)
+    let mut operands: Vec<ValueId> = site.node.operands.iter().flatten().copied().collect();
+    operands[1] = ids;
+    one(site.add(op, &operands)?)
 }

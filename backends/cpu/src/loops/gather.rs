@@ -5,7 +5,7 @@
 
 use super::Slots;
 use crate::kernels::TargetCaps;
-use crate::kernels::emit::{Emitter, I32, I64, Scalar};
+use crate::kernels::emit::{Emitter, I32, I64, Scalar, Value};
 
 /// A gather kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,20 +32,7 @@ impl Gather {
             e.each(kernel.begin, kernel.end, |e, item| {
                 let outer = e.div(item, count);
                 let which = e.rem(item, count);
-                let p = e.element(index, which, if self.wide { 8 } else { 4 });
-                let i = if self.wide {
-                    e.load(p, I64)
-                } else {
-                    let i = e.load(p, I32);
-                    e.extend(i, Scalar::I64)
-                };
-                let zero = e.int(0);
-                let negative = e.compare("slt", i, zero);
-                let wrapped = e.add(i, size);
-                let i = e.select(negative, wrapped, i);
-                let last = e.plus(size, -1);
-                let i = e.min_int(i, last);
-                let i = e.max_int(i, zero);
+                let i = held_index(e, index, which, size, self.wide);
                 let row = e.mul(outer, size);
                 let row = e.add(row, i);
                 let source = e.mul(row, block);
@@ -57,4 +44,22 @@ impl Gather {
         });
         e.finish()
     }
+}
+
+/// The index at a position, within `0..size`: negative ones count from the end, those outside are held at the nearest.
+pub(super) fn held_index(e: &mut Emitter, indices: Value, position: Value, size: Value, wide: bool) -> Value {
+    let p = e.element(indices, position, if wide { 8 } else { 4 });
+    let i = if wide {
+        e.load(p, I64)
+    } else {
+        let i = e.load(p, I32);
+        e.extend(i, Scalar::I64)
+    };
+    let zero = e.int(0);
+    let negative = e.compare("slt", i, zero);
+    let wrapped = e.add(i, size);
+    let i = e.select(negative, wrapped, i);
+    let last = e.plus(size, -1);
+    let i = e.min_int(i, last);
+    e.max_int(i, zero)
 }

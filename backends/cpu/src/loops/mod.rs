@@ -9,6 +9,7 @@ pub mod gather;
 mod integer;
 pub mod matmul;
 pub mod movement;
+pub mod packed_rows;
 pub mod pool;
 pub mod reduce;
 pub mod storage;

@@ -22,7 +22,7 @@ use qcc_ir::{Definition, Dim, ElementType, Function, Node, Op, OpId, ValueId};
 use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step};
 
 pub use error::LowerError;
-pub use packing::{PackedParameter, PackingError, Weights};
+pub use packing::{PackedParameter, PackingError};
 
 use crate::kernels::TargetCaps;
 use crate::loops::storage::Storage;
@@ -74,6 +74,17 @@ pub fn result_name(function: &Function, index: usize) -> String {
 pub(crate) struct Place {
     pub buffer: Buffer,
     pub storage: Storage,
+}
+
+impl Place {
+    /// Whether the indices stored here are 64-bit, not 32-bit.
+    fn index_is_wide(self) -> Result<bool, LowerError> {
+        match self.storage {
+            Storage::I64 => Ok(true),
+            Storage::I32 => Ok(false),
+            other => Err(LowerError::new(format!("indices stored as {other:?} are not supported"))),
+        }
+    }
 }
 
 /// One argument of a step.
@@ -218,6 +229,9 @@ impl<'a> Lowering<'a> {
             Op::Slice { .. } => self.slice(node),
             Op::Transpose { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::Broadcast { .. } => {
                 self.movement(node)
+            }
+            Op::Embedding {} if node.operands.get(2).copied().flatten().is_some() => {
+                self.packed_embedding(node)
             }
             Op::Embedding {} | Op::Gather { .. } => self.gather(node),
             Op::Linear {} | Op::QuantizedLinear { .. } => self.linear(node),

@@ -205,12 +205,7 @@ impl Lowering<'_> {
         let (from, ids) = (self.place(x)?, self.place(index)?);
         let to = self.result(node.results[0])?;
         same_storage(from, to)?;
-        let wide = match ids.storage {
-            Storage::I64 => true,
-            Storage::I32 => false,
-            other => return Err(LowerError::new(format!("indices stored as {other:?} are not supported"))),
-        };
-        let spec = Gather { bytes: from.storage.bytes(), wide };
+        let spec = Gather { bytes: from.storage.bytes(), wide: ids.index_is_wide()? };
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| spec.generate(name, caps));
         let count = Self::count(&self.function.ty(index).dims)?;
         let inner = Self::count(&dims[axis + 1..])?;

@@ -4,55 +4,21 @@
 use std::sync::Arc;
 
 use qcc_ir::{Dense, Str, TensorType};
-use qcc_params::{OpEvaluator, ParameterError, Parameters, Tensor};
+use qcc_params::Tensor;
 
 use super::LowerError;
 use crate::kernels::pack::PackError;
 use crate::loops::storage::Storage;
 
-/// Weights by name, as packers read them.
-pub struct Weights<'a> {
-    /// The parameter table.
-    pub parameters: &'a Parameters,
-    /// Op semantics, for weight expressions.
-    pub evaluator: &'a dyn OpEvaluator,
-}
-
-impl Weights<'_> {
-    /// The value of a weight.
-    ///
-    /// # Errors
-    /// When it is unknown or cannot be evaluated.
-    pub fn get(&self, name: &str) -> Result<Arc<Tensor>, PackingError> {
-        Ok(self.parameters.evaluate(name, self.evaluator)?)
-    }
-}
-
 /// Why a parameter's bytes cannot be made.
 #[derive(Debug, thiserror::Error)]
-pub enum PackingError {
-    /// The weight itself.
-    #[error(transparent)]
-    Parameter(#[from] ParameterError),
-    /// Its packed form.
-    #[error("packing `{name}`: {source}")]
-    Pack {
-        /// The weight.
-        name: String,
-        /// Why.
-        source: PackError,
-    },
-    /// The weight does not have the elements or size that lowering saw.
-    #[error("packing `{name}`: {message}")]
-    Unexpected {
-        /// The weight.
-        name: String,
-        /// What differs.
-        message: String,
-    },
+#[error("packing `{name}`: {source}")]
+pub struct PackingError {
+    name: String,
+    source: PackError,
 }
 
-type Pack = dyn Fn(&Weights<'_>) -> Result<Vec<u8>, PackingError> + Send + Sync;
+type Pack = dyn Fn(&[Arc<Tensor>]) -> Result<Vec<u8>, PackError> + Send + Sync;
 
 /// A parameter of the compiled program.
 pub struct PackedParameter {
@@ -60,16 +26,25 @@ pub struct PackedParameter {
     pub name: String,
     /// Size.
     pub bytes: u64,
+    /// The weights it is made of.
+    pub reads: Vec<Str>,
     pack: Box<Pack>,
 }
 
 impl PackedParameter {
-    pub(crate) fn new(
+    /// Made of the weights `reads` by `pack`, which gets their values in that order.
+    pub(crate) fn new<const N: usize>(
         name: String,
         bytes: u64,
-        pack: impl Fn(&Weights<'_>) -> Result<Vec<u8>, PackingError> + Send + Sync + 'static,
+        reads: [Str; N],
+        pack: impl Fn([&Tensor; N]) -> Result<Vec<u8>, PackError> + Send + Sync + 'static,
     ) -> PackedParameter {
-        PackedParameter { name, bytes, pack: Box::new(pack) }
+        let pack = move |values: &[Arc<Tensor>]| {
+            let values: &[Arc<Tensor>; N] =
+                values.try_into().expect("invariant: as many values as weights are read");
+            pack(values.each_ref().map(|v| &**v))
+        };
+        PackedParameter { name, bytes, reads: reads.into(), pack: Box::new(pack) }
     }
 
     /// A weight as it is.
@@ -81,11 +56,8 @@ impl PackedParameter {
         let elements = ty.elements().and_then(|d| d.constant()).and_then(|n| u64::try_from(n).ok());
         let bytes =
             elements.and_then(|n| n.checked_mul(storage.bytes() as u64)).ok_or_else(LowerError::too_large)?;
-        let name = name.clone();
-        Ok(PackedParameter::new(name.to_string(), bytes, move |weights| {
-            let tensor = weights.get(&name)?;
-            Ok(encode(&tensor, storage))
-        }))
+        let pack = move |[tensor]: [&Tensor; 1]| Ok(encode(tensor, storage));
+        Ok(PackedParameter::new(name.to_string(), bytes, [name.clone()], pack))
     }
 
     /// An IR constant; the name is its content, so equal constants are one parameter.
@@ -96,20 +68,25 @@ impl PackedParameter {
         let name =
             if digest.len() <= 32 { digest } else { blake3::hash(digest.as_bytes()).to_hex().to_string() };
         let name = format!("constant {:?} {:?} {name}", tensor.dims, storage);
-        Ok(PackedParameter::new(name, bytes.len() as u64, move |_| Ok(bytes.clone())))
+        Ok(PackedParameter::given(name, bytes))
     }
 
-    /// The parameter's bytes.
+    /// Bytes that are known already.
+    pub(crate) fn given(name: String, bytes: Vec<u8>) -> PackedParameter {
+        PackedParameter::new(name, bytes.len() as u64, [], move |[]| Ok(bytes.clone()))
+    }
+
+    /// The parameter's bytes, from the values of the weights it reads.
     ///
     /// # Errors
-    /// When a weight cannot be evaluated, or does not have the size that lowering saw.
-    pub fn pack(&self, weights: &Weights<'_>) -> Result<Vec<u8>, PackingError> {
-        let bytes = (self.pack)(weights)?;
-        if bytes.len() as u64 != self.bytes {
-            let message = format!("{} bytes where {} were planned", bytes.len(), self.bytes);
-            return Err(PackingError::Unexpected { name: self.name.clone(), message });
-        }
-        Ok(bytes)
+    /// When a weight does not have the elements or size that lowering saw.
+    pub fn pack(&self, values: &[Arc<Tensor>]) -> Result<Vec<u8>, PackingError> {
+        let planned = self.bytes;
+        let packed = (self.pack)(values).and_then(|bytes| match bytes.len() as u64 {
+            found if found == planned => Ok(bytes),
+            found => Err(PackError::Planned { planned, found }),
+        });
+        packed.map_err(|source| PackingError { name: self.name.clone(), source })
     }
 }
 

@@ -3,7 +3,7 @@
 use qcc_ir::{Node, Op, OpId, ValueId};
 use qcc_runtime::program::Expr;
 
-use super::packing::{PackedParameter, PackingError, f32_bytes};
+use super::packing::{PackedParameter, f32_bytes};
 use super::{LowerError, Lowering, Operand, Place};
 use crate::kernels::causal_conv1d::{self, CausalConv1dSpec};
 use crate::kernels::epilogue::Activation;
@@ -51,11 +51,9 @@ impl Lowering<'_> {
             LowerError::new("a per-channel matrix is computed at run time; only parameters can be packed")
         })?;
         let bytes = (channels.div_ceil(16) * 16 * count * 4) as u64;
-        let packed = PackedParameter::new(format!("{name} channel blocks"), bytes, move |weights| {
-            let values = weights.get(&name)?.to_f32_vec();
-            let packed = pack::pack_channel_blocks(&values, channels, count)
-                .map_err(|source| PackingError::Pack { name: name.to_string(), source })?;
-            Ok(f32_bytes(&packed))
+        let title = format!("{name} channel blocks");
+        let packed = PackedParameter::new(title, bytes, [name], move |[matrix]| {
+            Ok(f32_bytes(&pack::pack_channel_blocks(&matrix.to_f32_vec(), channels, count)?))
         });
         Ok(Operand::Buffer(self.parameter(packed)))
     }

@@ -64,7 +64,12 @@ pub(crate) fn import(file: &Path, model: ModelProto) -> Result<Imported, ImportE
     }
     importer.results(&graph)?;
     let (function, parameters) = importer.graph.finish()?;
-    Ok(Imported { module: Module { functions: vec![function] }, parameters, files: importer.files })
+    Ok(Imported {
+        module: Module { functions: vec![function] },
+        parameters,
+        files: importer.files,
+        warnings: Vec::new(),
+    })
 }
 
 /// The version of the standard operator set.

@@ -1,0 +1,376 @@
+//! Linear layers and convolutions: one matrix product kernel with a fused epilogue, whatever the formats.
+
+mod convolution;
+mod table;
+mod weights;
+
+use std::collections::HashMap;
+
+use qcc_ir::{Dim, ElementType, Function, Granularity, Node, Op, OpId, QuantType, ScaleType, ValueId};
+use qcc_params::{Data, Tensor};
+use qcc_runtime::program::Expr;
+
+use super::{LowerError, Lowering, Operand, Place};
+use crate::kernels::epilogue::{Activation, Output};
+use crate::kernels::gemm::{self, ActivationScale, Epilogue, GemmSpec, Product, Rows};
+use crate::loops::elementwise::activation;
+use crate::loops::storage::Storage;
+
+/// Whether a quantized value is the input of a layer with block-scaled weights, whose kernels want signed codes.
+pub(super) fn feeds_block_weights(
+    function: &Function,
+    uses: &HashMap<ValueId, Vec<(OpId, usize)>>,
+    value: ValueId,
+) -> bool {
+    uses.get(&value).into_iter().flatten().any(|(user, slot)| {
+        let user = function.node(*user);
+        let weight = user.operands.get(1).copied().flatten();
+        let q = weight.and_then(|w| function.ty(w).element.quantized());
+        *slot == 0
+            && matches!(user.op, Op::QuantizedLinear { .. })
+            && q.is_some_and(|q| matches!(q.granularity, Granularity::Block { .. }))
+    })
+}
+
+/// A layer, its operands resolved as far as kernels care.
+struct Layer<'n> {
+    node: &'n Node,
+    x: ValueId,
+    weight: ValueId,
+    weight_scale: Option<ValueId>,
+    x_scale: Option<ValueId>,
+    x_zero_point: Option<ValueId>,
+    bias: Option<ValueId>,
+    y_scale: Option<ValueId>,
+    y_zero_point: Option<ValueId>,
+    /// The result after a fused activation.
+    result: ValueId,
+    activation: Activation,
+    output: Output,
+    /// What is added to a code of the result when it is stored.
+    output_offset: i64,
+}
+
+/// The matrix view of a layer.
+struct Shape {
+    columns: i64,
+    depth: i64,
+    /// How to bring a weight `[columns, depth]` into the kernel's depth order: (in channels, taps) of a convolution.
+    taps: Option<(usize, usize)>,
+}
+
+impl<'a> Lowering<'a> {
+    fn layer<'n>(&mut self, node: &'n Node) -> Result<Layer<'n>, LowerError> {
+        let operand = |i: usize| node.operands.get(i).copied().flatten();
+        let missing = || LowerError::new("an operand is missing");
+        let (x, weight) = (operand(0).ok_or_else(missing)?, operand(1).ok_or_else(missing)?);
+        let quantized = matches!(node.op, Op::QuantizedLinear { .. } | Op::QuantizedConv { .. });
+        let at = |i: usize| if quantized { operand(i) } else { None };
+        let mut layer = Layer {
+            node,
+            x,
+            weight,
+            weight_scale: at(2),
+            x_scale: at(3),
+            x_zero_point: at(4),
+            bias: if quantized { operand(5) } else { operand(2) },
+            y_scale: at(6),
+            y_zero_point: at(7),
+            result: node.results[0],
+            activation: Activation::None,
+            output: Output::F32,
+            output_offset: 0,
+        };
+        let (lower, upper, to, narrow) = match &node.op {
+            Op::QuantizedLinear { lower, upper, to, narrow } => (lower.0, upper.0, *to, *narrow),
+            Op::QuantizedConv { lower, upper, to, narrow, .. } => (lower.0, upper.0, *to, *narrow),
+            _ => (f64::NEG_INFINITY, f64::INFINITY, ElementType::F32, true),
+        };
+        layer.activation = match (lower, upper) {
+            (f64::NEG_INFINITY, f64::INFINITY) => Activation::None,
+            (0.0, f64::INFINITY) => Activation::Relu,
+            _ => Activation::Clamp { lo: (lower as f32).into(), hi: (upper as f32).into() },
+        };
+        if let Some(q) = to.quantized() {
+            let (lo, hi) = q
+                .storage
+                .integer_range(narrow)
+                .ok_or_else(|| LowerError::new("the result is no integer format"))?;
+            layer.output_offset = if self.storage_of(layer.result)? == Storage::Biased { 128 } else { 0 };
+            let offset = layer.output_offset as i32;
+            layer.output = Output::Codes { lo: (lo + offset) as i16, hi: (hi + offset) as i16 };
+        } else if layer.activation == Activation::None {
+            self.fuse_activation(&mut layer);
+        }
+        Ok(layer)
+    }
+
+    /// Takes the activation that is a layer's only user into its epilogue.
+    fn fuse_activation(&mut self, layer: &mut Layer<'_>) {
+        if self.targets.contains_key(&layer.result) {
+            return;
+        }
+        if let Some([(user, 0)]) = self.uses.get(&layer.result).map(Vec::as_slice)
+            && let Some(fused) = activation(&self.function.node(*user).op)
+        {
+            layer.activation = fused;
+            layer.result = self.function.node(*user).results[0];
+            self.skipped.insert(*user);
+        }
+    }
+
+    pub(super) fn linear(&mut self, node: &Node) -> Result<(), LowerError> {
+        let layer = self.layer(node)?;
+        let weight = self.function.ty(layer.weight).constant_dims().ok_or_else(LowerError::too_large)?;
+        let shape = Shape { columns: weight[0], depth: weight[1], taps: None };
+        let dims = self.function.ty(layer.x).dims.clone();
+        let rows = Self::count(&dims[..dims.len() - 1])?;
+        let strided = if self.views.contains_key(&layer.x)
+            && self.function.ty(layer.weight).element.quantized().is_none()
+        {
+            Some(self.strided(layer.x)?)
+        } else {
+            None
+        };
+        let (product, x) = match &strided {
+            Some(rows) => (Product::F32F32, Place { buffer: rows.buffer(), storage: Storage::F32 }),
+            None => self.product(&layer, &shape)?,
+        };
+        let mut operands = Vec::new();
+        let spec = self.gemm(
+            &layer,
+            product,
+            Rows::Matrix,
+            &shape,
+            x,
+            &rows,
+            shape.depth,
+            shape.columns,
+            &mut operands,
+        )?;
+        if let Some(rows) = strided {
+            (operands[0], operands[1]) = (rows.start, rows.stride);
+        }
+        self.launch(&layer, &spec, operands, &rows, &shape)
+    }
+
+    /// Which product a layer is, and where its input is.
+    fn product(&mut self, layer: &Layer<'_>, shape: &Shape) -> Result<(Product, Place), LowerError> {
+        let x = self.place(layer.x)?;
+        let product = match self.function.ty(layer.weight).element.quantized() {
+            None if x.storage == Storage::F32 => Product::F32F32,
+            None => {
+                return Err(LowerError::new(format!(
+                    "an input stored as {:?} meets float weights",
+                    x.storage
+                )));
+            }
+            Some(q) => integer_product(q, x.storage, shape)?,
+        };
+        Ok((product, x))
+    }
+
+    /// The kernel of a layer and its operands, in the order of [`gemm::ARGS`]. `a_width` and `c_width`: elements from one row to the next.
+    #[allow(clippy::too_many_arguments, reason = "one for each side of the product")]
+    fn gemm(
+        &mut self,
+        layer: &Layer<'_>,
+        product: Product,
+        rows: Rows,
+        shape: &Shape,
+        x: Place,
+        row_count: &Dim,
+        a_width: i64,
+        c_width: i64,
+        operands: &mut Vec<Operand>,
+    ) -> Result<GemmSpec, LowerError> {
+        let token = match layer.x_scale {
+            Some(s) => !self.function.ty(s).dims.is_empty(),
+            None => false,
+        };
+        let epilogue = Epilogue {
+            bias: layer.bias.is_some(),
+            scale: if token { ActivationScale::Token } else { ActivationScale::Tensor },
+            activation: layer.activation,
+            output: layer.output,
+        };
+        let spec = GemmSpec::new(self.caps, product, rows, epilogue);
+        let weights = self.packed_weights((layer.weight, layer.weight_scale), product, shape, spec.nr)?;
+        let none = || Operand::Bits(0);
+        let (mut corrections, mut multipliers, mut row_scales, mut row_sums) =
+            (none(), none(), none(), none());
+        match product {
+            Product::F32F32 | Product::F32U4Block { .. } => {}
+            Product::F32S8 | Product::F32S4 => {
+                multipliers = self.packed_multipliers(layer, shape, spec.nr, true)?;
+            }
+            Product::U8S8 | Product::U8S4 => {
+                let zero = self.zero_point(layer, x.storage)?;
+                corrections = self.packed_corrections(layer, product, shape, spec.nr, zero)?;
+                multipliers = self.packed_multipliers(layer, shape, spec.nr, token)?;
+                if token {
+                    row_scales = Operand::Buffer(self.scale_place(layer)?.buffer);
+                }
+            }
+            Product::S8U4Block { block } => {
+                row_scales = Operand::Buffer(self.scale_place(layer)?.buffer);
+                row_sums = self.row_sums(layer, x, row_count, shape, block)?;
+            }
+        }
+        let bias = match layer.bias {
+            Some(bias) => self.packed_vector(bias, shape.columns, spec.nr, "bias")?,
+            None => none(),
+        };
+        let c = self.result_of(layer)?;
+        let (out_scale, out_zero) = self.output_quantizer(layer)?;
+        operands.extend([
+            Operand::Buffer(x.buffer),
+            Operand::Bits((a_width * x.storage.bytes()) as u64),
+            weights,
+            corrections,
+            multipliers,
+            bias,
+            row_scales,
+            row_sums,
+            Operand::Buffer(c.buffer),
+            Operand::Bits((c_width * c.storage.bytes()) as u64),
+            out_scale,
+            out_zero,
+            Operand::Size(row_count.clone()),
+            Operand::Bits(shape.columns as u64),
+            Operand::Bits(shape.depth as u64),
+        ]);
+        Ok(spec)
+    }
+
+    fn result_of(&mut self, layer: &Layer<'_>) -> Result<Place, LowerError> {
+        match self.places.get(&layer.result) {
+            Some(place) => Ok(*place),
+            None => self.result(layer.result),
+        }
+    }
+
+    fn launch(
+        &mut self,
+        layer: &Layer<'_>,
+        spec: &GemmSpec,
+        operands: Vec<Operand>,
+        rows: &Dim,
+        shape: &Shape,
+    ) -> Result<(), LowerError> {
+        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| gemm::generate(spec, name, caps));
+        let row_blocks = self.expr_ceil_div(rows, spec.block_rows() as u64)?;
+        let panels = (shape.columns as u64).div_ceil(spec.nr as u64);
+        let items = match row_blocks {
+            Expr::Const(n) => Expr::Const(n * panels),
+            e => Expr::Mul(Box::new(e), Box::new(Expr::Const(panels))),
+        };
+        let scratch = Expr::Const(spec.scratch_bytes(shape.depth as u64));
+        self.step_with(&layer.node.location, kernel, operands, items, 1, scratch);
+        Ok(())
+    }
+
+    fn scale_place(&mut self, layer: &Layer<'_>) -> Result<Place, LowerError> {
+        self.place(layer.x_scale.ok_or_else(|| LowerError::new("the input has no scale"))?)
+    }
+
+    /// The zero point of the input as stored: codes of signed formats are stored 128 higher.
+    fn zero_point(&self, layer: &Layer<'_>, storage: Storage) -> Result<i32, LowerError> {
+        let zero = self.static_zero(layer.x_zero_point)?;
+        let offset = if storage == Storage::Biased { 128 } else { 0 };
+        i32::try_from(zero + offset).map_err(|_| LowerError::too_large())
+    }
+
+    pub(super) fn static_zero(&self, zero_point: Option<ValueId>) -> Result<i64, LowerError> {
+        let Some(value) = zero_point else { return Ok(0) };
+        match self.constant(value).map(|t| t.data) {
+            Some(Data::I32(v)) if v.len() == 1 => Ok(i64::from(v[0])),
+            _ => Err(LowerError::new("a zero point must be a constant")),
+        }
+    }
+
+    /// The constant a value is.
+    fn constant(&self, value: ValueId) -> Option<Tensor> {
+        match &self.function.defining(value)?.1.op {
+            Op::Constant { value } => Tensor::from_dense(value).ok(),
+            _ => None,
+        }
+    }
+
+    /// The stored code of 0.0 of a quantized value, as bits for a fill.
+    pub(super) fn zero_code(&self, value: ValueId) -> Result<u64, LowerError> {
+        let Some(q) = self.function.ty(value).element.quantized() else { return Ok(0) };
+        if q.zero_point {
+            // The pad's quantize carries the zero point; find it at a user.
+            let user = self.uses.get(&value).into_iter().flatten().find_map(|(user, _)| {
+                let node = self.function.node(*user);
+                match node.op {
+                    Op::QuantizedConv { .. } | Op::QuantizedLinear { .. } => {
+                        node.operands.get(4).copied().flatten()
+                    }
+                    Op::Dequantize {} => node.operands.get(2).copied().flatten(),
+                    _ => None,
+                }
+            });
+            return Ok(self.static_zero(Some(
+                user.ok_or_else(|| LowerError::new("the pad's zero point is not known"))?,
+            ))? as u64);
+        }
+        Ok(if self.storage_of(value)? == Storage::Biased { 128 } else { 0 })
+    }
+
+    /// Per-row, per-block sums of signed codes, which correct for the weights' zero point of 8.
+    fn row_sums(
+        &mut self,
+        layer: &Layer<'_>,
+        x: Place,
+        rows: &Dim,
+        shape: &Shape,
+        block: u32,
+    ) -> Result<Operand, LowerError> {
+        if let Some(&(sums, b)) = self.block_sums.get(&layer.x)
+            && b == block
+        {
+            return Ok(Operand::Buffer(sums));
+        }
+        debug_assert_eq!(x.storage, Storage::I8);
+        Err(LowerError::new(format!(
+            "the input's sums over blocks of {block} ({} rows of {}) are not known: it must come from a dynamic quantize of the same block",
+            rows, shape.depth
+        )))
+    }
+
+    /// Scale and stored zero point of a quantized result.
+    fn output_quantizer(&mut self, layer: &Layer<'_>) -> Result<(Operand, Operand), LowerError> {
+        Ok(match layer.y_scale {
+            Some(scale) => {
+                let zero = self.static_zero(layer.y_zero_point)? + layer.output_offset;
+                (Operand::Buffer(self.place(scale)?.buffer), Operand::Bits(zero as u64))
+            }
+            None => (Operand::Bits(0), Operand::Bits(0)),
+        })
+    }
+}
+
+fn integer_product(q: QuantType, x: Storage, shape: &Shape) -> Result<Product, LowerError> {
+    use qcc_ir::Storage::Int;
+    match (q.storage, q.granularity, x) {
+        (Int(8), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::U8 | Storage::Biased) => {
+            Ok(Product::U8S8)
+        }
+        (Int(4), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::U8 | Storage::Biased) => {
+            Ok(Product::U8S4)
+        }
+        (Int(8), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::F32) => Ok(Product::F32S8),
+        (Int(4), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::F32) => Ok(Product::F32S4),
+        (Int(4), Granularity::Block { axis: 1, block }, Storage::I8 | Storage::F32)
+            if q.scale == ScaleType::F16 && shape.taps.is_none() =>
+        {
+            Ok(if x == Storage::F32 { Product::F32U4Block { block } } else { Product::S8U4Block { block } })
+        }
+        _ => Err(LowerError::new(format!(
+            "weights {} on an input stored as {x:?} have no CPU kernel yet; int8 and int4 per tensor or channel, and int4:block=N with f16 scales have, on f32 or int8",
+            ElementType::Quant(q)
+        ))),
+    }
+}

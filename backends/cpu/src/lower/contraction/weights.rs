@@ -1,0 +1,212 @@
+//! A layer's constant operands in the form its kernel reads: weights in panels, correction and multiplier by column, bias.
+
+use qcc_ir::{Str, ValueId};
+use qcc_params::{Data, Tensor};
+
+use super::super::packing::{PackedParameter, f32_bytes, i32_bytes};
+use super::super::{LowerError, Lowering, Operand};
+use super::{Layer, Shape};
+use crate::kernels::gemm::Product;
+use crate::kernels::pack::{self, PackError};
+
+impl Lowering<'_> {
+    /// The parameter that an operand is.
+    fn parameter_of(&self, value: ValueId, what: &str) -> Result<Str, LowerError> {
+        self.function.parameter_name(value).cloned().ok_or_else(|| {
+            LowerError::new(format!("the {what} is computed at run time; only parameters can be packed"))
+        })
+    }
+
+    pub(super) fn packed_weights(
+        &mut self,
+        (weight, scale): (ValueId, Option<ValueId>),
+        product: Product,
+        shape: &Shape,
+        nr: usize,
+    ) -> Result<Operand, LowerError> {
+        let name = self.parameter_of(weight, "weight")?;
+        let (columns, depth, taps) = (shape.columns as usize, shape.depth as usize, shape.taps);
+        let panels = columns.div_ceil(nr) as u64;
+        let bytes =
+            panels.checked_mul(product.panel_bytes(nr, depth as u64)).ok_or_else(LowerError::too_large)?;
+        let order = if taps.is_some_and(|(_, taps)| taps > 1) { " taps first" } else { "" };
+        let title = |form: &str| format!("{name} {form} panels of {nr}{order}");
+        // Products with either activation share one form.
+        let packed = match product {
+            Product::F32F32 => PackedParameter::new(title("f32"), bytes, [name.clone()], move |[weight]| {
+                let rows = reorder(&weight.to_f32_vec(), columns, taps);
+                Ok(f32_bytes(&pack::pack_f32(&rows, columns, depth, nr)?))
+            }),
+            Product::U8S8 | Product::F32S8 => {
+                PackedParameter::new(title("s8"), bytes, [name.clone()], move |[weight]| {
+                    Ok(pack::pack_s8(&reorder(codes(weight)?, columns, taps), columns, depth, nr)?.bytes)
+                })
+            }
+            Product::U8S4 | Product::F32S4 => {
+                PackedParameter::new(title("s4"), bytes, [name.clone()], move |[weight]| {
+                    Ok(pack::pack_s4(&reorder(codes(weight)?, columns, taps), columns, depth, nr)?.bytes)
+                })
+            }
+            Product::S8U4Block { block } | Product::F32U4Block { block } => {
+                let reads = [name.clone(), self.scale_name(scale)?];
+                let form = title(&format!("u4 block {block}"));
+                PackedParameter::new(form, bytes, reads, move |[weight, scale]| {
+                    let unsigned: Vec<u8> = codes(weight)?.iter().map(|c| (c + 8) as u8).collect();
+                    let Data::F16(scales) = &scale.data else {
+                        return Err(PackError::Elements { expected: "f16 block scales" });
+                    };
+                    let scales: Vec<u16> = scales.iter().map(|s| s.to_bits()).collect();
+                    pack::pack_u4_blocks(&unsigned, &scales, columns, depth, nr, block as usize)
+                })
+            }
+        };
+        Ok(Operand::Buffer(self.parameter(packed)))
+    }
+
+    fn scale_name(&self, scale: Option<ValueId>) -> Result<Str, LowerError> {
+        let scale = scale.ok_or_else(|| LowerError::new("the weight has no scale"))?;
+        self.parameter_of(scale, "weight's scale")
+    }
+
+    /// `−zero point · Σ weights` a column.
+    pub(super) fn packed_corrections(
+        &mut self,
+        layer: &Layer<'_>,
+        product: Product,
+        shape: &Shape,
+        nr: usize,
+        zero: i32,
+    ) -> Result<Operand, LowerError> {
+        let name = self.parameter_of(layer.weight, "weight")?;
+        let (columns, depth, taps) = (shape.columns as usize, shape.depth as usize, shape.taps);
+        let bytes = padded_bytes(columns, nr);
+        let title = format!("{name} corrections for zero {zero} padded to {nr}");
+        let packed = PackedParameter::new(title, bytes, [name], move |[weight]| {
+            let rows = reorder(codes(weight)?, columns, taps);
+            let packed = match product {
+                Product::U8S4 => pack::pack_s4(&rows, columns, depth, nr)?,
+                _ => pack::pack_s8(&rows, columns, depth, nr)?,
+            };
+            Ok(i32_bytes(&packed.corrections(zero)))
+        });
+        Ok(Operand::Buffer(self.parameter(packed)))
+    }
+
+    /// `x_scale · weight_scale` a column, each rounded once; with a scale a token, the weight scales alone.
+    pub(super) fn packed_multipliers(
+        &mut self,
+        layer: &Layer<'_>,
+        shape: &Shape,
+        nr: usize,
+        token: bool,
+    ) -> Result<Operand, LowerError> {
+        let x_scale = match (token, layer.x_scale) {
+            (false, Some(s)) => match self.constant(s).map(|t| t.data) {
+                Some(Data::F32(v)) if v.len() == 1 => Some(v[0]),
+                _ => {
+                    return Err(LowerError::new(
+                        "a dynamic per-tensor scale has no CPU kernel; use a static one or one a token",
+                    ));
+                }
+            },
+            _ => None,
+        };
+        self.packed_scales(layer.weight_scale, x_scale, shape.columns as usize, nr)
+    }
+
+    /// Scales of a weight by column, each times `x_scale`.
+    pub(super) fn packed_scales(
+        &mut self,
+        scale: Option<ValueId>,
+        x_scale: Option<f32>,
+        columns: usize,
+        nr: usize,
+    ) -> Result<Operand, LowerError> {
+        let name = self.scale_name(scale)?;
+        let bits = x_scale.map_or_else(|| "token".to_string(), |s| format!("{:08x}", s.to_bits()));
+        let title = format!("{name} multipliers {bits} of {columns} padded to {nr}");
+        let packed = PackedParameter::new(title, padded_bytes(columns, nr), [name], move |[scale]| {
+            let mut scales = scale.to_f32_vec();
+            if let [one] = scales[..] {
+                scales = vec![one; columns];
+            }
+            if let Some(x) = x_scale {
+                scales.iter_mut().for_each(|s| *s *= x);
+            }
+            Ok(f32_bytes(&pack::pad_columns(&scales, nr)))
+        });
+        Ok(Operand::Buffer(self.parameter(packed)))
+    }
+
+    /// A per-column vector, padded to whole panels.
+    pub(super) fn packed_vector(
+        &mut self,
+        value: ValueId,
+        columns: i64,
+        nr: usize,
+        what: &str,
+    ) -> Result<Operand, LowerError> {
+        let packed = match self.constant(value) {
+            Some(tensor) => {
+                let values = f32_bytes(&pack::pad_columns(&tensor.to_f32_vec(), nr));
+                let name = format!("constant {what} {}", blake3::hash(&values).to_hex());
+                PackedParameter::given(name, values)
+            }
+            None => {
+                let name = self.parameter_of(value, what)?;
+                let bytes = padded_bytes(columns as usize, nr);
+                PackedParameter::new(format!("{name} padded to {nr}"), bytes, [name], move |[vector]| {
+                    Ok(f32_bytes(&pack::pad_columns(&vector.to_f32_vec(), nr)))
+                })
+            }
+        };
+        Ok(Operand::Buffer(self.parameter(packed)))
+    }
+
+    /// A depthwise convolution's weight `[channels, taps]` in blocks of `lanes` channels.
+    pub(super) fn packed_depthwise(
+        &mut self,
+        layer: &Layer<'_>,
+        (channels, taps): (usize, usize),
+        lanes: usize,
+        integer: bool,
+    ) -> Result<Operand, LowerError> {
+        let name = self.parameter_of(layer.weight, "weight")?;
+        let size = if integer { 1 } else { 4 };
+        let bytes = (channels.div_ceil(lanes) * lanes * taps * size) as u64;
+        let title = format!("{name} {} channel blocks", if integer { "s8" } else { "f32" });
+        let packed = PackedParameter::new(title, bytes, [name], move |[weight]| {
+            if integer {
+                let packed = pack::pack_channel_blocks_s8(codes(weight)?, channels, taps)?;
+                return Ok(packed.into_iter().map(|code| code as u8).collect());
+            }
+            Ok(f32_bytes(&pack::pack_channel_blocks(&weight.to_f32_vec(), channels, taps)?))
+        });
+        Ok(Operand::Buffer(self.parameter(packed)))
+    }
+}
+
+/// Bytes of a vector by column.
+fn padded_bytes(columns: usize, nr: usize) -> u64 {
+    (columns.div_ceil(nr) * nr * 4) as u64
+}
+
+fn codes(tensor: &Tensor) -> Result<&[i8], PackError> {
+    match &tensor.data {
+        Data::I8(codes) => Ok(codes),
+        _ => Err(PackError::Elements { expected: "signed codes" }),
+    }
+}
+
+/// Rows `[in][taps]` of a convolution's weight as `[taps][in]`, the order in which patches are gathered.
+fn reorder<T: Copy>(weights: &[T], columns: usize, taps: Option<(usize, usize)>) -> Vec<T> {
+    match taps {
+        Some((channels, taps)) if taps > 1 => (0..columns)
+            .flat_map(|n| {
+                (0..taps).flat_map(move |t| (0..channels).map(move |c| (n * channels + c) * taps + t))
+            })
+            .filter_map(|i| weights.get(i).copied())
+            .collect(),
+        _ => weights.to_vec(),
+    }
+}

@@ -1,0 +1,41 @@
+//! The folder of evaluated weights that compilations share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use qcc_params::WeightCache;
+
+/// The cache in `folder`, or where the desktop standard puts it: `$XDG_CACHE_HOME/qcc`, `~/.cache/qcc`. Without any of them weights are
+/// kept in the system's temporary folder.
+pub fn cache(folder: Option<&Path>) -> Arc<WeightCache> {
+    let folder = folder.map_or_else(default_folder, Path::to_path_buf);
+    Arc::new(WeightCache::new(&folder.join("weights"), &build()))
+}
+
+fn default_folder() -> PathBuf {
+    // The standard wants an absolute path there and ignores any other.
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("qcc")
+}
+
+/// Which `qcc` this is: another build may evaluate otherwise.
+fn build() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let metadata = std::env::current_exe().and_then(std::fs::metadata).ok();
+    let written = metadata.as_ref().and_then(|m| m.modified().ok()?.duration_since(UNIX_EPOCH).ok());
+    match (metadata, written) {
+        (Some(metadata), Some(written)) => format!("{version} {} {}", metadata.len(), written.as_nanos()),
+        _ => version.to_string(),
+    }
+}
+
+/// Says what the cache did; that it cannot be written is worth a warning only to who asked for it.
+pub fn report(cache: &WeightCache, asked: bool) {
+    let counts = cache.counts();
+    tracing::info!(found = counts.found, stored = counts.stored, "weight cache");
+    if asked && counts.refused > 0 {
+        tracing::warn!("{} evaluated weights could not be written to the cache folder", counts.refused);
+    }
+}
