@@ -3,11 +3,13 @@
 //!
 //! To add an operation: declare it in `table.rs`, give its shape rule in `infer/`, its meaning in the interpreter, its code in the backends.
 
+mod interpolation;
 mod keyword;
 mod table;
 
 use std::collections::BTreeMap;
 
+pub use interpolation::Neighbours;
 pub use keyword::{CoordinateTransform, ImageLayout, NearestRounding, PadMode, ResizeMode, Rounding};
 pub use table::{Op, TABLE};
 

@@ -1,6 +1,6 @@
 //! Recurrent operations: causal convolution and selective scan. State is updated in place.
 
-use qcc_ir::{Node, Op, OpId, ValueId};
+use qcc_ir::{Dim, Node, Op, OpId, ValueId};
 use qcc_runtime::program::Expr;
 
 use super::packing::{PackedParameter, f32_bytes};
@@ -58,6 +58,24 @@ impl Lowering<'_> {
         Ok(Operand::Buffer(self.parameter(packed)))
     }
 
+    /// A step over `[batch, time, channels]`, whose work items are sixteen channels of one sequence.
+    fn channel_step(
+        &mut self,
+        node: &Node,
+        kernel: u32,
+        mut operands: Vec<Operand>,
+        dims: &[Dim],
+        scratch: u64,
+    ) -> Result<(), LowerError> {
+        operands.extend(dims.iter().cloned().map(Operand::Size));
+        let channels = dims[2].constant().ok_or_else(LowerError::too_large)?;
+        let blocks = Dim::Const((channels as u64).div_ceil(16) as i64);
+        let items = dims[0].checked_mul(&blocks).ok_or_else(LowerError::too_large)?;
+        let items = self.expr(&items)?;
+        self.step_with(&node.location, kernel, operands, items, 1, Expr::Const(scratch));
+        Ok(())
+    }
+
     fn causal_conv(&mut self, node: &Node) -> Result<(), LowerError> {
         let operand = |i: usize| node.operands.get(i).copied().flatten();
         let missing = || LowerError::new("an operand is missing");
@@ -100,14 +118,8 @@ impl Lowering<'_> {
             Operand::Buffer(state.buffer),
             Operand::Buffer(to.buffer),
             stride,
-            Operand::Size(dims[0].clone()),
-            Operand::Size(dims[1].clone()),
-            Operand::Size(dims[2].clone()),
         ];
-        let items = self.expr(&dims[0])?;
-        let items = Expr::Mul(Box::new(items), Box::new(Expr::Const((channels as u64).div_ceil(16))));
-        self.step_with(&node.location, kernel, operands, items, 1, Expr::Const(spec.scratch_bytes()));
-        Ok(())
+        self.channel_step(node, kernel, operands, &dims, spec.scratch_bytes())
     }
 
     fn scan(&mut self, node: &Node) -> Result<(), LowerError> {
@@ -155,14 +167,8 @@ impl Lowering<'_> {
             Operand::Buffer(state.buffer),
             Operand::Buffer(to.buffer),
             Operand::Bits(4 * channels as u64),
-            Operand::Size(dims[0].clone()),
-            Operand::Size(dims[1].clone()),
-            Operand::Size(dims[2].clone()),
         ];
-        let items = self.expr(&dims[0])?;
-        let items = Expr::Mul(Box::new(items), Box::new(Expr::Const((channels as u64).div_ceil(16))));
-        self.step_with(&node.location, kernel, operands, items, 1, Expr::Const(spec.scratch_bytes()));
-        Ok(())
+        self.channel_step(node, kernel, operands, &dims, spec.scratch_bytes())
     }
 
     /// The gate `y · silu(z)` that is the only user of a scan's result, if z is there already.

@@ -88,6 +88,19 @@ pub unsafe extern "C" fn qcc_model_open(directory: *const c_char) -> *mut ModelH
     })
 }
 
+/// # Safety
+/// `owned` is null, or came from `Box::into_raw` and is not used again.
+unsafe fn free<T>(owned: *mut T) {
+    if !owned.is_null() {
+        // SAFETY: as the caller promises.
+        let owned = unsafe { Box::from_raw(owned) };
+        guarded((), || {
+            drop(owned);
+            Ok(())
+        });
+    }
+}
+
 fn c_string(name: &str) -> Result<CString, String> {
     CString::new(name).map_err(|_| format!("the name `{name}` holds a zero byte"))
 }
@@ -98,14 +111,8 @@ fn c_string(name: &str) -> Result<CString, String> {
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qcc_model_close(model: *mut ModelHandle) {
-    if !model.is_null() {
-        // SAFETY: it came from `qcc_model_open`, and is closed once.
-        let owned = unsafe { Box::from_raw(model) };
-        guarded((), || {
-            drop(owned);
-            Ok(())
-        });
-    }
+    // SAFETY: it came from `qcc_model_open`, and is closed once.
+    unsafe { free(model) };
 }
 
 /// See the header.
@@ -142,14 +149,8 @@ pub unsafe extern "C" fn qcc_state_reset(state: *mut State) -> i32 {
 /// As the header says.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn qcc_state_free(state: *mut State) {
-    if !state.is_null() {
-        // SAFETY: it came from `qcc_state_new`, and is freed once.
-        let owned = unsafe { Box::from_raw(state) };
-        guarded((), || {
-            drop(owned);
-            Ok(())
-        });
-    }
+    // SAFETY: it came from `qcc_state_new`, and is freed once.
+    unsafe { free(state) };
 }
 
 /// See the header.
