@@ -300,6 +300,37 @@ fn a_group_of_given_and_computed_weights_comes_from_the_cache() {
 }
 
 #[test]
+fn trimming_removes_what_was_used_longest_ago() {
+    let mut p = Parameters::new();
+    let w = insert_bytes(&mut p, "w", &[1.0, 2.0]);
+    let weights: Vec<Str> = (0..4).fold(vec![w], |mut all, i| {
+        let next = apply(&mut p, &format!("{i}"), Op::Neg {}, &[&all[i].clone()]);
+        all.push(next);
+        all
+    });
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let cache = Arc::new(WeightCache::new(folder.path(), "a"));
+    p.set_cache(cache.clone());
+    let use_all = |names: &[Str]| {
+        for name in names {
+            p.evaluate(name, &Arithmetic::default()).expect("evaluates");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    use_all(&weights[1..]);
+    use_all(&weights[1..2]);
+    let size = std::fs::metadata(&files(&folder)[0]).expect("a file").len();
+    std::fs::write(folder.path().join("other"), "not ours").expect("written");
+    cache.trim(4 * size);
+    assert_eq!(files(&folder).len(), 5);
+    cache.trim(2 * size + 1);
+    assert_eq!(files(&folder).len(), 3);
+    let before = cache.counts();
+    use_all(&[weights[1].clone(), weights[4].clone()]);
+    assert_eq!(cache.counts(), CacheCounts { found: before.found + 2, ..before });
+}
+
+#[test]
 fn damaged_cache_files_are_written_anew() {
     let mut p = Parameters::new();
     let w = insert_bytes(&mut p, "w", &[1.0, 2.0]);

@@ -75,7 +75,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         write(&module, &context.parameters, &evaluator, &target, &extras, &args.output, progress)?
     };
     emitted.write(&args.output)?;
-    weights::report(&cache, args.cache_dir.is_some());
+    weights::finish(&cache, args.cache_dir.is_some());
 
     let summary = Summary {
         out: &args.output,

@@ -55,7 +55,8 @@ impl Runnable {
             return Ok(Runnable { path: path.to_path_buf(), model, manifest: Some(manifest), end_tokens });
         }
         let mut imported = source::import(path)?;
-        imported.parameters.set_cache(weights::cache(None));
+        let cache = weights::cache(None);
+        imported.parameters.set_cache(cache.clone());
         for warning in &imported.warnings {
             tracing::warn!("{warning}");
         }
@@ -68,6 +69,7 @@ impl Runnable {
             &mut Instrumentation::default(),
         )?;
         let model = backend::load(&imported.module, &context.parameters, progress)?;
+        weights::finish(&cache, false);
         Ok(Runnable { path: path.to_path_buf(), model, manifest: None, end_tokens: source::end_tokens(path) })
     }
 

@@ -6,6 +6,9 @@ use std::time::UNIX_EPOCH;
 
 use qcc_params::WeightCache;
 
+/// What the cache may hold when a command ends; what was used longest ago goes first.
+const MOST_BYTES: u64 = 8 << 30;
+
 /// The cache in `folder`, or where the desktop standard puts it: `$XDG_CACHE_HOME/qcc`, `~/.cache/qcc`. Without any of them weights are
 /// kept in the system's temporary folder.
 pub fn cache(folder: Option<&Path>) -> Arc<WeightCache> {
@@ -31,9 +34,12 @@ fn build() -> String {
     }
 }
 
-/// Says what the cache did; that it cannot be written is worth a warning only to who asked for it.
-pub fn report(cache: &WeightCache, asked: bool) {
+/// Ends the use of the cache and says what it did; that it cannot be written is worth a warning only to who asked for it.
+pub fn finish(cache: &WeightCache, asked: bool) {
     let counts = cache.counts();
+    if counts.stored > 0 {
+        cache.trim(MOST_BYTES);
+    }
     tracing::info!(found = counts.found, stored = counts.stored, "weight cache");
     if asked && counts.refused > 0 {
         tracing::warn!("{} evaluated weights could not be written to the cache folder", counts.refused);
