@@ -151,4 +151,22 @@ fn damage_is_refused_with_the_reason() {
     );
     assert!(refused.expect_err("a foreign folder").to_string().contains("no artifact"));
     assert!(foreign.join("file").is_file());
+    // A manifest of something else, and a stranger beside an artifact's own files.
+    for (manifest, reason) in [
+        ("{\"name\": \"an extension\"}", "no artifact"),
+        ("{\"schema\": 1, \"files\": {}}", "`file`, which is no part"),
+    ] {
+        std::fs::write(foreign.join("manifest.json"), manifest).expect("written");
+        let refused = artifact::write(
+            &module,
+            &parameters,
+            &interpreter,
+            &Target::host(),
+            &extras,
+            &foreign,
+            &SilentProgress,
+        );
+        assert!(refused.expect_err("a foreign folder").to_string().contains(reason), "{reason}");
+        assert!(foreign.join("file").is_file());
+    }
 }

@@ -154,7 +154,8 @@ fn apply(
         return Ok(Err("its input is not a float".into()));
     }
     let conv = matches!(node.op, Op::Conv { .. });
-    let to = match weight_type(weights, conv) {
+    let depth = function.ty(weight).dims.get(1).and_then(qcc_ir::Dim::constant);
+    let to = match weight_type(weights, conv, depth) {
         Ok(to) => ElementType::Quant(to),
         Err(why) => return Ok(Err(why)),
     };
@@ -180,11 +181,18 @@ fn apply(
     Ok(Ok(()))
 }
 
-fn weight_type(format: &Format, conv: bool) -> Result<QuantType, Refused> {
+/// The type of a weight of `depth` values along the reduced axis. A block longer than that is as long as it, rounded up to what kernels take.
+fn weight_type(format: &Format, conv: bool, depth: Option<i64>) -> Result<QuantType, Refused> {
+    let whole = depth.and_then(|n| u32::try_from(n).ok()).and_then(|n| {
+        let step = if n <= 64 { 8 } else { 32 };
+        n.max(1).checked_next_multiple_of(step)
+    });
     let granularity = match format.sharing() {
         Sharing::Tensor => Granularity::Tensor,
         Sharing::Channel => Granularity::Channel { axis: 0 },
-        Sharing::Block(block) if !conv => Granularity::Block { axis: 1, block },
+        Sharing::Block(block) if !conv => {
+            Granularity::Block { axis: 1, block: whole.map_or(block, |whole| block.min(whole)) }
+        }
         Sharing::Block(_) => return Err("block formats of convolutions are not supported yet".into()),
         Sharing::Token => return Err("weights have no tokens".into()),
     };

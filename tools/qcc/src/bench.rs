@@ -65,6 +65,16 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
     if args.kernels { show_kernels(streams, &bench.steps) } else { Ok(()) }
 }
 
+/// Tokens of a batch of sequences.
+fn tokens(batch: usize, length: usize) -> Result<usize, Failure> {
+    let fits = |n: &usize| u32::try_from(*n).is_ok();
+    batch.checked_mul(length).filter(fits).ok_or_else(|| {
+        Failure::input(format!(
+            "{batch} sequences of {length} tokens do not fit memory; pass smaller numbers"
+        ))
+    })
+}
+
 fn shown(name: &str, value: &Value) -> String {
     match value {
         Value::Number(n) if name.ends_with("_bytes") => report::bytes(n.as_u64().unwrap_or(0)),
@@ -98,7 +108,7 @@ impl Bench<'_> {
         // Any ids will do: the work does not depend on them.
         let ids =
             |n: usize| -> Vec<u32> { (0..n as u32).map(|i| i.wrapping_mul(7919) % vocabulary).collect() };
-        let prompt = ids(batch * self.args.prompt_len);
+        let prompt = ids(tokens(batch, self.args.prompt_len)?);
         let (mut prefill, mut decode) = (Vec::new(), Vec::new());
         for round in 0..=self.args.repeat {
             self.progress.report("measuring", round, self.args.repeat + 1);
@@ -113,7 +123,7 @@ impl Bench<'_> {
             let start = Instant::now();
             for generated in 1..=self.args.gen_len {
                 let unread = if model.remembers() { 1 } else { self.args.prompt_len + generated };
-                model.logits(&ids(batch * unread), batch)?;
+                model.logits(&ids(tokens(batch, unread)?), batch)?;
             }
             if round > 0 {
                 prefill.push(read);

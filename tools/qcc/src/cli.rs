@@ -64,6 +64,25 @@ impl Command {
     }
 }
 
+/// More threads than this are a mistake.
+const MOST_THREADS: usize = 1024;
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("use at least 1".into()),
+        Ok(n) => Ok(n),
+        Err(e) => Err(format!("{e}")),
+    }
+}
+
+fn thread_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n > MOST_THREADS => Err(format!("use at most {MOST_THREADS}, or 0 for one each core")),
+        Ok(n) => Ok(n),
+        Err(e) => Err(format!("{e}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;

@@ -29,7 +29,9 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     let pipeline_text = args.pass_pipeline.clone().unwrap_or_else(|| settings.pipeline());
     let pipeline = Pipeline::parse(&pipeline_text, &Registry::builtin())?;
     let target = targets::named(&args.target)?;
+    qcc_cpu::artifact::check_target(&target)?;
     check_folder(&args.output)?;
+    emit::check(&args.emit, &args.output)?;
     if args.pass_pipeline.is_none() && settings.is_static && args.calibration.is_none() {
         return Err(Failure::input(format!(
             "recipe `{}` measures activations beforehand (`{}`) and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images",
@@ -53,6 +55,12 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     let mut context = Context::new(parameters, &evaluator);
     for warning in &imported.warnings {
         context.warn("import", warning);
+    }
+    if args.calibration.is_some() && !pipeline_text.contains("calibrate") {
+        context.warn("calibrate", "the calibration data is not used: nothing is measured beforehand");
+    }
+    if args.preprocess.is_some() && kind == Kind::Checkpoint {
+        context.warn("input", "`--preprocess` says how images become inputs; this model takes tokens");
     }
     context.executor = Some(&executor);
     context.reference = args.verify_each.then_some(&reference as _);

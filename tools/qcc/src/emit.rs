@@ -20,6 +20,30 @@ pub struct Emitted {
     library: Option<PathBuf>,
 }
 
+/// Whether the forms can be written beside the artifact `out`.
+///
+/// # Errors
+/// When a directory is, or will be, where a form is to be written.
+pub fn check(forms: &[Emit], out: &Path) -> Result<(), Failure> {
+    for form in forms {
+        let extension = match form {
+            Emit::Mlir => "mlir",
+            Emit::LlvmIr => "ll",
+            Emit::Asm => "s",
+            Emit::So => "so",
+            Emit::Obj | Emit::Ptx => continue,
+        };
+        let path = out.with_extension(extension);
+        if path == out || path.is_dir() {
+            return Err(Failure::file(
+                &path,
+                "`--emit` writes a file there, which is a directory; choose another `-o`",
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Makes forms of a module for a target; `out` is the artifact.
 ///
 /// # Errors

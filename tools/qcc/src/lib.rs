@@ -86,6 +86,11 @@ pub fn run_process() -> u8 {
         Ok(cli) => cli,
         Err(error) => return usage(&error, &mut streams),
     };
+    // A process that is told to end leaves nothing half-written; that it cannot be told is no reason not to work.
+    let _ = ctrlc::set_handler(|| {
+        qcc_cpu::artifact::abandon();
+        std::process::exit(130);
+    });
     // Both are set once a process and this is the first to do so.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(cli.command.threads()).build_global();
     let outcome = log::subscriber(&cli, std::io::stderr).and_then(|(subscriber, trace)| {

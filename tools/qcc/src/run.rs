@@ -121,8 +121,7 @@ fn run_arrays(args: &RunArgs, model: &Runnable, streams: &mut Streams<'_>) -> Re
     for (index, port) in session.entry().outputs.iter().enumerate() {
         let (shape, bytes) = session.output(index);
         let values = to_f64(&port.element, bytes)?;
-        let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (low, high) = range(&values);
         let file = args.output.as_deref().map(|folder| folder.join(file_name(&port.name, index)));
         if let Some(file) = &file {
             to_npy(&port.element, shape, bytes)?.write(file)?;
@@ -146,6 +145,14 @@ fn run_arrays(args: &RunArgs, model: &Runnable, streams: &mut Streams<'_>) -> Re
     report::table(streams, &["output", "shape", "element", "min", "max", "file"], rows, &[3, 4])
 }
 
+/// Least and greatest value; NaN where any value is, and where there is none.
+fn range(values: &[f64]) -> (f64, f64) {
+    if values.is_empty() || values.iter().any(|x| x.is_nan()) {
+        return (f64::NAN, f64::NAN);
+    }
+    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)))
+}
+
 /// A file for an output: its name, with what paths cannot hold replaced.
 fn file_name(name: &str, index: usize) -> String {
     let safe = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
@@ -155,6 +162,12 @@ fn file_name(name: &str, index: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn ranges_do_not_hide_nan() {
+        assert_eq!(super::range(&[2.0, -1.0]), (-1.0, 2.0));
+        assert!(super::range(&[2.0, f64::NAN]).0.is_nan() && super::range(&[]).1.is_nan());
+    }
+
     #[test]
     fn output_files_stay_in_their_folder() {
         assert_eq!(super::file_name("logits", 0), "logits.npy");

@@ -1,10 +1,25 @@
 //! Puts a finished directory in its place at once.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::CpuError;
+
+/// The directories in the making, for [`abandon`].
+static MAKING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn making() -> MutexGuard<'static, Vec<PathBuf>> {
+    MAKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what is half-written, for a process that is told to end at once.
+pub fn abandon() {
+    for path in making().drain(..) {
+        let _ = std::fs::remove_dir_all(&path);
+    }
+}
 
 /// A directory in the making, beside its destination; removed unless it was put in place.
 pub(super) struct Staging {
@@ -32,6 +47,7 @@ impl Staging {
         hidden.push(format!(".{}.partial", std::process::id()));
         let path = folder.join(hidden);
         let _ = std::fs::remove_dir_all(&path);
+        making().push(path.clone());
         std::fs::create_dir(&path).map_err(|e| {
             CpuError::file(
                 &folder,
@@ -79,6 +95,7 @@ impl Drop for Staging {
         if !self.placed {
             let _ = std::fs::remove_dir_all(&self.path);
         }
+        making().retain(|path| *path != self.path);
     }
 }
 
@@ -88,12 +105,20 @@ fn refuse_foreign(out: &Path) -> Result<(), CpuError> {
     if !metadata.is_dir() {
         return Err(CpuError::file(out, "exists and is no artifact; remove it or choose another `-o`"));
     }
-    let empty = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none());
-    if empty || out.join(super::MANIFEST_FILE).is_file() {
+    let entries = std::fs::read_dir(out).map_err(|e| CpuError::file(out, e))?;
+    let names: Vec<_> =
+        entries.filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned())).collect();
+    let manifest = std::fs::read(out.join(super::MANIFEST_FILE)).ok();
+    let manifest = manifest.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+    let files = manifest.as_ref().filter(|m| m["schema"].is_u64()).and_then(|m| m["files"].as_object());
+    let own =
+        |name: &String| name == super::MANIFEST_FILE || files.is_some_and(|files| files.contains_key(name));
+    if names.is_empty() || (files.is_some() && names.iter().all(own)) {
         return Ok(());
     }
-    Err(CpuError::file(
-        out,
-        "exists and is no artifact (it has no manifest.json); remove it or choose another `-o`",
-    ))
+    let what = match names.iter().find(|name| !own(name)) {
+        Some(stranger) if files.is_some() => format!("holds `{stranger}`, which is no part of an artifact"),
+        _ => "is no artifact (it has no manifest.json of one)".into(),
+    };
+    Err(CpuError::file(out, format!("exists and {what}; remove it or choose another `-o`")))
 }

@@ -20,8 +20,9 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+pub use exchange::abandon;
 pub use open::{open, read_module};
-pub use write::write;
+pub use write::{check_target, write};
 
 /// Name of the shared library.
 pub const LIBRARY_FILE: &str = "model.so";

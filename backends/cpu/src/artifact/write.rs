@@ -97,16 +97,25 @@ fn write_parameters(
     Ok(compiled.program.parameters.iter().map(|p| p.bytes).sum())
 }
 
-fn write_library(compiled: &Compiled, target: &Target, folder: &Path) -> Result<(), CpuError> {
+/// Whether artifacts for a target can be linked: better asked before minutes of work.
+///
+/// # Errors
+/// When this build's runtime is for another kind of machine.
+pub fn check_target(target: &Target) -> Result<(), CpuError> {
     let host = qcc_runtime_archive::TARGET.split('-').next().unwrap_or_default();
-    if !target.triple.starts_with(host) {
-        return Err(CpuError::Mlir(qcc_mlir::MlirError::Target {
-            target: target.triple.clone(),
-            message: format!(
-                "artifacts for it are not possible yet: this build carries a runtime for {host} alone"
-            ),
-        }));
+    if target.triple.starts_with(host) {
+        return Ok(());
     }
+    Err(CpuError::Mlir(qcc_mlir::MlirError::Target {
+        target: target.triple.clone(),
+        message: format!(
+            "artifacts for it are not possible yet: this build carries a runtime for {host} alone"
+        ),
+    }))
+}
+
+fn write_library(compiled: &Compiled, target: &Target, folder: &Path) -> Result<(), CpuError> {
+    check_target(target)?;
     let work = tempfile::tempdir().map_err(|e| CpuError::file(Path::new("a temporary folder"), e))?;
     let program = compiled.program.encode()?;
     let table = compile_object(&data::text(&program, &compiled.kernels), target, &CodegenOptions::default())?;

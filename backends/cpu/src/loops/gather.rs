@@ -5,7 +5,7 @@
 
 use super::Slots;
 use crate::kernels::TargetCaps;
-use crate::kernels::emit::{Emitter, I32, I64, Scalar, Value};
+use crate::kernels::emit::{Emitter, I8, I32, I64, Scalar, Value};
 
 /// A gather kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +39,20 @@ impl Gather {
                 let source = e.at(from, source);
                 let target = e.mul(item, block);
                 let target = e.at(out, target);
-                e.copy_exact(target, source, block);
+                // Nothing can be read along an axis of size 0; zeros stand for what is not there.
+                let zero = e.int(0);
+                let any = e.compare("ne", size, zero);
+                e.branch(
+                    any,
+                    |e| e.copy_exact(target, source, block),
+                    |e| {
+                        let nothing = e.int_of(I8, 0);
+                        e.each(zero, block, |e, byte| {
+                            let p = e.at(target, byte);
+                            e.store(nothing, p);
+                        });
+                    },
+                );
             });
         });
         e.finish()

@@ -1,13 +1,7 @@
 //! Configurations and weights that nobody should write: each ends in an error that says where and what to do.
 
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
-
 use qcc_huggingface::{ImportError, import};
 use serde_json::{Value, json};
-use tracing::field::Field;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::checkpoint::{Checkpoint, Mamba, ODD, Stored};
 
@@ -174,44 +168,8 @@ fn weights_that_nothing_uses_are_a_warning() {
     let m = Mamba { layers: 1, bias: false, ..ODD };
     let mut checkpoint = Checkpoint::mamba(m, Stored::F32).with("tie_word_embeddings", json!(true));
     checkpoint.add("backbone.layers.1.norm.weight", &[7], 1.0);
-    let warnings = Warnings::default();
-    let heard = warnings.clone();
-    tracing::subscriber::with_default(warnings, || {
-        import(checkpoint.write().path()).expect("it is imported")
-    });
-    let heard = heard.0.lock().expect("invariant: no test panics while it holds the lock");
-    let [warning] = heard.as_slice() else { panic!("{heard:?}") };
+    let imported = import(checkpoint.write().path()).expect("it is imported");
+    let [warning] = imported.warnings.as_slice() else { panic!("{:?}", imported.warnings) };
     let expected = "MambaForCausalLM does not use 2 of the checkpoint's weights: backbone.layers.1.norm.weight, lm_head.weight";
     assert!(warning.ends_with(expected), "{warning}");
-}
-
-/// Keeps the messages of warnings.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut |_: &Field, message: &dyn Debug| {
-            self.0
-                .lock()
-                .expect("invariant: nothing panics while it holds the lock")
-                .push(format!("{message:?}"));
-        });
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
 }

@@ -17,6 +17,7 @@ fn axes(call: &Call<'_>, x: ValueId) -> Result<Option<(Vec<i64>, bool)>> {
     let mut axes =
         axes.into_iter().map(|a| call.axis(a, rank).map(|a| a as i64)).collect::<Result<Vec<i64>>>()?;
     axes.sort_unstable();
+    axes.dedup();
     Ok(Some((axes, keep_dims)))
 }
 

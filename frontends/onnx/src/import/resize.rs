@@ -33,6 +33,9 @@ pub(super) fn resize(call: &mut Call<'_>) -> Outputs {
     }
     let sizes = if call.opset < 11 || !given(call, sizes)? { None } else { call.sizes(sizes, "sizes")? };
     let scales = if sizes.is_some() { None } else { floats(call, scales)? };
+    if call.opset < 11 {
+        rule = shrinking(scales.as_ref(), rule)?;
+    }
     interpolate(call, &rule, scales, sizes)
 }
 
@@ -138,6 +141,19 @@ fn interpolate(
     call.done(Op::Resize { mode, coordinates, rounding, sizes, scales }, [x])
 }
 
+/// Before opset 11 the nearest position is rounded down where an axis grows, up where it shrinks.
+fn shrinking(scales: Option<&Vec<f64>>, rule: Rule) -> Result<Rule> {
+    let scales = scales.map_or(&[][..], Vec::as_slice);
+    match (scales.iter().any(|s| *s < 1.0), scales.iter().any(|s| *s > 1.0)) {
+        (false, _) => Ok(rule),
+        (true, false) => Ok(Rule { rounding: NearestRounding::Ceil, ..rule }),
+        (true, true) if rule.mode == ResizeMode::Linear => Ok(rule),
+        (true, true) => {
+            Err("it grows one axis and shrinks another; that is supported from opset 11 on".into())
+        }
+    }
+}
+
 /// `dim · scale`, rounded down.
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "checked to be a size")]
 fn scaled(dim: &Dim, scale: f64) -> Result<Dim> {
@@ -146,7 +162,8 @@ fn scaled(dim: &Dim, scale: f64) -> Result<Dim> {
     }
     let size =
         dim.constant().ok_or_else(|| format!("the symbolic size {dim} cannot be scaled by {scale}"))?;
-    let scaled = (size as f64 * scale).floor();
+    // In f32, as the standard's shape inference computes it: 5 · 1.4 is 7.
+    let scaled = f64::from((size as f32 * scale as f32).floor());
     if (0.0..=f64::from(i32::MAX)).contains(&scaled) {
         Ok(Dim::Const(scaled as i64))
     } else {

@@ -40,10 +40,10 @@ pub struct CompileArgs {
     #[arg(long, value_name = "FILE|DIR")]
     pub calibration: Option<PathBuf>,
     /// Windows or images to calibrate on [default: 16 windows or 64 images].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "calibration", value_parser = super::positive)]
     pub samples: Option<usize>,
     /// Tokens of a window [default: 256].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "calibration", value_parser = super::positive)]
     pub seq_len: Option<usize>,
     /// How images become inputs: a name or a TOML file with `scale`, `mean`, `std`.
     #[arg(long, value_name = "imagenet|tf|unit|FILE.toml")]
@@ -64,13 +64,13 @@ pub struct CompileArgs {
     #[arg(long, default_value = "host")]
     pub target: String,
     /// Threads to compile with; 0 means one for each core.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = super::thread_count)]
     pub threads: usize,
     /// Also write an intermediate form beside the artifact.
     #[arg(long, value_enum, value_name = "FORM")]
     pub emit: Vec<Emit>,
     /// Run these passes instead of the recipe's.
-    #[arg(long, value_name = "STR", conflicts_with_all = ["weights", "activations", "transforms", "head"])]
+    #[arg(long, value_name = "STR", conflicts_with_all = ["recipe", "weights", "activations", "kv_cache", "transforms", "head", "rounding", "bias_correction"])]
     pub pass_pipeline: Option<String>,
     /// Load passes from a shared library.
     #[arg(long, value_name = "FILE")]

@@ -54,7 +54,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "imagenet|tf|unit|FILE.toml")]
     pub preprocess: Option<String>,
     /// Threads to run on; 0 means one for each core.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = super::thread_count)]
     pub threads: usize,
     /// Print one JSON object.
     #[arg(long)]
@@ -86,19 +86,19 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE|DIR|NAME=FILE.npy", num_args = 1.., requires = "compare")]
     pub inputs: Vec<String>,
     /// Tokens of a window.
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = super::positive)]
     pub seq_len: usize,
     /// Take the first N windows or images only.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
     /// How images become inputs [default: the artifact's, else imagenet].
-    #[arg(long, value_name = "imagenet|tf|unit|FILE.toml")]
+    #[arg(long, value_name = "imagenet|tf|unit|FILE.toml", conflicts_with_all = ["perplexity", "perplexity_tokens"])]
     pub preprocess: Option<String>,
     /// Added to each label; 1 for models with a background class [default: the artifact's, else 0].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", requires = "top1")]
     pub label_offset: Option<u32>,
     /// Threads to run on; 0 means one for each core.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = super::thread_count)]
     pub threads: usize,
     /// Print one JSON object.
     #[arg(long)]
@@ -111,19 +111,19 @@ pub struct BenchArgs {
     /// An artifact, a checkpoint folder or an .onnx file.
     pub model: PathBuf,
     /// Tokens of the prompt.
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = super::positive)]
     pub prompt_len: usize,
     /// Tokens to generate.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = super::positive)]
     pub gen_len: usize,
     /// Sequences or images at a time.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = super::positive)]
     pub batch: usize,
     /// Threads to run on; 0 means one for each core.
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = super::thread_count)]
     pub threads: usize,
     /// Measurements, of which the median is shown.
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = super::positive)]
     pub repeat: usize,
     /// Compare with what the machine could do.
     #[arg(long)]
@@ -171,13 +171,5 @@ impl FromStr for NamedFile {
             }
             _ => Err("write NAME=FILE.npy".into()),
         }
-    }
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("use at least 1".into()),
-        Ok(n) => Ok(n),
-        Err(e) => Err(format!("{e}")),
     }
 }

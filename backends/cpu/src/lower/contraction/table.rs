@@ -17,6 +17,9 @@ impl Lowering<'_> {
         let dims = ty.constant_dims().ok_or_else(LowerError::too_large)?;
         let q =
             ty.element.quantized().ok_or_else(|| LowerError::new("the table has a scale and no codes"))?;
+        if dims[0] == 0 {
+            return Err(LowerError::new("an embedding from a table without rows"));
+        }
         let shape = Shape { columns: dims[0], depth: dims[1], taps: None };
         let product = integer_product(q, Storage::F32, &shape)?;
         let (_, nr) = GemmSpec::tile(self.caps, product);
