@@ -26,12 +26,14 @@ pub fn import_onnx(path: &Path) -> Result<Imported, Failure> {
 
 /// Compiles a module for this process.
 pub fn load(module: &Module, parameters: &Parameters, progress: &dyn Progress) -> Result<Model, Failure> {
+    let _span = tracing::info_span!("compile").entered();
     let evaluator = Interpreter::new(Precision::F32);
     Ok(qcc_cpu::load(module, parameters, &evaluator, &Target::host(), progress)?)
 }
 
 /// Opens a compiled model.
 pub fn open(path: &Path) -> Result<(Model, Value), Failure> {
+    let _span = tracing::info_span!("open").entered();
     Ok(qcc_cpu::artifact::open(path)?)
 }
 

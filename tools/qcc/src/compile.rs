@@ -216,7 +216,10 @@ impl Summary<'_> {
                 format!("{} ({smaller:.2} × smaller than f32)", report::bytes(self.written.parameter_bytes)),
             ),
             ("f32 bytes", report::bytes(self.f32_bytes)),
-            ("bits per weight", self.totals.bits_per_weight.map_or("-".into(), |b| format!("{b:.3}"))),
+            (
+                "bits per quantized weight",
+                self.totals.bits_per_weight.map_or("-".into(), |b| format!("{b:.3}")),
+            ),
             ("kernels", self.written.kernels.to_string()),
             ("seconds", format!("{:.2}", self.seconds)),
             ("peak memory", memory::peak_resident().map_or("-".into(), report::bytes)),

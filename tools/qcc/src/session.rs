@@ -49,6 +49,7 @@ impl Session {
     /// When the inputs do not fit, or memory is short.
     pub fn run(&mut self, inputs: &[InputView<'_>]) -> Result<(), RuntimeError> {
         let dims: Vec<&[u64]> = inputs.iter().map(|i| i.shape).collect();
+        let _span = tracing::info_span!("run", inputs = ?dims).entered();
         self.shapes = self.state.output_shapes(ENTRY, &dims)?;
         for ((buffer, port), shape) in self.buffers.iter_mut().zip(&self.entry.outputs).zip(&self.shapes) {
             let width = Element::named(&port.element).map_or(1, Element::bytes);

@@ -140,3 +140,16 @@ fn bench_reports_what_the_contract_names() {
     assert_eq!(report["threads"], 1);
     assert!(report["target"].is_string() && report.get("kv_bytes_per_token").is_some());
 }
+
+#[test]
+fn a_trace_shows_every_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (artifact, _) = compile(folder.path(), "m.qcc", &[]);
+    let trace = folder.path().join("trace.json");
+    let flags = ["--prompt", "The ship", "--max-tokens", "4", "--trace", &trace.display().to_string()];
+    qcc("run", &artifact, &flags);
+    let text = std::fs::read_to_string(&trace).expect("a trace");
+    let events: Value = serde_json::from_str(&text).expect("JSON");
+    let named = |name: &str| events.as_array().into_iter().flatten().filter(|e| e["name"] == name).count();
+    assert!(named("open") >= 1 && named("run") >= 4, "{text}");
+}
