@@ -18,7 +18,7 @@
     %6 = "qcc.max_pool"(%5) {ceil = false, dilations = array<i64: 1, 1>, kernel = array<i64: 3, 3>, layout = "channels_first", pads = array<i64: 0, 0, 1, 1>, strides = array<i64: 2, 2>} : (tensor<?x20x17x15xf32>) -> tensor<?x20x8x7xf32>
     %w3 = "qcc.parameter"() {name = "dilated"} : () -> tensor<24x20x3x3xf32>
     %7 = "qcc.conv"(%6, %w3) {dilations = array<i64: 2, 2>, groups = 1 : i64, layout = "channels_first", pads = array<i64: 2, 2, 2, 2>, strides = array<i64: 2, 2>} : (tensor<?x20x8x7xf32>, tensor<24x20x3x3xf32>) -> tensor<?x24x4x4xf32>
-    %8 = "qcc.avg_pool"(%7) {ceil = false, count_pads = false, kernel = array<i64: 2, 2>, layout = "channels_first", pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 2, 2>} : (tensor<?x24x4x4xf32>) -> tensor<?x24x2x2xf32>
+    %8 = "qcc.avg_pool"(%7) {ceil = false, count_pads = false, dilations = array<i64: 2, 2>, kernel = array<i64: 2, 2>, layout = "channels_first", pads = array<i64: 1, 1, 1, 1>, strides = array<i64: 2, 2>} : (tensor<?x24x4x4xf32>) -> tensor<?x24x2x2xf32>
     %9 = "qcc.reduce_mean"(%8) {axes = array<i64: 2, 3>, keep_dims = false} : (tensor<?x24x2x2xf32>) -> tensor<?x24xf32>
     %w4 = "qcc.parameter"() {name = "classifier"} : () -> tensor<10x24xf32>
     %10 = "qcc.linear"(%9, %w4) : (tensor<?x24xf32>, tensor<10x24xf32>) -> tensor<?x10xf32>

@@ -179,8 +179,8 @@ fn dispatch(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>> {
         Op::MaxPool { kernel, strides, pads, dilations, layout, .. } => {
             pool::max(call, kernel, strides, pads, dilations, *layout)?
         }
-        Op::AvgPool { kernel, strides, pads, count_pads, layout, .. } => {
-            pool::mean(call, kernel, strides, pads, *count_pads, *layout)?
+        Op::AvgPool { kernel, strides, pads, dilations, count_pads, layout, .. } => {
+            pool::mean(call, kernel, [strides, pads, dilations], *count_pads, *layout)?
         }
         Op::CausalConv {} => return state_space::causal_conv(call),
         Op::SelectiveScan {} => return state_space::selective_scan(call),

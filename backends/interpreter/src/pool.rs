@@ -86,21 +86,18 @@ fn codes_like(call: &Call<'_>, like: &Data, values: Vec<i64>) -> Result<Tensor> 
     }
 }
 
-/// `avg_pool`.
+/// `avg_pool`; `window` is strides, pads, dilations.
 #[allow(clippy::cast_precision_loss, reason = "window sizes are small")]
 pub(crate) fn mean(
     call: &Call<'_>,
     kernel: &[i64],
-    strides: &[i64],
-    pads: &[i64],
+    window: [&[i64]; 3],
     count_pads: bool,
     layout: ImageLayout,
 ) -> Result<Tensor> {
     if !call.at(0)?.element.is_float() {
         return Err("means of integers or codes are not defined; cast or dequantize first".into());
     }
-    let dilations = vec![1; kernel.len()];
-    let window = [strides, pads, dilations.as_slice()];
     let y = pool(call, &call.reals(0)?, kernel, window, layout, 0.0, |window, padded| {
         let (sum, inside) = window.fold((0.0, 0usize), |(sum, n), v| (sum + v, n + 1));
         Ok(sum / (if count_pads { padded } else { inside }) as f64)

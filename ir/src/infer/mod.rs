@@ -165,18 +165,9 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
         Op::ReduceMean { axes, keep_dims }
         | Op::ReduceSum { axes, keep_dims }
         | Op::ReduceMax { axes, keep_dims } => reduction::reduce(at(0), axes, *keep_dims),
-        Op::MaxPool { kernel, strides, pads, dilations, ceil, layout } => {
+        Op::MaxPool { kernel, strides, pads, dilations, ceil, layout }
+        | Op::AvgPool { kernel, strides, pads, dilations, ceil, layout, .. } => {
             window::pool(at(0), kernel, &window::Window { strides, pads, dilations }, *ceil, *layout)
-        }
-        Op::AvgPool { kernel, strides, pads, ceil, layout, .. } => {
-            let dilations = vec![1; kernel.len()];
-            window::pool(
-                at(0),
-                kernel,
-                &window::Window { strides, pads, dilations: &dilations },
-                *ceil,
-                *layout,
-            )
         }
         Op::CausalConv {} => contraction::causal_conv(at(0), at(1), at(2), optional(3)),
         Op::SelectiveScan {} => {

@@ -199,7 +199,7 @@ op_table! {
     /// Maximum over windows; padding counts as −∞. `pads` = begins then ends.
     MaxPool = "max_pool" { kernel: Vec<i64>, strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, ceil: bool, layout: ImageLayout } (x) -> (y)
     /// Mean over windows; padding counts in the divisor if `count_pads`.
-    AvgPool = "avg_pool" { kernel: Vec<i64>, strides: Vec<i64>, pads: Vec<i64>, ceil: bool, count_pads: bool, layout: ImageLayout } (x) -> (y)
+    AvgPool = "avg_pool" { kernel: Vec<i64>, strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, ceil: bool, count_pads: bool, layout: ImageLayout } (x) -> (y)
 
     // ---- state-space models ----
     /// Causal depthwise convolution along time. x `[B, T, D]`, weight `[D, K]`, bias `[D]`, state `[B, D, K − 1]`: the inputs before

@@ -69,14 +69,13 @@ pub(super) fn channels_last(layout: ImageLayout) -> Result<(), LowerError> {
 impl Lowering<'_> {
     pub(super) fn pool(&mut self, node: &Node) -> Result<(), LowerError> {
         let x = node.operands[0].expect("invariant: arity was checked");
-        let one = vec![1; 2];
         let (kernel, strides, pads, dilations, layout, kind) = match &node.op {
             Op::MaxPool { kernel, strides, pads, dilations, layout, .. } => {
                 (kernel, strides, pads, dilations, *layout, PoolKind::Max)
             }
-            Op::AvgPool { kernel, strides, pads, count_pads, layout, .. } => {
+            Op::AvgPool { kernel, strides, pads, dilations, count_pads, layout, .. } => {
                 let kind = if *count_pads { PoolKind::MeanWithPads } else { PoolKind::Mean };
-                (kernel, strides, pads, &one, *layout, kind)
+                (kernel, strides, pads, dilations, *layout, kind)
             }
             other => return Err(LowerError::new(format!("qcc.{} is no pool", other.name()))),
         };

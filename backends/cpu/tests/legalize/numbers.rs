@@ -21,6 +21,7 @@ fn half_precision_computes_in_f32() {
             kernel: vec![2, 2],
             strides: vec![2, 2],
             pads: vec![0; 4],
+            dilations: vec![1; 2],
             ceil: false,
             count_pads: true,
             layout: ImageLayout::ChannelsFirst,

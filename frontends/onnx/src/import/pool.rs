@@ -31,11 +31,9 @@ pub(super) fn average(call: &mut Call<'_>) -> Outputs {
     let x = call.x(0)?;
     let (kernel, w, ceil) = pool_window(call)?;
     let count_pads = call.attributes.flag("count_include_pad", false)?;
-    if w.dilations.iter().any(|d| *d != 1) {
-        return Err(format!("dilations {:?} of a mean are not supported; only 1 is", w.dilations));
-    }
+    let (strides, pads, dilations) = (w.strides, w.pads, w.dilations);
     let layout = ImageLayout::ChannelsFirst;
-    call.done(Op::AvgPool { kernel, strides: w.strides, pads: w.pads, ceil, count_pads, layout }, [x])
+    call.done(Op::AvgPool { kernel, strides, pads, dilations, ceil, count_pads, layout }, [x])
 }
 
 /// `GlobalAveragePool`.

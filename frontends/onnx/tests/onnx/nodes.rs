@@ -11,8 +11,6 @@ use crate::vectors;
 
 /// Cases that cannot be imported or run, with what the error must say. A case that works after all fails its test.
 const REFUSED: &[(&str, &str)] = &[
-    ("test_averagepool_2d_dilations", "dilations"),
-    ("test_averagepool_3d_dilations_small", "dilations"),
     ("test_batchnorm_epsilon_training_mode", "training mode"),
     ("test_batchnorm_example_training_mode", "training mode"),
     ("test_maxpool_with_argmax_2d_precomputed_pads", "output 1 of the MaxPool"),
