@@ -122,7 +122,8 @@ impl Pool {
         let mut pool = Pool { workers: Vec::new(), ranges };
         for index in 1..threads {
             let mailbox = Arc::new(Mailbox {
-                mark: AtomicU32::new(IDLE),
+                // Until the thread has started.
+                mark: AtomicU32::new(WORK),
                 panicked: AtomicBool::new(false),
                 job: UnsafeCell::new(None),
             });
@@ -133,6 +134,8 @@ impl Pool {
                 .map_err(|e| RuntimeError::Thread { index, reason: e.to_string() })?;
             pool.workers.push(Worker { mailbox, thread: handle.thread().clone(), handle: Some(handle) });
         }
+        // What a thread allocates when it starts is allocated before the first loop, not in the midst of a later one.
+        drop(Busy(&pool.workers));
         Ok(pool)
     }
 
@@ -242,6 +245,8 @@ unsafe fn call<F: Fn(usize) + Sync>(share: *const (), worker: usize) {
 
 /// The life of a worker.
 fn work(index: usize, mailbox: &Mailbox, spins: u32) {
+    // Fails when the pool is dropped already.
+    let _ = mailbox.mark.compare_exchange(WORK, IDLE, Ordering::AcqRel, Ordering::Acquire);
     while wait(&mailbox.mark, spins) != EXIT {
         // SAFETY: the mark is `WORK`, so the caller has written the job and leaves it alone until the mark changes.
         let job = unsafe { *mailbox.job.get() };
