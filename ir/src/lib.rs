@@ -13,6 +13,7 @@ pub mod element;
 pub mod entity;
 pub mod format;
 pub mod function;
+pub mod hadamard;
 pub mod infer;
 pub mod irdl;
 pub mod names;

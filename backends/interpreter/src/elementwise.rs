@@ -28,6 +28,9 @@ pub(crate) fn elementwise(op: &Op, call: &Call<'_>) -> Result<Tensor> {
             |x, slope| if x >= 0.0 { x } else { slope * x },
             |x, slope| Ok(if x >= 0 { x } else { slope.wrapping_mul(x) }),
         ),
+        Op::ScaledSilu {} => {
+            binary(op, call, |x, scale| x / (1.0 + (-scale * x).exp()), |_, _| Err("floats only".into()))
+        }
         Op::Neg {} => sign(op, call, |x| -x, i64::wrapping_neg),
         Op::Abs {} => sign(op, call, f64::abs, i64::wrapping_abs),
         Op::Exp {} => unary(call, f64::exp),

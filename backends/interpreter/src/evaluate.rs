@@ -7,8 +7,8 @@ use qcc_params::{Data, OpEvaluator, Tensor};
 
 use crate::precision::{Precision, hold, integers, reals, store_integers, store_reals};
 use crate::{
-    contraction, convolution, elementwise, movement, normalization, pool, quantized, reduction, resize,
-    state_space,
+    contraction, convolution, elementwise, hadamard, movement, normalization, pool, quantized, reduction,
+    resize, state_space,
 };
 
 pub(crate) type Result<T> = std::result::Result<T, String>;
@@ -150,6 +150,7 @@ fn dispatch(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>> {
         }
         Op::Linear {} => contraction::linear(call)?,
         Op::Matmul {} => contraction::matmul(call)?,
+        Op::Hadamard { size, transpose } => hadamard::hadamard(call, *size, *transpose)?,
         Op::Conv { strides, pads, dilations, groups, layout } => {
             convolution::conv(call, strides, pads, dilations, *groups, *layout)?
         }
@@ -184,6 +185,7 @@ fn dispatch(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>> {
         }
         Op::CausalConv {} => return state_space::causal_conv(call),
         Op::SelectiveScan {} => return state_space::selective_scan(call),
+        Op::SelectiveScanStates {} => return state_space::selective_scan_states(call),
         Op::Quantize { to, narrow, rounding } => quantized::quantize(call, *to, *narrow, *rounding)?,
         Op::DynamicQuantize { to, narrow, rounding } => {
             return quantized::dynamic_quantize(call, *to, *narrow, *rounding);

@@ -19,6 +19,7 @@ mod convolution;
 mod elementwise;
 mod error;
 mod evaluate;
+mod hadamard;
 mod movement;
 mod normalization;
 mod pool;

@@ -33,27 +33,43 @@ pub(crate) fn causal_conv(call: &Call<'_>) -> Result<Vec<Tensor>> {
 
 /// `selective_scan`.
 pub(crate) fn selective_scan(call: &Call<'_>) -> Result<Vec<Tensor>> {
-    let (u, delta, a, b) = (call.reals(0)?, call.reals(1)?, call.reals(2)?, call.reals(3)?);
-    let (c, skip) = (call.reals(4)?, call.reals(5)?);
-    let mut state = call.reals(6)?.into_owned();
-    let [batch, time, channels] = call.dims(0) else { return Err("`u` must have rank 3".into()) };
-    let (batch, time, channels) = (*batch, *time, *channels);
-    let n = call.at(2)?.dims[1];
+    let (u, c, skip) = (call.reals(0)?, call.reals(4)?, call.reals(5)?);
+    let (channels, n) = (skip.len(), call.at(2)?.dims[1]);
     let mut y = vec![0.0; u.len()];
+    let state = recurrence(call, 6, |at, h| {
+        let c = &c[at / channels * n..][..n];
+        let sum: f64 = h.iter().zip(c).map(|(h, c)| h * c).sum();
+        y[at] = sum + skip[at % channels] * u[at];
+    })?;
+    Ok(vec![call.real(0, y)?, call.real(1, state)?])
+}
+
+/// `selective_scan_states`.
+pub(crate) fn selective_scan_states(call: &Call<'_>) -> Result<Vec<Tensor>> {
+    let n = call.at(2)?.dims[1];
+    let mut states = vec![0.0; call.count(0)];
+    let state = recurrence(call, 4, |at, h| states[at * n..][..n].copy_from_slice(h))?;
+    Ok(vec![call.real(0, states)?, call.real(1, state)?])
+}
+
+/// `h ← exp(delta · a) ⊙ h + (delta · u) · b` from the state in operand `state` on; `step` gets the index in `u` and h of its channel.
+/// The state after the last step.
+fn recurrence(call: &Call<'_>, state: usize, mut step: impl FnMut(usize, &[f64])) -> Result<Vec<f64>> {
+    let (u, delta, a, b) = (call.reals(0)?, call.reals(1)?, call.reals(2)?, call.reals(3)?);
+    let mut state = call.reals(state)?.into_owned();
+    let [batch, time, channels] = call.at(0)?.dims[..] else { return Err("`u` must have rank 3".into()) };
+    let n = call.at(2)?.dims[1];
     for (image, t) in (0..batch).flat_map(|i| (0..time).map(move |t| (i, t))) {
-        let step = image * time + t;
-        let (b, c) = (&b[step * n..(step + 1) * n], &c[step * n..(step + 1) * n]);
+        let b = &b[(image * time + t) * n..][..n];
         for d in 0..channels {
-            let at = step * channels + d;
+            let at = (image * time + t) * channels + d;
             let h = &mut state[(image * channels + d) * n..][..n];
             let input = delta[at] * u[at];
-            let mut sum = 0.0;
-            for (((h, a), b), c) in h.iter_mut().zip(&a[d * n..]).zip(b).zip(c) {
+            for ((h, a), b) in h.iter_mut().zip(&a[d * n..]).zip(b) {
                 *h = (delta[at] * a).exp() * *h + input * b;
-                sum += *h * c;
             }
-            y[at] = sum + skip[d] * u[at];
+            step(at, h);
         }
     }
-    Ok(vec![call.real(0, y)?, call.real(1, state)?])
+    Ok(state)
 }

@@ -1,9 +1,10 @@
-//! Contractions and recurrences: linear, matmul, causal convolution, selective scan.
+//! Contractions and recurrences: linear, matmul, Hadamard transform, causal convolution, selective scan.
 
 use smallvec::smallvec;
 
-use super::{Result, Types, broadcast_dims, expect_dims, one, plain, tensor};
+use super::{Result, Types, broadcast_dims, expect_dims, float, one, plain, tensor};
 use crate::dim::Dim;
+use crate::hadamard::Order;
 use crate::types::TensorType;
 
 /// Sizes of `x · weightᵀ`.
@@ -52,6 +53,25 @@ pub(super) fn matmul(a: &TensorType, b: &TensorType) -> Result<Types> {
     one(tensor(dims, a.element))
 }
 
+pub(super) fn hadamard(x: &TensorType, size: i64) -> Result<Types> {
+    float(x)?;
+    let last = x.dims.last().ok_or("`x` must have rank 1 or more")?;
+    let Some(width) = last.constant() else {
+        return Err(format!("the last axis of {x} must have a constant size, not {last}"));
+    };
+    let known = Order::of(size).is_some();
+    if known && width % size == 0 {
+        return one(x.clone());
+    }
+    let largest = Order::largest_dividing(width).size();
+    Err(match known {
+        true => format!("size {size} does not divide the last axis, {width}; {largest} does"),
+        false => format!(
+            "no Hadamard matrix of order {size} is known here; the largest that divides the last axis, {width}, has order {largest}"
+        ),
+    })
+}
+
 pub(super) fn causal_conv(
     x: &TensorType,
     weight: &TensorType,
@@ -79,18 +99,46 @@ pub(super) fn causal_conv(
 }
 
 pub(super) fn selective_scan([u, delta, a, b, c, d, state]: [&TensorType; 7]) -> Result<Types> {
-    let [batch, time, channels] = u.dims.as_slice() else {
-        return Err(format!("`u` {u} must be [batch, time, channels]"));
-    };
-    let [_, n] = a.dims.as_slice() else {
-        return Err(format!("`a` {a} must be [channels, state]"));
-    };
-    expect_dims("delta", delta, &u.dims)?;
-    expect_dims("a", a, &[channels.clone(), n.clone()])?;
-    for (name, operand) in [("b", b), ("c", c)] {
-        expect_dims(name, operand, &[batch.clone(), time.clone(), n.clone()])?;
-    }
-    expect_dims("d", d, std::slice::from_ref(channels))?;
-    expect_dims("state", state, &[batch.clone(), channels.clone(), n.clone()])?;
+    let recurrence = Recurrence::of([u, delta, a, b, state])?;
+    expect_dims("c", c, &recurrence.projection())?;
+    expect_dims("d", d, std::slice::from_ref(recurrence.channels))?;
     Ok(smallvec![u.clone(), state.clone()])
+}
+
+pub(super) fn selective_scan_states(operands: [&TensorType; 5]) -> Result<Types> {
+    let [u, _, _, _, state] = operands;
+    let Recurrence { batch, time, channels, n } = Recurrence::of(operands)?;
+    let dims = [batch, time, channels, n].map(Clone::clone).to_vec();
+    Ok(smallvec![tensor(dims, u.element), state.clone()])
+}
+
+/// Sizes of a selective scan.
+struct Recurrence<'a> {
+    batch: &'a Dim,
+    time: &'a Dim,
+    channels: &'a Dim,
+    n: &'a Dim,
+}
+
+impl<'a> Recurrence<'a> {
+    /// The sizes of `h ← exp(delta · a) ⊙ h + (delta · u) · b`, on which all operands must agree.
+    fn of([u, delta, a, b, state]: [&'a TensorType; 5]) -> Result<Recurrence<'a>> {
+        let [batch, time, channels] = u.dims.as_slice() else {
+            return Err(format!("`u` {u} must be [batch, time, channels]"));
+        };
+        let [_, n] = a.dims.as_slice() else {
+            return Err(format!("`a` {a} must be [channels, state]"));
+        };
+        let sizes = Recurrence { batch, time, channels, n };
+        expect_dims("delta", delta, &u.dims)?;
+        expect_dims("a", a, &[channels.clone(), n.clone()])?;
+        expect_dims("b", b, &sizes.projection())?;
+        expect_dims("state", state, &[batch.clone(), channels.clone(), n.clone()])?;
+        Ok(sizes)
+    }
+
+    /// Sizes of `b` and `c`.
+    fn projection(&self) -> [Dim; 3] {
+        [self.batch, self.time, self.n].map(Clone::clone)
+    }
 }

@@ -20,6 +20,16 @@ pub(super) fn binary(a: &TensorType, b: &TensorType) -> Result<Types> {
     one(tensor(dims, a.element))
 }
 
+/// Unlike a binary operation, the result has the sizes of `x`: a scale of more sizes would be a mistake.
+pub(super) fn scaled_silu(x: &TensorType, scale: &TensorType) -> Result<Types> {
+    float(x)?;
+    let types = binary(x, scale)?;
+    if types[0].dims != x.dims {
+        return Err(format!("`scale` {:?} does not broadcast to the sizes {:?} of `x`", scale.dims, x.dims));
+    }
+    Ok(types)
+}
+
 /// The sizes two shapes broadcast to (NumPy rules; a symbol matches itself or 1).
 pub fn broadcast_dims(a: &[Dim], b: &[Dim]) -> Option<Vec<Dim>> {
     let rank = a.len().max(b.len());

@@ -106,6 +106,7 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
         }
         Op::Linear {} => contraction::linear(at(0), at(1), optional(2)),
         Op::Matmul {} => contraction::matmul(at(0), at(1)),
+        Op::Hadamard { size, .. } => contraction::hadamard(at(0), *size),
         Op::Conv { strides, pads, dilations, groups, layout } => {
             let window = window::Window { strides, pads, dilations };
             window::conv(at(0), at(1), optional(2), &window, *groups, *layout)
@@ -138,6 +139,7 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
         | Op::Max {}
         | Op::Pow {}
         | Op::Prelu {} => elementwise::binary(at(0), at(1)),
+        Op::ScaledSilu {} => elementwise::scaled_silu(at(0), at(1)),
         Op::Neg {} | Op::Abs {} => {
             plain(at(0))?;
             one(at(0).clone())
@@ -173,6 +175,7 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
         Op::SelectiveScan {} => {
             contraction::selective_scan([at(0), at(1), at(2), at(3), at(4), at(5), at(6)])
         }
+        Op::SelectiveScanStates {} => contraction::selective_scan_states([at(0), at(1), at(2), at(3), at(4)]),
         Op::Quantize { to, .. } => quantized::quantize(at(0), *to, at(1), optional(2)),
         Op::DynamicQuantize { to, .. } => quantized::dynamic_quantize(at(0), *to),
         Op::Dequantize {} => quantized::dequantize(at(0), at(1), optional(2)),

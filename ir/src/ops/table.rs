@@ -96,6 +96,9 @@ op_table! {
     Linear = "linear" {} (x, weight, bias: Optional) -> (y)
     /// Matrix product of the last two axes, leading axes broadcast (NumPy `matmul`).
     Matmul = "matmul" {} (a, b) -> (y)
+    /// Hadamard transform of each run of `size` elements of the last axis: `y = x · H` for a run `x` as a row, `x · Hᵀ` if `transpose`;
+    /// `H · Hᵀ = I`. `H` is a base matrix ⊗ a Sylvester matrix, see [`hadamard`](crate::hadamard); `size` divides the last axis.
+    Hadamard = "hadamard" { size: i64, transpose: bool } (x) -> (y)
     /// Convolution; weight `[out, in / groups, kernel…]`, bias `[out]`; `pads` = begins then ends; cross-correlation as in ONNX.
     Conv = "conv" { strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, groups: i64, layout: ImageLayout } (x, weight, bias: Optional) -> (y)
     /// Transposed convolution; weight `[in, out / groups, kernel…]`.
@@ -140,6 +143,9 @@ op_table! {
     Pow = "pow" {} (a, b) -> (y)
     /// `x` where `x ≥ 0`, else `slope · x`; slope broadcasts.
     Prelu = "prelu" {} (x, slope) -> (y)
+    /// `x · sigmoid(scale · x)`; scale broadcasts to the sizes of `x`. `scaled_silu(x / scale, scale) · scale = silu(x)` (MambaQuant,
+    /// arXiv 2501.13484).
+    ScaledSilu = "scaled_silu" {} (x, scale) -> (y)
 
     // ---- elementwise, one operand ----
     /// `−x`.
@@ -208,6 +214,9 @@ op_table! {
     /// Mamba's selective scan. u, delta `[B, T, D]`, a `[D, N]`, b, c `[B, T, N]`, d `[D]`, state `[B, D, N]`:
     /// `h ← exp(delta · a) ⊙ h + (delta · u) · b`, `y = h · c + d ⊙ u`. `new_state` is h after the last step.
     SelectiveScan = "selective_scan" {} (u, delta, a, b, c, d, state) -> (y, new_state)
+    /// The recurrence of `selective_scan` alone: h after every step, `[B, T, D, N]`, so that `h · c` can be an operation of its own.
+    /// `new_state` `[B, D, N]` is h after the last step.
+    SelectiveScanStates = "selective_scan_states" {} (u, delta, a, b, state) -> (h, new_state)
 
     // ---- quantization ----
     /// Codes of `x` for the quantized element type `to`: `clamp(round(x · (1 / scale)) + zero_point)`, NaN to the zero point. `narrow`

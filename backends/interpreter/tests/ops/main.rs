@@ -10,6 +10,7 @@
 mod case;
 mod contraction;
 mod elementwise;
+mod hadamard;
 mod movement;
 mod normalization;
 mod quantization;
@@ -27,6 +28,7 @@ fn every_operation_has_a_case() {
     let families = [
         contraction::cases(),
         elementwise::cases(),
+        hadamard::cases(),
         movement::cases(),
         normalization::cases(),
         quantization::cases(),
