@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use smallvec::SmallVec;
+
 use crate::entity::ValueId;
 use crate::function::Function;
 use crate::infer::InferError;
@@ -50,6 +52,21 @@ impl Patch {
     ) -> Result<ValueId, InferError> {
         self.first_new.get_or_insert(function.node_count());
         function.add_one(op, operands, location)
+    }
+
+    /// Adds an operation with any number of results.
+    ///
+    /// # Errors
+    /// When the operands do not fit the operation.
+    pub fn add_all(
+        &mut self,
+        function: &mut Function,
+        op: Op,
+        operands: impl IntoIterator<Item = impl Into<Option<ValueId>>>,
+        location: &str,
+    ) -> Result<SmallVec<[ValueId; 2]>, InferError> {
+        self.first_new.get_or_insert(function.node_count());
+        function.add(op, operands, location)
     }
 
     /// Says that `new` replaces `old` everywhere.

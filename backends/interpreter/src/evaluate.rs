@@ -159,6 +159,7 @@ fn dispatch(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>> {
         }
         Op::Embedding {} => movement::embedding(call)?,
         Op::Gather { axis } => movement::gather(call, *axis)?,
+        Op::Argsort {} => movement::argsort(call)?,
         Op::Slice { axes, starts, steps, .. } => movement::slice(call, axes, starts, steps)?,
         Op::Concat { axis } => movement::concat(call, *axis)?,
         Op::Pad { pads, mode, value } => movement::pad(call, pads, *mode, value.0)?,

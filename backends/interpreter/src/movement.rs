@@ -151,6 +151,20 @@ pub(crate) fn embedding(call: &Call<'_>) -> Result<Tensor> {
     }
 }
 
+/// `argsort`.
+pub(crate) fn argsort(call: &Call<'_>) -> Result<Tensor> {
+    let x = call.at(0)?;
+    let mut order: Vec<i64> = (0..x.dims[0] as i64).collect();
+    if x.element.is_float() {
+        let keys = call.reals(0)?;
+        order.sort_by(|a, b| keys[*a as usize].total_cmp(&keys[*b as usize]));
+    } else {
+        let keys = indices(x);
+        order.sort_by_key(|i| keys[*i as usize]);
+    }
+    call.integer(0, order)
+}
+
 /// `pad`.
 pub(crate) fn pad(call: &Call<'_>, pads: &[i64], mode: PadMode, value: f64) -> Result<Tensor> {
     let x = call.at(0)?;

@@ -117,6 +117,13 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
         }
         Op::Embedding {} => quantized::embedding(at(0), at(1), optional(2)),
         Op::Gather { axis } => shape::gather(at(0), at(1), *axis),
+        Op::Argsort {} => {
+            plain(at(0))?;
+            match at(0).rank() {
+                1 => one(at(0).with_element(ElementType::I64)),
+                rank => Err(format!("sorts a vector, not a tensor of rank {rank}")),
+            }
+        }
         Op::Slice { axes, starts, ends, steps } => shape::slice(at(0), axes, starts, ends, steps),
         Op::Concat { axis } => shape::concat(x, *axis),
         Op::Pad { pads, .. } => shape::pad(at(0), pads),

@@ -109,6 +109,8 @@ op_table! {
     Embedding = "embedding" {} (table, indices, table_scale: Optional) -> (y)
     /// `x` indexed along `axis` by integer `indices` (negative ones count from the end).
     Gather = "gather" { axis: i64 } (x, indices) -> (y)
+    /// The indices (`i64`) that sort the vector `x` ascending, equal elements in their order: the inverse of a permutation. Weights only.
+    Argsort = "argsort" {} (x) -> (y)
     /// Elements `starts[i], starts[i] + steps[i], …` before (or, for negative steps, after) `ends[i]` along `axes[i]`; bounds already clamped.
     Slice = "slice" { axes: Vec<i64>, starts: Vec<i64>, ends: Vec<i64>, steps: Vec<i64> } (x) -> (y)
     /// Concatenation along `axis`.

@@ -7,7 +7,8 @@ use egg::Id;
 use qcc_ir::{Function, Node, Op, ValueId};
 use smallvec::SmallVec;
 
-use super::facts::{Facts, Graph, TensorFacts, Typing};
+use super::facts::{Facts, Graph, Properties, TensorFacts, Typing};
+use super::heads::{FIRST, SECOND};
 use super::language::{Term, has_attributes};
 
 /// A function as an e-graph.
@@ -24,31 +25,39 @@ pub struct Converted {
 
 /// An operation of the function and its term.
 pub struct Origin {
-    /// Its result.
-    pub value: ValueId,
+    /// Its results.
+    pub results: SmallVec<[ValueId; 2]>,
     /// Its term, as it was added.
     pub term: Term,
     /// Its operands in the order of the term's children.
     pub operands: Vec<Option<ValueId>>,
 }
 
+/// The facts of a value that is taken as it is.
+pub fn leaf(function: &Function, value: ValueId) -> TensorFacts {
+    let weight = function.defining(value).is_some_and(|(_, node)| is_weight(node));
+    TensorFacts {
+        ty: function.ty(value).clone(),
+        weight,
+        users: 0,
+        name: function.value(value).name.clone(),
+        root: weight.then_some(value),
+        leaf: weight,
+        properties: Properties::default(),
+    }
+}
+
 /// The e-graph of a function.
 pub fn convert(function: &Function) -> Converted {
     let mut typing = Typing { values: vec![None; function.value_count()], ..Typing::default() };
-    let leaf = |v: ValueId, weight: bool| TensorFacts {
-        ty: function.ty(v).clone(),
-        weight,
-        users: 0,
-        name: function.value(v).name.clone(),
-    };
     for &argument in function.arguments() {
-        typing.values[argument.index()] = Some(leaf(argument, false));
+        typing.values[argument.index()] = Some(leaf(function, argument));
     }
     for &id in function.order() {
         let node = function.node(id);
         if is_leaf(node) {
             for &result in &node.results {
-                typing.values[result.index()] = Some(leaf(result, is_weight(node)));
+                typing.values[result.index()] = Some(leaf(function, result));
             }
         }
     }
@@ -69,7 +78,19 @@ pub fn convert(function: &Function) -> Converted {
         }
         let origin = apply(&mut graph, node, &classes);
         graph.analysis.sources.entry(origin.term.clone()).or_insert_with(|| node.location.clone());
-        classes.insert(origin.value, graph.add(origin.term.clone()));
+        let class = graph.add(origin.term.clone());
+        match origin.results.as_slice() {
+            [only] => {
+                classes.insert(*only, class);
+            }
+            several => {
+                for (head, &result) in [FIRST, SECOND].into_iter().zip(several) {
+                    let projection = Term::Apply(head, [class].into_iter().collect());
+                    graph.analysis.sources.entry(projection.clone()).or_insert_with(|| node.location.clone());
+                    classes.insert(result, graph.add(projection));
+                }
+            }
+        }
         origins.push(origin);
     }
     roots.extend(&function.results);
@@ -84,9 +105,9 @@ fn is_weight(node: &Node) -> bool {
     matches!(node.op, Op::Parameter { .. } | Op::Constant { .. })
 }
 
-/// Operations that stay as they are: weights, and those with several results.
+/// Operations that stay as they are: weights, and those with more results than heads name.
 fn is_leaf(node: &Node) -> bool {
-    is_weight(node) || node.results.len() != 1
+    is_weight(node) || !(1..=2).contains(&node.results.len())
 }
 
 fn apply(graph: &mut Graph, node: &Node, classes: &HashMap<ValueId, Id>) -> Origin {
@@ -106,7 +127,7 @@ fn apply(graph: &mut Graph, node: &Node, classes: &HashMap<ValueId, Id>) -> Orig
     for operand in &operands {
         children.push(operand.map_or_else(|| graph.add(Term::Absent), |v| classes[&v]));
     }
-    Origin { value: node.results[0], term: Term::Apply(spec.name, children), operands }
+    Origin { results: node.results.clone(), term: Term::Apply(spec.name, children), operands }
 }
 
 /// Counts the operations and results of the function that use each class.

@@ -19,7 +19,9 @@ pub fn cost(graph: &Graph, class: Id, term: &Term) -> f64 {
     let moved = 1.0 + y + activations;
     match meaning(head, &facts) {
         Ok(Meaning::Op(op, from)) => moved + y * products(&op, &facts[from..]),
-        Ok(Meaning::Chain(_, ops)) => moved * ops.len() as f64,
+        Ok(Meaning::Steps(steps)) => moved * steps.0.len() as f64,
+        // Its operation costs; in a patch it is a name.
+        Ok(Meaning::Projection(_)) => 1e-3,
         Err(_) => f64::INFINITY,
     }
 }

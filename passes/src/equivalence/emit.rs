@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use egg::{Id, Language};
 use qcc_ir::{Function, Patch, ValueId};
+use smallvec::SmallVec;
 
 use super::convert::Converted;
 use super::extract::Choice;
 use super::facts::{Facts, Graph, canonical, source};
-use super::heads::{Meaning, meaning};
+use super::heads::{Meaning, Operand, meaning};
 use super::language::Term;
 
 /// Rebuilds `function` from the choices; returns how many values were replaced.
@@ -21,8 +22,9 @@ pub fn emit(function: &mut Function, converted: &Converted, choice: &Choice) -> 
     let mut emitter =
         Emitter { graph, choice, patch: Patch::new(), made: HashMap::new(), origins: HashMap::new() };
     for origin in &converted.origins {
-        let class = graph.find(converted.classes[&origin.value]);
-        let entry = (canonical(graph, &origin.term), origin.value, trimmed(origin.operands.clone()));
+        let term = canonical(graph, &origin.term);
+        let class = graph.lookup(term.clone()).ok_or("an operation of the function is not in the graph")?;
+        let entry = (term, origin.results.clone(), trimmed(origin.operands.clone()));
         emitter.origins.entry(class).or_default().push(entry);
     }
     let mut redirects = Vec::new();
@@ -41,14 +43,16 @@ pub fn emit(function: &mut Function, converted: &Converted, choice: &Choice) -> 
 }
 
 type Operands = Vec<Option<ValueId>>;
+/// The results of an operation; empty for what is none.
+type Values = SmallVec<[ValueId; 2]>;
 
 struct Emitter<'a> {
     graph: &'a Graph,
     choice: &'a Choice,
     patch: Patch,
-    /// The value of each class that has been built; none for attributes and absent operands.
-    made: HashMap<Id, Option<ValueId>>,
-    origins: HashMap<Id, Vec<(Term, ValueId, Operands)>>,
+    /// The values of each class that has been built; none for attributes and absent operands.
+    made: HashMap<Id, Values>,
+    origins: HashMap<Id, Vec<(Term, Values, Operands)>>,
 }
 
 fn trimmed(mut operands: Operands) -> Operands {
@@ -84,34 +88,48 @@ impl Emitter<'_> {
                 return Err(format!("the choices for `{term}` form a cycle"));
             }
         }
-        Ok(self.made[&root])
+        Ok(self.made[&root].first().copied())
     }
 
-    fn build(&mut self, function: &mut Function, class: Id, term: &Term) -> Result<Option<ValueId>, String> {
+    fn build(&mut self, function: &mut Function, class: Id, term: &Term) -> Result<Values, String> {
         let (head, children) = match term {
-            Term::Value(v) => return Ok(Some(*v)),
-            Term::Attributes(_) | Term::Absent => return Ok(None),
+            Term::Value(v) => return Ok([*v].into_iter().collect()),
+            Term::Attributes(_) | Term::Absent => return Ok(Values::new()),
             Term::Apply(head, children) => (head, children),
         };
-        let made = |c: &Id| self.made[&self.graph.find(*c)];
+        let made = |c: &Id| &self.made[&self.graph.find(*c)];
         let facts: Vec<&Facts> = children.iter().map(|c| &self.graph[*c].data).collect();
         let location = source(self.graph, class, term);
         match meaning(head, &facts)? {
             Meaning::Op(op, from) => {
-                let operands = trimmed(children[from..].iter().map(made).collect());
+                let operands = children[from..].iter().map(|c| made(c).first().copied()).collect();
+                let operands = trimmed(operands);
                 let origins = self.origins.get(&class).into_iter().flatten();
                 let mut same = origins.filter(|(t, _, o)| t == term && *o == operands);
-                if let Some((_, value, _)) = same.next() {
-                    return Ok(Some(*value));
+                if let Some((_, values, _)) = same.next() {
+                    return Ok(values.clone());
                 }
-                self.patch.add(function, op, operands, &location).map(Some).map_err(|e| e.to_string())
+                self.patch.add_all(function, op, operands, &location).map_err(|e| e.to_string())
             }
-            Meaning::Chain(child, ops) => {
-                let mut value = made(&children[child]).ok_or("a head works on an absent operand")?;
-                for op in ops {
-                    value = self.patch.add(function, op, [value], &location).map_err(|e| e.to_string())?;
+            Meaning::Projection(result) => {
+                let value = made(&children[0]).get(result).copied().ok_or("an operation lacks a result")?;
+                Ok([value].into_iter().collect())
+            }
+            Meaning::Steps(steps) => {
+                let mut values: Vec<ValueId> = Vec::new();
+                for step in steps.0 {
+                    let mut operands: Vec<Option<ValueId>> = Vec::new();
+                    for operand in &step.operands {
+                        operands.push(match operand {
+                            Operand::Child(i) => made(&children[*i]).first().copied(),
+                            Operand::Step(i) => values.get(*i).copied(),
+                        });
+                    }
+                    let added = self.patch.add(function, step.op, operands, &location);
+                    values.push(added.map_err(|e| e.to_string())?);
                 }
-                Ok(Some(value))
+                let last = values.pop().ok_or_else(|| format!("`{head}` does nothing"))?;
+                Ok([last].into_iter().collect())
             }
         }
     }

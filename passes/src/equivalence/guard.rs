@@ -37,6 +37,53 @@ pub const GUARDS: &[Guard] = &[
         holds: |facts| tensor(facts[0], |t| t.users <= 1),
     },
     Guard {
+        name: "leaf",
+        arity: Some(1),
+        doc: "(leaf ?w): a weight of the model as it stands, not computed from others",
+        holds: |facts| tensor(facts[0], |t| t.leaf),
+    },
+    Guard {
+        name: "orthogonal",
+        arity: Some(1),
+        doc: "(orthogonal ?r): a square matrix whose inverse is its transpose",
+        holds: |facts| tensor(facts[0], |t| t.properties.orthogonal),
+    },
+    Guard {
+        name: "positive",
+        arity: Some(1),
+        doc: "(positive ?s): all elements are above zero",
+        holds: |facts| tensor(facts[0], |t| t.properties.positive),
+    },
+    Guard {
+        name: "nonzero",
+        arity: Some(1),
+        doc: "(nonzero ?s): no element is zero",
+        holds: |facts| tensor(facts[0], |t| t.properties.nonzero),
+    },
+    Guard {
+        name: "permutation",
+        arity: Some(1),
+        doc: "(permutation ?p): a vector of all indices, each once",
+        holds: |facts| tensor(facts[0], |t| t.properties.permutation),
+    },
+    Guard {
+        name: "same_type",
+        arity: Some(2),
+        doc: "(same_type ?x TERM): both have the same type",
+        holds: |facts| pair(facts, |a, b| a == b),
+    },
+    Guard {
+        name: "over_last",
+        arity: Some(2),
+        doc: "(over_last ?n TERM): the normalisation with attributes ?n is over the last axis of TERM alone",
+        holds: |facts| match (facts[0].attributes(), facts[1].tensor()) {
+            (Some(Op::LayerNorm { axis, .. }), Some(x)) => {
+                usize::try_from(*axis).is_ok_and(|axis| axis + 1 == x.ty.rank())
+            }
+            _ => false,
+        },
+    },
+    Guard {
         name: "no_padding",
         arity: Some(1),
         doc: "(no_padding ?a): the convolution pads nothing",
@@ -57,13 +104,29 @@ pub const GUARDS: &[Guard] = &[
         },
     },
     Guard {
+        name: "depthwise",
+        arity: Some(2),
+        doc: "(depthwise ?a ?w): the convolution has one input channel for each output channel, and joins none",
+        holds: |facts| match (facts[0].attributes(), facts[1].tensor()) {
+            (Some(Op::Conv { groups, .. }), Some(w)) => {
+                w.ty.dims.first() == Some(&Dim::Const(*groups)) && w.ty.dims.get(1) == Some(&Dim::Const(1))
+            }
+            _ => false,
+        },
+    },
+    Guard {
         name: "channels_first",
         arity: Some(1),
-        doc: "(channels_first ?a): the convolution's channels are axis 1",
+        doc: "(channels_first ?a): the channels of the convolution or pooling are axis 1",
         holds: |facts| {
             matches!(
                 facts[0].attributes(),
-                Some(Op::Conv { layout: ImageLayout::ChannelsFirst, .. } | Op::ConvTranspose { .. })
+                Some(
+                    Op::Conv { layout: ImageLayout::ChannelsFirst, .. }
+                        | Op::MaxPool { layout: ImageLayout::ChannelsFirst, .. }
+                        | Op::AvgPool { layout: ImageLayout::ChannelsFirst, .. }
+                        | Op::ConvTranspose { .. }
+                )
             )
         },
     },
@@ -78,6 +141,12 @@ pub const GUARDS: &[Guard] = &[
         arity: Some(2),
         doc: "(per_channel ?k TERM): ?k broadcasts to TERM and varies along axis 1 at most",
         holds: |facts| pair(facts, |k, y| varies_along(k, y, 1)),
+    },
+    Guard {
+        name: "same_features",
+        arity: Some(2),
+        doc: "(same_features ?s TERM): ?s is a vector with an element for each feature of TERM",
+        holds: |facts| pair(facts, |s, x| s.rank() == 1 && s.dims.last() == x.dims.last()),
     },
     Guard {
         name: "per_feature",

@@ -1,7 +1,8 @@
 //! Rules as data: reads a rule file, checks every name in it, and fires rules on the e-graph.
 //!
-//! A file holds `define (NAME ?a …) TERM`, an abbreviation, and `rule NAME LEFT => RIGHT if (GUARD …) …`. Terms are those of the
-//! [language](super::language); `;` starts a comment.
+//! A file holds `define (NAME ?a …) TERM`, an abbreviation, and `rule NAME LEFT => RIGHT and LEFT => RIGHT … if (GUARD …) …`. Terms are
+//! those of the [language](super::language); `;` starts a comment. `introduce` instead of `rule` names a transform: its right side has
+//! variables that the left side does not bind, and it fires only where a [proposal](super::propose) binds them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::facts::{Facts, Graph, Typing, canonical, facts, source};
 use super::guard::{GUARDS, Guard};
-use super::heads::HEADS;
+use super::heads;
 use super::language::{Term, has_attributes};
 use super::text::{Tree, read};
 
@@ -25,6 +26,10 @@ pub struct Rule {
     pub left: PatternAst<Term>,
     /// The right side.
     pub right: PatternAst<Term>,
+    /// Further equations that then hold, of terms that are in the graph: other results of the same operation.
+    pub also: Vec<(PatternAst<Term>, PatternAst<Term>)>,
+    /// Variables that only the right side has; such a rule fires where they are bound by hand.
+    pub free: Vec<Var>,
     guards: Vec<Condition>,
 }
 
@@ -38,6 +43,17 @@ impl std::fmt::Debug for Condition {
         f.write_str(self.guard.name)
     }
 }
+
+/// The rule files of this build.
+pub const BUILTIN: [(&str, &str); 7] = [
+    ("batch_norm.rules", include_str!("rules/batch_norm.rules")),
+    ("norm.rules", include_str!("rules/norm.rules")),
+    ("rotate.rules", include_str!("rules/rotate.rules")),
+    ("scale.rules", include_str!("rules/scale.rules")),
+    ("shift.rules", include_str!("rules/shift.rules")),
+    ("permute.rules", include_str!("rules/permute.rules")),
+    ("split.rules", include_str!("rules/split.rules")),
+];
 
 /// Why a rule file cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -76,18 +92,26 @@ fn parse_trees(trees: &[Tree]) -> Result<Vec<Arc<Rule>>, Failure> {
                 };
                 let name = head.head().ok_or((line, "write `define (NAME ?a …) TERM`".to_string()))?;
                 if OpSpec::find(name).is_some()
-                    || HEADS.iter().any(|h| h.name == name)
+                    || heads::find(name).is_some()
+                    || heads::projection(name).is_some()
                     || definitions.insert(name, (head.operands(), body)).is_some()
                 {
                     return Err((line, format!("`{name}` has a meaning already")));
                 }
             }
-            Some("rule") => {
+            Some(kind @ ("rule" | "introduce")) => {
                 let wanted = || (line, "write `rule NAME LEFT => RIGHT if (GUARD …) …`".to_string());
                 let name = rest.next().and_then(Tree::atom).ok_or_else(wanted)?.to_string();
-                let left = rest.next().ok_or_else(wanted)?;
-                rest.next().filter(|t| t.atom() == Some("=>")).ok_or_else(wanted)?;
-                let right = rest.next().ok_or_else(wanted)?;
+                let mut equations = Vec::new();
+                loop {
+                    let left = rest.next().ok_or_else(wanted)?;
+                    rest.next().filter(|t| t.atom() == Some("=>")).ok_or_else(wanted)?;
+                    let right = rest.next().ok_or_else(wanted)?;
+                    equations.push((pattern(left, &definitions)?, pattern(right, &definitions)?));
+                    if rest.next_if(|t| t.atom() == Some("and")).is_none() {
+                        break;
+                    }
+                }
                 let mut guards = Vec::new();
                 if rest.next_if(|t| t.atom() == Some("if")).is_some() {
                     while let Some(guard) = rest.next_if(|t| t.atom().is_none()) {
@@ -97,16 +121,25 @@ fn parse_trees(trees: &[Tree]) -> Result<Vec<Arc<Rule>>, Failure> {
                 if rules.iter().any(|r| r.name == name) {
                     return Err((line, format!("there are two rules `{name}`")));
                 }
-                let rule = Rule {
-                    name,
-                    left: pattern(left, &definitions)?,
-                    right: pattern(right, &definitions)?,
-                    guards,
-                };
-                check_variables(&rule).map_err(|message| (line, message))?;
+                let (left, right) = equations.remove(0);
+                let mut rule = Rule { name, left, right, also: equations, free: Vec::new(), guards };
+                let unbound = unbound(&rule);
+                match (kind, unbound.first()) {
+                    ("rule", Some(v)) => {
+                        return Err((
+                            line,
+                            format!("rule `{}`: the left side does not bind `{v}`", rule.name),
+                        ));
+                    }
+                    ("introduce", None) => {
+                        let message = format!("`{}` introduces nothing: write `rule` for it", rule.name);
+                        return Err((line, message));
+                    }
+                    _ => rule.free = unbound,
+                }
                 rules.push(Arc::new(rule));
             }
-            _ => return Err((line, "expected `define` or `rule`".into())),
+            _ => return Err((line, "expected `define`, `rule` or `introduce`".into())),
         }
     }
     Ok(rules)
@@ -180,11 +213,15 @@ fn build(
 
 /// The name of a head as the table has it, if it takes that many children.
 fn check_head(name: &str, children: usize) -> Result<&'static str, String> {
-    if let Some(head) = HEADS.iter().find(|h| h.name == name) {
+    if let Some(head) = heads::find(name) {
         return if head.arity == children { Ok(head.name) } else { Err(format!("the head is {}", head.doc)) };
     }
+    if let Some(result) = heads::projection(name) {
+        let head = [heads::FIRST, heads::SECOND][result];
+        return if children == 1 { Ok(head) } else { Err(format!("write ({head} OPERATION)")) };
+    }
     let spec = OpSpec::find(name).ok_or_else(|| {
-        let names = qcc_ir::TABLE.iter().map(|s| s.name).chain(HEADS.iter().map(|h| h.name));
+        let names = qcc_ir::TABLE.iter().map(|s| s.name).chain(heads::heads().map(|h| h.name));
         format!("there is no operation `{name}`{}", qcc_ir::names::near_match(name, names))
     })?;
     let variadic = spec.operands.last().is_some_and(|(_, a)| *a == qcc_ir::Arity::Variadic);
@@ -201,22 +238,27 @@ fn variables(ast: &PatternAst<Term>) -> Vec<Var> {
     ast.as_ref().iter().filter_map(|n| if let ENodeOrVar::Var(v) = n { Some(*v) } else { None }).collect()
 }
 
-fn check_variables(rule: &Rule) -> Result<(), String> {
-    let left = variables(&rule.left);
+/// Variables that the left side does not bind, each once.
+fn unbound(rule: &Rule) -> Vec<Var> {
+    let bound = variables(&rule.left);
     let guards = rule.guards.iter().flat_map(|g| &g.operands);
-    match guards.chain([&rule.right]).flat_map(variables).find(|v| !left.contains(v)) {
-        Some(v) => Err(format!("rule `{}`: the left side does not bind `{v}`", rule.name)),
-        None => Ok(()),
+    let also = rule.also.iter().flat_map(|(left, right)| [left, right]);
+    let mut unbound: Vec<Var> = Vec::new();
+    for v in guards.chain(also).chain([&rule.right]).flat_map(variables) {
+        if !bound.contains(&v) && !unbound.contains(&v) {
+            unbound.push(v);
+        }
     }
+    unbound
 }
 
-/// The rules for egg.
+/// The rules for egg, but for those that introduce something.
 pub fn rewrites(rules: &[Arc<Rule>]) -> Vec<Rewrite<Term, Typing>> {
     let rewrite = |rule: &Arc<Rule>| {
         Rewrite::new(rule.name.as_str(), Pattern::new(rule.left.clone()), Fire(rule.clone()))
             .expect("invariant: the left side binds every variable")
     };
-    rules.iter().map(rewrite).collect()
+    rules.iter().filter(|rule| rule.free.is_empty()).map(rewrite).collect()
 }
 
 struct Fire(Arc<Rule>);
@@ -234,7 +276,8 @@ fn find(graph: &Graph, ast: &PatternAst<Term>, subst: &Subst) -> Option<Id> {
 }
 
 impl Rule {
-    fn guards_hold(&self, graph: &Graph, subst: &Subst) -> bool {
+    /// Whether all guards hold.
+    pub fn guards_hold(&self, graph: &Graph, subst: &Subst) -> bool {
         self.guards.iter().all(|condition| {
             let ids: Option<Vec<Id>> = condition.operands.iter().map(|o| find(graph, o, subst)).collect();
             ids.is_some_and(|ids| {
@@ -263,12 +306,38 @@ impl Rule {
         None
     }
 
-    /// Adds the right side; the error says why it is ill-typed.
-    fn add_right(&self, graph: &mut Graph, class: Id, subst: &Subst) -> Result<Id, String> {
-        let mut ids: Vec<Id> = Vec::with_capacity(self.right.len());
-        for node in self.right.as_ref() {
+    /// Adds the right side and joins it with `class`, likewise of the further equations; says what became equal to something new.
+    ///
+    /// # Errors
+    /// When a right side is ill-typed.
+    pub fn fire(&self, graph: &mut Graph, class: Id, subst: &Subst) -> Result<Vec<Id>, String> {
+        let mut joined = Vec::new();
+        let new = self.add(graph, &self.right, class, subst)?;
+        if graph.union(class, new) {
+            joined.push(new);
+        }
+        for (left, right) in &self.also {
+            let Some(class) = find(graph, left, subst) else { continue };
+            let new = self.add(graph, right, class, subst)?;
+            if graph.union(class, new) {
+                joined.push(new);
+            }
+        }
+        Ok(joined)
+    }
+
+    /// Adds a right side for a class; the error says why it is ill-typed.
+    fn add(
+        &self,
+        graph: &mut Graph,
+        right: &PatternAst<Term>,
+        class: Id,
+        subst: &Subst,
+    ) -> Result<Id, String> {
+        let mut ids: Vec<Id> = Vec::with_capacity(right.len());
+        for node in right.as_ref() {
             let id = match node {
-                ENodeOrVar::Var(v) => subst[*v],
+                ENodeOrVar::Var(v) => *subst.get(*v).ok_or_else(|| format!("`{v}` is not bound"))?,
                 ENodeOrVar::ENode(term) => {
                     let term = term.clone().map_children(|c| graph.find(ids[usize::from(c)]));
                     let facts = facts(graph, &term)?;
@@ -286,7 +355,8 @@ impl Rule {
         match (graph[class].data.tensor(), graph[new].data.tensor()) {
             (Some(a), Some(b)) if a.ty == b.ty => Ok(new),
             (Some(a), Some(b)) => Err(format!("it makes {:?} of {:?}", b.ty, a.ty)),
-            _ => Err("both sides must be tensors".into()),
+            (None, None) if graph[class].data == graph[new].data => Ok(new),
+            _ => Err("both sides must be of one type".into()),
         }
     }
 }
@@ -304,12 +374,8 @@ impl Applier<Term, Typing> for Fire {
         if !rule.guards_hold(graph, subst) {
             return Vec::new();
         }
-        match rule.add_right(graph, class, subst) {
-            Ok(new) => {
-                if graph.union(class, new) {
-                    return vec![new];
-                }
-            }
+        match rule.fire(graph, class, subst) {
+            Ok(joined) => return joined,
             Err(message) => {
                 let name = graph[class].data.tensor().map_or_else(|| "".into(), |t| t.name.clone());
                 graph.analysis.errors.push(format!("rule `{}` at `{name}`: {message}", rule.name));

@@ -1,16 +1,19 @@
 use qcc_ir::{Op, Str};
 
 use super::passes::BATCH_NORM;
+use super::rules::BUILTIN;
 use super::{Limits, proof, rewrite, rules::parse};
 use crate::fixture::{Fixture, batch_norm, conv};
 
 #[test]
 fn every_rule_is_exact() {
-    let rules = parse("batch_norm.rules", BATCH_NORM).expect("the rules parse");
-    assert!(rules.len() >= 20);
-    for rule in &rules {
-        let examples = proof::prove(rule).unwrap_or_else(|e| panic!("{e}"));
-        assert!(examples >= 8, "rule `{}` has only {examples} examples", rule.name);
+    for (file, text) in BUILTIN {
+        let rules = parse(file, text).unwrap_or_else(|e| panic!("{e}"));
+        assert!(!rules.is_empty(), "{file}");
+        for rule in &rules {
+            let examples = proof::prove(rule).unwrap_or_else(|e| panic!("{file}: {e}"));
+            assert!(examples >= 8, "rule `{}` has only {examples} examples", rule.name);
+        }
     }
 }
 
@@ -30,7 +33,7 @@ fn wrong_rules_are_found() {
         ("rule r (relu (neg ?x)) => (neg (relu ?x))", "differ"),
         ("rule r (mul (conv ?a ?x ?w none) ?k) => (conv ?a ?x (mul ?w ?k) none)", "not proved"),
         ("rule r (softmax ?a ?x) => ?x", "no example of `softmax`"),
-        ("rule r (relu ?x) => (neg ?x) if (weights ?x)", "none of"),
+        ("rule r (relu ?x) => (neg ?x) if (permutation ?x)", "none of"),
     ] {
         let rules = parse("r", text).expect("parses");
         let error = proof::prove(&rules[0]).expect_err(text).to_string();
@@ -55,7 +58,9 @@ fn bad_rule_files_are_refused_with_the_line() {
         ("rule a (relu x) => ?x", 1, "neither a variable"),
         ("rule a\n(relu ?x", 2, "not closed"),
         ("rule a ?x) => ?x", 1, "without"),
-        ("hello", 1, "expected `define` or `rule`"),
+        ("hello", 1, "expected `define`, `rule` or"),
+        ("introduce a (relu ?x) => (neg ?x)", 1, "introduces nothing"),
+        ("rule a (relu ?x) => (first ?x ?x)", 1, "(first OPERATION)"),
         ("rule a (rows ?x) => ?x", 1, "(rows ?w ?k)"),
         ("define", 1, "define (NAME"),
         ("rule", 1, "rule NAME"),
