@@ -1,10 +1,10 @@
-//! From a function to an e-graph.
+//! From a function, or some of its operations, to an e-graph.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use egg::Id;
-use qcc_ir::{Function, Node, Op, ValueId};
+use qcc_ir::{Function, Node, Op, OpId, ValueId};
 use smallvec::SmallVec;
 
 use super::facts::{Facts, Graph, Properties, TensorFacts, Typing};
@@ -34,8 +34,7 @@ pub struct Origin {
 }
 
 /// The facts of a value that is taken as it is.
-pub fn leaf(function: &Function, value: ValueId) -> TensorFacts {
-    let weight = function.defining(value).is_some_and(|(_, node)| is_weight(node));
+pub fn leaf(function: &Function, value: ValueId, weight: bool) -> TensorFacts {
     TensorFacts {
         ty: function.ty(value).clone(),
         weight,
@@ -49,34 +48,40 @@ pub fn leaf(function: &Function, value: ValueId) -> TensorFacts {
 
 /// The e-graph of a function.
 pub fn convert(function: &Function) -> Converted {
-    let mut typing = Typing { values: vec![None; function.value_count()], ..Typing::default() };
-    for &argument in function.arguments() {
-        typing.values[argument.index()] = Some(leaf(function, argument));
+    let weights = weights(function);
+    let (stay, inner): (Vec<OpId>, Vec<OpId>) =
+        function.order().iter().partition(|id| is_leaf(function.node(**id)));
+    let mut roots: Vec<ValueId> = Vec::new();
+    for id in stay {
+        roots.extend(function.node(id).operands.iter().flatten());
     }
-    for &id in function.order() {
-        let node = function.node(id);
-        if is_leaf(node) {
-            for &result in &node.results {
-                typing.values[result.index()] = Some(leaf(function, result));
-            }
+    roots.extend(&function.results);
+    let mut seen = HashSet::new();
+    roots.retain(|r| seen.insert(*r));
+    let mut converted = convert_part(function, &inner, &weights);
+    for &root in &roots {
+        if !converted.classes.contains_key(&root) {
+            add_leaf(function, root, weights.contains(&root), &mut converted);
         }
     }
-    let mut graph = Graph::new(typing);
-    let mut classes = HashMap::new();
-    for &argument in function.arguments() {
-        classes.insert(argument, graph.add(Term::Value(argument)));
-    }
-    let (mut roots, mut origins) = (Vec::new(), Vec::new());
-    for &id in function.order() {
+    converted.roots = roots;
+    converted
+}
+
+/// The e-graph of some operations, in order; what they use and do not define are leaves. Roots are left to the caller.
+pub fn convert_part(function: &Function, nodes: &[OpId], weights: &HashSet<ValueId>) -> Converted {
+    let typing = Typing { values: vec![None; function.value_count()], ..Typing::default() };
+    let mut converted =
+        Converted { graph: Graph::new(typing), classes: HashMap::new(), roots: Vec::new(), origins: Vec::new() };
+    for &id in nodes {
         let node = function.node(id);
-        if is_leaf(node) {
-            roots.extend(node.operands.iter().flatten());
-            for &result in &node.results {
-                classes.insert(result, graph.add(Term::Value(result)));
+        for operand in node.operands.iter().flatten() {
+            if !converted.classes.contains_key(operand) {
+                add_leaf(function, *operand, weights.contains(operand), &mut converted);
             }
-            continue;
         }
-        let origin = apply(&mut graph, node, &classes);
+        let Converted { graph, classes, origins, .. } = &mut converted;
+        let origin = apply(graph, node, classes);
         graph.analysis.sources.entry(origin.term.clone()).or_insert_with(|| node.location.clone());
         let class = graph.add(origin.term.clone());
         match origin.results.as_slice() {
@@ -93,21 +98,38 @@ pub fn convert(function: &Function) -> Converted {
         }
         origins.push(origin);
     }
-    roots.extend(&function.results);
-    let mut seen = HashSet::new();
-    roots.retain(|r| seen.insert(*r));
-    count_users(function, &mut graph, &classes);
-    graph.rebuild();
-    Converted { graph, classes, roots, origins }
+    count_users(function, &mut converted.graph, &converted.classes);
+    converted.graph.rebuild();
+    converted
 }
 
-fn is_weight(node: &Node) -> bool {
-    matches!(node.op, Op::Parameter { .. } | Op::Constant { .. })
+/// Values that are weights, constants, or computed from such alone.
+pub fn weights(function: &Function) -> HashSet<ValueId> {
+    let mut weights = HashSet::new();
+    for &id in function.order() {
+        let node = function.node(id);
+        let free = match node.op {
+            Op::Parameter { .. } | Op::Constant { .. } => true,
+            Op::Dequantize {} => false,
+            _ => !node.operands.is_empty() && node.operands.iter().flatten().all(|v| weights.contains(v)),
+        };
+        if free {
+            weights.extend(&node.results);
+        }
+    }
+    weights
+}
+
+/// Adds a value that is taken as it is.
+fn add_leaf(function: &Function, value: ValueId, weight: bool, converted: &mut Converted) {
+    let Converted { graph, classes, .. } = converted;
+    graph.analysis.values[value.index()] = Some(leaf(function, value, weight));
+    classes.insert(value, graph.add(Term::Value(value)));
 }
 
 /// Operations that stay as they are: weights, and those with more results than heads name.
-fn is_leaf(node: &Node) -> bool {
-    is_weight(node) || !(1..=2).contains(&node.results.len())
+pub fn is_leaf(node: &Node) -> bool {
+    matches!(node.op, Op::Parameter { .. } | Op::Constant { .. }) || !(1..=2).contains(&node.results.len())
 }
 
 fn apply(graph: &mut Graph, node: &Node, classes: &HashMap<ValueId, Id>) -> Origin {
@@ -134,11 +156,12 @@ fn apply(graph: &mut Graph, node: &Node, classes: &HashMap<ValueId, Id>) -> Orig
 fn count_users(function: &Function, graph: &mut Graph, classes: &HashMap<ValueId, Id>) {
     let mut users: HashMap<Id, usize> = HashMap::new();
     for (value, uses) in function.uses() {
+        let Some(class) = classes.get(&value) else { continue };
         let operations: HashSet<_> = uses.iter().map(|(op, _)| op).collect();
-        *users.entry(classes[&value]).or_default() += operations.len();
+        *users.entry(*class).or_default() += operations.len();
     }
-    for result in &function.results {
-        *users.entry(classes[result]).or_default() += 1;
+    for class in function.results.iter().filter_map(|r| classes.get(r)) {
+        *users.entry(*class).or_default() += 1;
     }
     for (id, n) in users {
         if let Facts::Tensor(facts) = &mut graph[id].data {

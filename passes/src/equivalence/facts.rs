@@ -128,7 +128,7 @@ pub struct Typing {
 /// When it is ill-typed.
 pub fn facts(graph: &Graph, term: &Term) -> Result<Facts, String> {
     match term {
-        Term::Value(v) => {
+        Term::Value(v) | Term::Framed(v, _) => {
             let known = graph.analysis.values.get(v.index()).cloned().flatten();
             known.map(Facts::Tensor).ok_or_else(|| format!("{v} is no value of the function"))
         }

@@ -16,6 +16,8 @@ use smallvec::SmallVec;
 pub enum Term {
     /// A value of the function that is not taken apart.
     Value(ValueId),
+    /// A value of the function in a frame: as it is when what makes it was transformed.
+    Framed(ValueId, u8),
     /// The attributes of an operation.
     Attributes(Arc<Op>),
     /// An absent operand.
@@ -62,6 +64,7 @@ impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Term::Value(v) => write!(f, "{v}"),
+            Term::Framed(v, frame) => write!(f, "{v}@{frame}"),
             Term::Attributes(op) => write!(f, "{op:?}"),
             Term::Absent => f.write_str("none"),
             Term::Apply(head, _) => f.write_str(head),

@@ -113,7 +113,7 @@ fn guards_hold(rule: &Rule, example: &Example) -> Result<bool, String> {
     let mut typing = Typing { values: vec![None; function.value_count()], ..Typing::default() };
     for bound in example.bound.values() {
         if let Bound::Value(v) = bound {
-            let mut facts = leaf(function, *v);
+            let mut facts = leaf(function, *v, function.parameter_name(*v).is_some());
             facts.properties = example.properties.get(v).copied().unwrap_or_default();
             typing.values[v.index()] = Some(facts);
         }
