@@ -139,7 +139,7 @@ pub fn sites(function: &Function) -> Vec<ValueId> {
 }
 
 /// A copy of the module whose entry function also returns the sites.
-fn tapped(module: &Module, sites: &[ValueId]) -> Module {
+pub(crate) fn tapped(module: &Module, sites: &[ValueId]) -> Module {
     let mut tapped = module.clone();
     for (i, &site) in sites.iter().enumerate() {
         tapped.functions[0].add_result(&format!("tap.{i}"), site);
@@ -147,7 +147,7 @@ fn tapped(module: &Module, sites: &[ValueId]) -> Module {
     tapped
 }
 
-fn observe(
+pub(crate) fn observe(
     module: &Module,
     context: &Context<'_>,
     executor: &dyn Executor,

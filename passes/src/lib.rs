@@ -25,6 +25,7 @@ pub mod plan_memory;
 pub mod quantize;
 mod random;
 pub mod registry;
+pub mod transform;
 pub mod verify_each;
 
 pub use context::{Context, Executor, Prepared, Progress, Samples, SilentProgress, Warning};

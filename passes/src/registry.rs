@@ -4,7 +4,7 @@ use qcc_ir::names::near_match;
 
 use crate::equivalence::passes::{FOLD_BATCH_NORM, REWRITE};
 use crate::pass::{Options, Pass, PassError, PassInfo};
-use crate::{calibrate, canonicalize, channels_last, plan_memory, quantize};
+use crate::{calibrate, canonicalize, channels_last, plan_memory, quantize, transform};
 
 /// All passes this build (and its plugins) knows.
 #[derive(Clone)]
@@ -15,18 +15,16 @@ pub struct Registry {
 impl Registry {
     /// The passes of this build.
     pub fn builtin() -> Registry {
-        Registry {
-            passes: vec![
-                canonicalize::INFO,
-                FOLD_BATCH_NORM,
-                REWRITE,
-                calibrate::INFO,
-                quantize::INFO,
-                quantize::LOWER_INFO,
-                channels_last::INFO,
-                plan_memory::INFO,
-            ],
-        }
+        let mut passes = vec![canonicalize::INFO, FOLD_BATCH_NORM, REWRITE, transform::TRANSFORM];
+        passes.extend(transform::INFOS);
+        passes.extend([
+            calibrate::INFO,
+            quantize::INFO,
+            quantize::LOWER_INFO,
+            channels_last::INFO,
+            plan_memory::INFO,
+        ]);
+        Registry { passes }
     }
 
     /// Adds a pass (plugins).

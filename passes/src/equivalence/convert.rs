@@ -71,8 +71,12 @@ pub fn convert(function: &Function) -> Converted {
 /// The e-graph of some operations, in order; what they use and do not define are leaves. Roots are left to the caller.
 pub fn convert_part(function: &Function, nodes: &[OpId], weights: &HashSet<ValueId>) -> Converted {
     let typing = Typing { values: vec![None; function.value_count()], ..Typing::default() };
-    let mut converted =
-        Converted { graph: Graph::new(typing), classes: HashMap::new(), roots: Vec::new(), origins: Vec::new() };
+    let mut converted = Converted {
+        graph: Graph::new(typing),
+        classes: HashMap::new(),
+        roots: Vec::new(),
+        origins: Vec::new(),
+    };
     for &id in nodes {
         let node = function.node(id);
         for operand in node.operands.iter().flatten() {

@@ -147,6 +147,13 @@ impl Arena {
         self.walk(selection, roots, costs).0
     }
 
+    /// The e-nodes that the roots need.
+    pub fn needed(&self, selection: &Selection, roots: &[usize]) -> Vec<usize> {
+        let costs = vec![0.0; self.nodes.len()];
+        let (_, classes) = self.walk(selection, roots, &costs);
+        classes.into_iter().filter_map(|class| selection.0[class]).collect()
+    }
+
     /// The cost of the roots, and the classes they need.
     fn walk(&self, selection: &Selection, roots: &[usize], costs: &[f64]) -> (f64, Vec<usize>) {
         // 0 = unvisited, 1 = open, 2 = done.

@@ -326,6 +326,26 @@ impl Rule {
         Ok(joined)
     }
 
+    /// As [`Rule::fire`]; returns the new term that `class` equals, an operation.
+    ///
+    /// # Errors
+    /// When a right side is ill-typed.
+    pub fn introduce(&self, graph: &mut Graph, class: Id, subst: &Subst) -> Result<Term, String> {
+        self.fire(graph, class, subst)?;
+        let mut ids: Vec<Id> = Vec::with_capacity(self.right.len());
+        let mut last = Term::Absent;
+        for node in self.right.as_ref() {
+            ids.push(match node {
+                ENodeOrVar::Var(v) => *subst.get(*v).ok_or_else(|| format!("`{v}` is not bound"))?,
+                ENodeOrVar::ENode(term) => {
+                    last = term.clone().map_children(|c| graph.find(ids[usize::from(c)]));
+                    graph.lookup(last.clone()).ok_or("a side that was added is gone")?
+                }
+            });
+        }
+        Ok(last)
+    }
+
     /// Adds a right side for a class; the error says why it is ill-typed.
     fn add(
         &self,

@@ -8,8 +8,8 @@
 mod activation;
 mod hoist;
 mod lower;
-mod range;
-mod site;
+pub(crate) mod range;
+pub(crate) mod site;
 #[cfg(test)]
 mod tests;
 

@@ -6,14 +6,14 @@ use crate::calibrate::Range;
 
 /// Scale and zero point of a per-tensor integer format.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct QuantParameters {
+pub(crate) struct QuantParameters {
     pub scale: f32,
     pub zero_point: i32,
 }
 
 /// Symmetric: `max|x| / largest code`. Asymmetric: the range widened to contain 0 (padding stays exact) over all codes. A range of zeros
 /// has scale 1.
-pub(super) fn parameters(range: Range, q: &QuantType, narrow: bool) -> QuantParameters {
+pub(crate) fn parameters(range: Range, q: &QuantType, narrow: bool) -> QuantParameters {
     let (low, high) = q.storage.integer_range(narrow).expect("invariant: executable formats are integers");
     let (min, max) = (f64::from(range.min).min(0.0), f64::from(range.max).max(0.0));
     if q.zero_point {

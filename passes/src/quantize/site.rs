@@ -6,7 +6,7 @@ use qcc_ir::{Function, Op, OpId, ValueId};
 
 /// What an operation is to quantization.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Site {
+pub(crate) enum Site {
     /// Nothing.
     None,
     /// A linear layer or convolution on a weight.
@@ -18,7 +18,7 @@ pub(super) enum Site {
 }
 
 /// All sites of a function, in order.
-pub(super) fn sites(function: &Function) -> Vec<(OpId, Site)> {
+pub(crate) fn sites(function: &Function) -> Vec<(OpId, Site)> {
     let heads = heads(function);
     let all = function.order().iter().map(|&id| (id, site(function, id, &heads)));
     all.filter(|(_, site)| *site != Site::None).collect()

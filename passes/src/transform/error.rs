@@ -1,0 +1,79 @@
+//! The error of a quantized layer: `E‖W x − Ŵ x̂‖² / E‖W x‖²` over the kept rows, with weights and activations really rounded.
+
+use qcc_interpreter::{dequantize_codes, dynamic_scales, quantize_codes};
+use qcc_ir::QuantType;
+use qcc_ir::format::Format;
+use qcc_ir::ops::Rounding;
+
+use super::matrix::Matrix;
+use crate::calibrate::Range;
+use crate::quantize::range;
+
+/// The formats of a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Formats {
+    /// Of its weight; none keeps floats.
+    pub weights: Option<Format>,
+    /// Of its input; none keeps floats.
+    pub activations: Option<Format>,
+}
+
+impl Formats {
+    /// The input after rounding.
+    ///
+    /// # Errors
+    /// When the format is not implemented.
+    pub fn rounded_input(&self, x: &Matrix) -> Result<Matrix, String> {
+        match &self.activations {
+            None => Ok(x.clone()),
+            Some(format) => rounded(x, format),
+        }
+    }
+
+    /// The weight after rounding.
+    ///
+    /// # Errors
+    /// When the format is not implemented.
+    pub fn rounded_weight(&self, w: &Matrix) -> Result<Matrix, String> {
+        match &self.weights {
+            None => Ok(w.clone()),
+            Some(format) => rounded(w, format),
+        }
+    }
+}
+
+/// The error of a layer whose input and weight are rounded: the mean square of `x · wᵀ − x̂ · ŵᵀ` over that of `x · wᵀ`.
+pub fn relative(y: &Matrix, rounded_x: &Matrix, rounded_w: &Matrix) -> f64 {
+    let other = rounded_x.times_transposed(rounded_w);
+    let (mut noise, mut signal) = (0.0, 0.0);
+    for (a, b) in y.data.iter().zip(&other.data) {
+        noise += (a - b) * (a - b);
+        signal += a * a;
+    }
+    if noise == 0.0 { 0.0 } else { noise / signal.max(f64::MIN_POSITIVE) }
+}
+
+fn rounded(m: &Matrix, format: &Format) -> Result<Matrix, String> {
+    let q = format.quant_type(0, 1).ok_or_else(|| format!("`{format}` is a float format"))?;
+    #[allow(clippy::cast_possible_truncation, reason = "tensors are f32")]
+    let values: Vec<f32> = m.data.iter().map(|x| *x as f32).collect();
+    let dims = [m.rows, m.columns];
+    let is_weight = format.role() == qcc_ir::format::Role::Weight;
+    let (scales, zero) = match is_weight || format.dynamic() {
+        true => (dynamic_scales(&values, &dims, q, format.narrow()).map_err(|e| e.to_string())?, None),
+        false => fixed(&values, &q, format.narrow()),
+    };
+    let zeros = zero.map(|z| vec![z; scales.len()]);
+    let codes =
+        quantize_codes(&values, &dims, q, format.narrow(), Rounding::HalfEven, &scales, zeros.as_deref());
+    let codes = codes.map_err(|e| e.to_string())?;
+    let back = dequantize_codes(&codes, &dims, q, &scales, zeros.as_deref()).map_err(|e| e.to_string())?;
+    Ok(Matrix::new(m.rows, m.columns, back.into_iter().map(f64::from).collect()))
+}
+
+/// Scale and zero point that `quantize` would take from the range of these values.
+fn fixed(values: &[f32], q: &QuantType, narrow: bool) -> (Vec<f32>, Option<i32>) {
+    let bounds = values.iter().fold((0f32, 0f32), |(l, h), x| (l.min(*x), h.max(*x)));
+    let p = range::parameters(Range { min: bounds.0, max: bounds.1 }, q, narrow);
+    (vec![p.scale], q.zero_point.then_some(p.zero_point))
+}

@@ -1,0 +1,76 @@
+//! The kinds of transforms, by the names that users write.
+
+use std::str::FromStr;
+
+/// A kind of transform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// One rotation of the residual stream, taken up by all weights around it.
+    RotateResidual,
+    /// A rotation between two linear layers with nothing but linear maps between.
+    RotateHeads,
+    /// A fast Hadamard transform of a layer's input while the model runs.
+    RotateOnline,
+    /// Scales that move outliers from activations to weights.
+    Smooth,
+    /// Constants that move activations to the middle of their range.
+    Shift,
+    /// An order of features in which neighbours that share a scale are alike.
+    Permute,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Kind; 6] = [
+        Kind::RotateResidual,
+        Kind::RotateHeads,
+        Kind::RotateOnline,
+        Kind::Smooth,
+        Kind::Shift,
+        Kind::Permute,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::RotateResidual => "rotate-residual",
+            Kind::RotateHeads => "rotate-heads",
+            Kind::RotateOnline => "rotate-online",
+            Kind::Smooth => "smooth",
+            Kind::Shift => "shift",
+            Kind::Permute => "permute",
+        }
+    }
+
+    /// Whether it is work while the model runs.
+    pub fn is_online(self) -> bool {
+        self == Kind::RotateOnline
+    }
+}
+
+/// The matrix of a rotation that weights take up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// A Hadamard matrix.
+    Hadamard,
+    /// A Hadamard matrix with random signs.
+    RandomHadamard,
+    /// Eigenvectors of the covariance times that (MambaQuant): all channels get the same variance.
+    KltHadamard,
+    /// Plane rotations that give all channels the same variance, whatever their number.
+    Givens,
+}
+
+impl FromStr for Basis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Basis, String> {
+        Ok(match text {
+            "hadamard" => Basis::Hadamard,
+            "random-hadamard" => Basis::RandomHadamard,
+            "klt-hadamard" => Basis::KltHadamard,
+            "givens" => Basis::Givens,
+            _ => return Err("use hadamard, random-hadamard, klt-hadamard or givens".into()),
+        })
+    }
+}

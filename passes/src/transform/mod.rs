@@ -1,0 +1,29 @@
+//! Transforms that keep the function and make it easier to quantize, found from dataflow: `rotate-residual`, `rotate-heads`,
+//! `rotate-online`, `smooth`, `shift`, `permute`, each where it is legal, and `transform`, which chooses among all of them by cost.
+//!
+//! | step | file |
+//! | --- | --- |
+//! | layers that share an input | [`site`] |
+//! | what their inputs look like | [`observe`] |
+//! | what could be done, with the error each would have | [`propose`] |
+//! | e-graphs of the blocks, frames of the residual stream | [`search`] |
+//!
+//! Legality is not decided here: a candidate introduces a transform at a layer's input, and the [rules](crate::equivalence) carry it towards
+//! the weights as far as they can. What stays on an activation is work at run time, and costs.
+
+mod error;
+mod kind;
+mod matrix;
+mod observe;
+mod part;
+mod passes;
+mod pieces;
+mod propose;
+mod search;
+mod site;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use passes::{INFOS, TRANSFORM};
+pub use target::Target;

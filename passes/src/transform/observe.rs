@@ -1,0 +1,112 @@
+//! What the inputs of groups look like: some rows of each, those with the largest numbers among them, over the calibration samples.
+
+use qcc_ir::{Function, Module, ValueId};
+
+use crate::calibrate::{observe, tapped};
+use crate::context::Context;
+use crate::pass::PassError;
+
+/// Rows of one activation, `[rows, width]` row-major, and what was seen of all its rows.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// Features.
+    pub width: usize,
+    /// The rows that were kept.
+    pub data: Vec<f32>,
+    /// Largest magnitude of each feature, over all rows.
+    pub largest: Vec<f32>,
+    /// Smallest and largest value of each feature, over all rows.
+    pub bounds: Vec<(f32, f32)>,
+}
+
+/// Rows kept of one activation, over all samples.
+const KEPT: usize = 512;
+/// Rows kept of one sample for their size: the longest, and those with the largest element.
+const EXTREMES: usize = 4;
+
+impl Rows {
+    fn new(width: usize) -> Rows {
+        Rows {
+            width,
+            data: Vec::new(),
+            largest: vec![0.0; width],
+            bounds: vec![(f32::INFINITY, f32::NEG_INFINITY); width],
+        }
+    }
+
+    /// How many rows were kept.
+    pub fn len(&self) -> usize {
+        self.data.len() / self.width.max(1)
+    }
+
+    /// Whether nothing was seen.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Takes in the rows of one sample, of which `even` are kept wherever they lie.
+    fn see(&mut self, values: &[f32], even: usize) {
+        let rows: Vec<&[f32]> = values.chunks_exact(self.width.max(1)).collect();
+        for row in &rows {
+            for ((largest, bounds), x) in self.largest.iter_mut().zip(&mut self.bounds).zip(*row) {
+                *largest = largest.max(x.abs());
+                *bounds = (bounds.0.min(*x), bounds.1.max(*x));
+            }
+        }
+        let mut kept: Vec<usize> =
+            (0..even.min(rows.len())).map(|i| i * rows.len() / even.min(rows.len())).collect();
+        let length = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>();
+        let peak = |row: &[f32]| row.iter().fold(0f32, |m, x| m.max(x.abs()));
+        for size in [&length as &dyn Fn(&[f32]) -> f32, &peak] {
+            let mut order: Vec<usize> = (0..rows.len()).collect();
+            order.sort_by(|a, b| size(rows[*b]).total_cmp(&size(rows[*a])).then(a.cmp(b)));
+            kept.extend(order.into_iter().take(EXTREMES));
+        }
+        kept.sort_unstable();
+        kept.dedup();
+        for row in kept {
+            self.data.extend_from_slice(rows[row]);
+        }
+    }
+}
+
+/// Rows of these activations of the entry function, each `[…, width]`.
+///
+/// # Errors
+/// When there are no samples, the module cannot be run, or an activation is not finite.
+pub fn rows(
+    pass: &'static str,
+    module: &Module,
+    activations: &[(ValueId, usize)],
+    context: &Context<'_>,
+) -> Result<Vec<Rows>, PassError> {
+    let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
+    else {
+        return Err(PassError::failed(
+            pass,
+            "transforms are chosen by what activations look like: pass `--calibration FILE|DIR`",
+        ));
+    };
+    let function: &Function = &module.functions[0];
+    let values: Vec<ValueId> = activations.iter().map(|(v, _)| *v).collect();
+    let module = tapped(module, &values);
+    let outputs = function.results.len();
+    let mut rows: Vec<Rows> = activations.iter().map(|(_, width)| Rows::new(*width)).collect();
+    let even = KEPT.div_ceil(samples.len());
+    observe(&module, context, executor, samples, |tensors| {
+        for (rows, tensor) in rows.iter_mut().zip(&tensors[outputs..]) {
+            rows.see(tensor.as_f32().unwrap_or(&[]), even);
+        }
+    })?;
+    for (rows, (value, _)) in rows.iter().zip(activations) {
+        if rows.data.iter().any(|x| !x.is_finite()) {
+            let name = &function.value(*value).name;
+            return Err(PassError::at(
+                pass,
+                name,
+                "the calibration samples give NaN or infinite activations here",
+            ));
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,122 @@
+//! Where transforms can act: quantized linear layers, grouped by the activation they share, since what is done to it is done for all.
+
+use std::collections::HashMap;
+
+use qcc_ir::{ElementType, Function, Op, OpId, Str, ValueId};
+
+use crate::quantize::site::{Site, sites};
+
+/// A linear layer.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// The operation.
+    pub op: OpId,
+    /// Its weight.
+    pub weight: ValueId,
+    /// Its source in the model.
+    pub name: Str,
+}
+
+/// The layers that share an input.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The input, `[…, features]`.
+    pub input: ValueId,
+    /// Its features.
+    pub width: usize,
+    /// The layers, in order.
+    pub layers: Vec<Layer>,
+    /// Where its input comes from.
+    pub producer: Producer,
+}
+
+/// What makes the input of a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Producer {
+    /// A normalisation with this gain.
+    Norm(ValueId),
+    /// A linear layer.
+    Linear,
+    /// Anything else.
+    Other,
+}
+
+/// A layer that no transform may touch, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its source in the model.
+    pub layer: Str,
+    /// Why.
+    pub reason: String,
+}
+
+impl Group {
+    /// What to call it: the common part of its layers' names.
+    pub fn name(&self) -> String {
+        let names: Vec<&str> = self.layers.iter().map(|l| &*l.name).collect();
+        let first = names.first().copied().unwrap_or_default();
+        if names.iter().all(|n| *n == first) {
+            return first.to_string();
+        }
+        names.join(" + ")
+    }
+}
+
+/// The groups of a function, and the layers that are none.
+pub fn groups(function: &Function) -> (Vec<Group>, Vec<Refused>) {
+    let uses = function.uses();
+    let (mut groups, mut refused): (Vec<Group>, Vec<Refused>) = (Vec::new(), Vec::new());
+    let mut index: HashMap<ValueId, usize> = HashMap::new();
+    for (op, site) in sites(function) {
+        let node = function.node(op);
+        if node.op != (Op::Linear {}) || site == Site::Head {
+            continue;
+        }
+        let mut refuse = |reason: &str| {
+            refused.push(Refused { layer: node.location.clone(), reason: reason.to_string() });
+        };
+        let (Some(input), Some(weight)) = (node.operands[0], node.operands[1]) else { continue };
+        if let Site::Unfit(why) = site {
+            refuse(&why);
+            continue;
+        }
+        let users = uses.get(&weight).map_or(0, Vec::len);
+        let ty = function.ty(input);
+        let width = ty.dims.last().and_then(|d| d.constant()).and_then(|n| usize::try_from(n).ok());
+        match width {
+            _ if users > 1 => refuse(&format!(
+                "its weight is used by {users} operations; a transform for one of them would store it once more"
+            )),
+            Some(width)
+                if ty.element == ElementType::F32 && function.ty(weight).element == ElementType::F32 =>
+            {
+                let layer = Layer { op, weight, name: node.location.clone() };
+                let at = *index.entry(input).or_insert_with(|| {
+                    groups.push(Group {
+                        input,
+                        width,
+                        layers: Vec::new(),
+                        producer: producer(function, input),
+                    });
+                    groups.len() - 1
+                });
+                groups[at].layers.push(layer);
+            }
+            _ => refuse("its input or weight is not f32"),
+        }
+    }
+    (groups, refused)
+}
+
+fn producer(function: &Function, value: ValueId) -> Producer {
+    let Some((_, node)) = function.defining(value) else { return Producer::Other };
+    match (&node.op, node.operands.get(1)) {
+        (Op::RmsNorm { .. } | Op::LayerNorm { .. }, Some(Some(gain)))
+            if function.parameter_name(*gain).is_some() =>
+        {
+            Producer::Norm(*gain)
+        }
+        (Op::Linear {}, _) => Producer::Linear,
+        _ => Producer::Other,
+    }
+}
