@@ -26,3 +26,4 @@ pub mod pipeline;
 pub use error::CpuError;
 pub use executor::CpuExecutor;
 pub use load::load;
+pub use lower::is_transform;

@@ -42,7 +42,8 @@ pub(super) fn follow(function: &mut Function, id: OpId, versions: &mut Versions)
         | Op::Min {}
         | Op::Max {}
         | Op::Pow {}
-        | Op::Prelu {} => {
+        | Op::Prelu {}
+        | Op::ScaledSilu {} => {
             return broadcasting(function, id, versions);
         }
         Op::Concat { axis } if node.operands.iter().flatten().any(|v| versions.has_last(*v)) => {

@@ -11,7 +11,7 @@ use crate::language::{LanguageModel, NextToken, takes_tokens};
 use crate::model::{Runnable, threads};
 use crate::session::ENTRY;
 use crate::vision::ImageModel;
-use crate::{Failure, Streams, memory, report};
+use crate::{Failure, Streams, memory, report, transforms};
 
 /// Runs the command.
 ///
@@ -51,6 +51,9 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
     results.insert("peak_anonymous_bytes".into(), json!(bench.anonymous));
     results.insert("threads".into(), json!(threads(args.threads)));
     results.insert("target".into(), json!(model.target()));
+    if args.kernels {
+        results.insert("online_transform_share".into(), json!(transforms::share(&bench.steps)));
+    }
     if args.json {
         if args.kernels {
             let steps = bench.steps.iter();

@@ -15,7 +15,7 @@ use crate::input::Remembered;
 use crate::layers::{Totals, layers, totals};
 use crate::recipe::Settings;
 use crate::source::Kind;
-use crate::{Failure, Streams, emit, memory, report, samples, source, targets, weights};
+use crate::{Failure, Streams, emit, memory, report, samples, source, targets, transforms, weights};
 
 /// Runs the command.
 ///
@@ -91,6 +91,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         written,
         f32_bytes: before.parameters.saturating_mul(4),
         totals: totals(&module, &layers(&module)),
+        online_transforms: transforms::online(&module),
         timings: &instrumentation.timings,
         warnings: &context.warnings,
     };
@@ -185,6 +186,7 @@ struct Summary<'a> {
     written: Written,
     f32_bytes: u64,
     totals: Totals,
+    online_transforms: usize,
     timings: &'a [Timing],
     warnings: &'a [Warning],
 }
@@ -201,6 +203,7 @@ impl Summary<'_> {
             "f32_bytes": self.f32_bytes,
             "bits_per_weight": self.totals.bits_per_weight,
             "kernels": self.written.kernels,
+            "online_transforms": self.online_transforms,
             "passes": passes.collect::<Value>(),
             "warnings": warnings.collect::<Value>(),
         })
@@ -221,6 +224,7 @@ impl Summary<'_> {
                 self.totals.bits_per_weight.map_or("-".into(), |b| format!("{b:.3}")),
             ),
             ("kernels", self.written.kernels.to_string()),
+            ("online transforms", self.online_transforms.to_string()),
             ("seconds", format!("{:.2}", self.seconds)),
             ("peak memory", memory::peak_resident().map_or("-".into(), report::bytes)),
             ("warnings", self.warnings.len().to_string()),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::InspectArgs;
 use crate::layers::{layers, totals};
 use crate::source::{self, Kind};
-use crate::{Failure, Streams, backend, report};
+use crate::{Failure, Streams, backend, report, transforms};
 
 /// Runs the command.
 ///
@@ -23,6 +23,7 @@ pub fn run(args: &InspectArgs, streams: &mut Streams<'_>) -> Result<(), Failure>
     let totals = totals(&module, &layers);
     // An artifact is all of its files; of anything else only the weights are known.
     let bytes = manifest.as_ref().and_then(file_bytes).unwrap_or(totals.bytes);
+    let online_transforms = transforms::online(&module);
     let f32_bytes = totals.parameters.saturating_mul(4);
     if args.json {
         let mut object = Map::new();
@@ -31,6 +32,7 @@ pub fn run(args: &InspectArgs, streams: &mut Streams<'_>) -> Result<(), Failure>
         object.insert("parameter_bytes".into(), json!(totals.bytes));
         object.insert("f32_bytes".into(), json!(f32_bytes));
         object.insert("bits_per_weight".into(), json!(totals.bits_per_weight));
+        object.insert("online_transforms".into(), json!(online_transforms));
         for key in ["recipe", "target", "entries"] {
             if let Some(value) = manifest.as_ref().and_then(|m| m.get(key)) {
                 object.insert(key.into(), value.clone());
@@ -57,6 +59,7 @@ pub fn run(args: &InspectArgs, streams: &mut Streams<'_>) -> Result<(), Failure>
         ("f32_bytes", report::bytes(f32_bytes)),
         ("bits_per_weight", totals.bits_per_weight.map_or("-".into(), |b| format!("{b:.3}"))),
         ("layers", layers.len().to_string()),
+        ("online_transforms", online_transforms.to_string()),
     ];
     rows.extend(recipe.map(|name| ("recipe", name.to_string())));
     report::pairs(streams, rows)

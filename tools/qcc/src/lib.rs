@@ -37,6 +37,7 @@ mod source;
 mod targets;
 mod tensor;
 mod top1;
+mod transforms;
 mod vision;
 mod weights;
 

@@ -15,14 +15,23 @@ pub struct CausalConv1dSpec {
     /// Whether a bias by channel is added.
     pub bias: bool,
     /// The fused activation.
-    pub activation: Activation,
+    pub activation: ChannelActivation,
+}
+
+/// A fused activation that may differ by channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChannelActivation {
+    /// The same on every channel.
+    Uniform(Activation),
+    /// `x · sigmoid(silu_scale · x)`, a scale a channel.
+    ScaledSilu,
 }
 
 /// Argument slots; strides in bytes from one time step to the next, batches follow each other.
 /// `weights` by [`pack_channel_blocks`](super::pack::pack_channel_blocks); `state` is `[batch][channels][K − 1]`, the inputs
-/// before this call (zeros at the start), oldest first, updated in place.
-pub const ARGS: [&str; 10] =
-    ["x", "x_stride", "weights", "bias", "state", "y", "y_stride", "batch", "time", "channels"];
+/// before this call (zeros at the start), oldest first, updated in place; `bias silu_scale` `[channels]`.
+pub const ARGS: [&str; 11] =
+    ["x", "x_stride", "weights", "bias", "silu_scale", "state", "y", "y_stride", "batch", "time", "channels"];
 
 impl CausalConv1dSpec {
     /// Work items.
@@ -44,6 +53,7 @@ pub fn generate(spec: &CausalConv1dSpec, name: &str, caps: &TargetCaps) -> Strin
         let n = |e: &mut Emitter, slot: &str| k.size(e, &ARGS, slot);
         let (x, weights, bias, state, y) =
             (p(e, "x"), p(e, "weights"), p(e, "bias"), p(e, "state"), p(e, "y"));
+        let silu_scale = p(e, "silu_scale");
         let (x_stride, y_stride) = (n(e, "x_stride"), n(e, "y_stride"));
         let (time, channels) = (n(e, "time"), n(e, "channels"));
         let blocks = e.ceil_div(channels, 16);
@@ -61,12 +71,16 @@ pub fn generate(spec: &CausalConv1dSpec, name: &str, caps: &TargetCaps) -> Strin
                     e.load(p, F32X16)
                 })
                 .collect();
-            let b = if spec.bias {
-                let p = e.element(bias, first, 4);
-                e.load(p, F32X16)
-            } else {
-                e.floats(0.0)
+            let by_channel = |e: &mut Emitter, p: Value, used: bool| {
+                if used {
+                    let p = e.element(p, first, 4);
+                    e.load(p, F32X16)
+                } else {
+                    e.floats(0.0)
+                }
             };
+            let b = by_channel(e, bias, spec.bias);
+            let silu_scale = by_channel(e, silu_scale, spec.activation == ChannelActivation::ScaledSilu);
             let channel = e.mul(batch, channels);
             let channel = e.add(channel, first);
             let own = e.element(state, channel, 4 * past);
@@ -93,7 +107,10 @@ pub fn generate(spec: &CausalConv1dSpec, name: &str, caps: &TargetCaps) -> Strin
                 for (&x, &w) in seen.iter().zip(&w) {
                     sum = e.multiply_add(x, w, sum);
                 }
-                let result = spec.activation.apply(e, sum);
+                let result = match spec.activation {
+                    ChannelActivation::Uniform(activation) => activation.apply(e, sum),
+                    ChannelActivation::ScaledSilu => e.scaled_silu(sum, silu_scale),
+                };
                 let bytes = e.mul(t, y_stride);
                 let p = e.at(y_at, bytes);
                 e.store_first(result, p, count);

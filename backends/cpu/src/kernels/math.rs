@@ -234,6 +234,12 @@ impl Emitter {
         self.gate(x, x)
     }
 
+    /// `x · sigmoid(scale · x)`.
+    pub fn scaled_silu(&mut self, x: Value, scale: Value) -> Value {
+        let u = self.mul(x, scale);
+        self.gate(x, u)
+    }
+
     fn with_sign_of(&mut self, y: Value, x: Value) -> Value {
         let ints = integers(x.ty());
         let (y_bits, x_bits) = (self.bits(y, ints), self.bits(x, ints));

@@ -15,6 +15,7 @@ pub mod depthwise;
 pub mod emit;
 pub mod epilogue;
 pub mod gemm;
+pub mod hadamard;
 pub mod math;
 pub mod norm;
 pub mod pack;

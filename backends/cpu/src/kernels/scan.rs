@@ -1,4 +1,4 @@
-//! Selective scan of Mamba: `h = h · exp(Δ·A) + (Δ·u)·B`, `y = C·h + D·u`, optionally `y · silu(z)`.
+//! Selective scan of Mamba: `h = h · exp(Δ·A) + (Δ·u)·B`, `y = C·h + D·u`, optionally `y · silu(z)`; or h itself after every step.
 //!
 //! A work item is one batch element × sixteen channels: their states stand in registers, a register for each of the N states,
 //! for the whole time loop (`prototypes` of the design: 30 times a scalar loop). The decay is 2^(Δ·A·log₂e) by polynomial.
@@ -16,17 +16,41 @@ pub struct ScanSpec {
     pub softplus: bool,
     /// Whether `delta_bias` is added (before the softplus).
     pub delta_bias: bool,
-    /// Whether `D·u` is added.
-    pub skip: bool,
-    /// Whether the result is multiplied with `silu(z)`.
-    pub gate: bool,
+    /// What is written.
+    pub result: ScanResult,
+}
+
+/// What a scan writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ScanResult {
+    /// y.
+    Sums {
+        /// Whether `D·u` is added.
+        skip: bool,
+        /// What y is multiplied with.
+        gate: Gate,
+    },
+    /// h after every step; `c`, `d` and `z` are not read.
+    States,
+}
+
+/// A factor of a scan's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gate {
+    /// 1.
+    None,
+    /// `silu(z)`.
+    Silu,
+    /// `z · sigmoid(gate_scale · z)`, a scale a channel.
+    ScaledSilu,
 }
 
 /// Argument slots; strides in bytes from one time step to the next, batches follow each other.
 /// `u delta z y`: `[batch, time, channels]`; `b c`: `[batch, time, states]`; `a` by
 /// [`pack_channel_blocks`](super::pack::pack_channel_blocks) of `[channels, states]` (the negative decay rates themselves);
-/// `d delta_bias`: `[channels]`; `state`: `[batch][channels][states]`, updated in place.
-pub const ARGS: [&str; 19] = [
+/// `d delta_bias gate_scale`: `[channels]`; `state`: `[batch][channels][states]`, updated in place. Where states are written,
+/// `y` is `[batch, time, channels, states]`, `y_stride` still that of a step.
+pub const ARGS: [&str; 20] = [
     "u",
     "u_stride",
     "delta",
@@ -40,6 +64,7 @@ pub const ARGS: [&str; 19] = [
     "delta_bias",
     "z",
     "z_stride",
+    "gate_scale",
     "state",
     "y",
     "y_stride",
@@ -63,19 +88,24 @@ impl ScanSpec {
 /// The kernel's MLIR text.
 pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
     let mut e = Emitter::new(caps);
+    let states = spec.states;
+    let (summed, skips, gate) = match spec.result {
+        ScanResult::Sums { skip, gate } => (true, skip, gate),
+        ScanResult::States => (false, false, Gate::None),
+    };
+    let y_size = if summed { 4 } else { 4 * states as i64 };
     e.kernel(name, |e, k| {
         let p = |e: &mut Emitter, slot: &str| k.pointer(e, &ARGS, slot);
         let n = |e: &mut Emitter, slot: &str| k.size(e, &ARGS, slot);
         let rows = [
-            (p(e, "u"), n(e, "u_stride")),
-            (p(e, "delta"), n(e, "delta_stride")),
-            (p(e, "z"), n(e, "z_stride")),
-            (p(e, "y"), n(e, "y_stride")),
+            (p(e, "u"), n(e, "u_stride"), 4),
+            (p(e, "delta"), n(e, "delta_stride"), 4),
+            (p(e, "z"), n(e, "z_stride"), 4),
+            (p(e, "y"), n(e, "y_stride"), y_size),
         ];
         let shared = [(p(e, "b"), n(e, "b_stride")), (p(e, "c"), n(e, "c_stride"))];
         let (a, d, delta_bias, state) = (p(e, "a"), p(e, "d"), p(e, "delta_bias"), p(e, "state"));
-        let (time, channels) = (n(e, "time"), n(e, "channels"));
-        let states = spec.states;
+        let (gate_scale, time, channels) = (p(e, "gate_scale"), n(e, "time"), n(e, "channels"));
         let blocks = e.ceil_div(channels, 16);
         let decay = k.scratch;
         let lanes = e.offset(k.scratch, 64 * states as i64);
@@ -101,8 +131,9 @@ pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
                     e.floats(0.0)
                 }
             };
-            let skip = by_channel(e, d, spec.skip);
+            let skip = by_channel(e, d, skips);
             let delta_bias = by_channel(e, delta_bias, spec.delta_bias);
+            let gate_scale = by_channel(e, gate_scale, gate == Gate::ScaledSilu);
             let channel = e.mul(batch, channels);
             let channel = e.add(channel, first);
             let own = e.element(state, channel, 4 * states as i64);
@@ -118,9 +149,9 @@ pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
                 let bytes = e.mul(step, stride);
                 (e.at(p, bytes), stride)
             };
-            let [u, delta, z, y] = rows.map(|r| {
-                let (p, stride) = start(e, r);
-                (e.element(p, first, 4), stride)
+            let [u, delta, z, y] = rows.map(|(p, stride, size)| {
+                let (p, stride) = start(e, (p, stride));
+                (e.element(p, first, size), stride)
             });
             let [b, c] = shared.map(|s| start(e, s));
             let (zero, one) = (e.int(0), e.int(1));
@@ -142,8 +173,13 @@ pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
                 let (b, c) = (now(e, b), now(e, c));
                 let input = e.mul(delta, u);
                 let zero = e.floats(0.0);
+                let at_state = |e: &mut Emitter, p: Value, at: i64| {
+                    let p = e.offset(p, at);
+                    let s = e.load(p, F32);
+                    e.splat(s, 16)
+                };
                 // Two sums halve the latency chain.
-                let mut sums = [if spec.skip { e.mul(skip, u) } else { zero }, zero];
+                let mut sums = [if skips { e.mul(skip, u) } else { zero }, zero];
                 let mut next = Vec::with_capacity(states);
                 for (j, &h) in h.iter().enumerate() {
                     let at = 4 * j as i64;
@@ -151,25 +187,31 @@ pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
                     let rate = e.load(p, F32X16);
                     let exponent = e.mul(delta, rate);
                     let keep = e.exp2_clamped(exponent);
-                    let [b, c] = [b, c].map(|p| {
-                        let p = e.offset(p, at);
-                        let s = e.load(p, F32);
-                        e.splat(s, 16)
-                    });
+                    let b = at_state(e, b, at);
                     let add = e.mul(input, b);
                     let h = e.multiply_add(h, keep, add);
-                    sums[j % 2] = e.multiply_add(h, c, sums[j % 2]);
+                    if summed {
+                        let c = at_state(e, c, at);
+                        sums[j % 2] = e.multiply_add(h, c, sums[j % 2]);
+                    } else {
+                        let p = e.offset(lanes, 16 * at);
+                        e.store(h, p);
+                    }
                     next.push(h);
                 }
+                let y = now(e, y);
+                if !summed {
+                    move_block(e, Direction::Scatter, y, lanes, states, count);
+                    return next;
+                }
                 let mut out = e.add(sums[0], sums[1]);
-                if spec.gate {
+                if gate != Gate::None {
                     let p = now(e, z);
                     let z = e.load(p, F32X16);
-                    let gate = e.silu(z);
+                    let gate = if gate == Gate::Silu { e.silu(z) } else { e.scaled_silu(z, gate_scale) };
                     out = e.mul(out, gate);
                 }
-                let p = now(e, y);
-                e.store_first(out, p, count);
+                e.store_first(out, y, count);
                 next
             });
             for (j, &v) in h.iter().enumerate() {

@@ -132,9 +132,11 @@ fn rewrite(site: &mut Site<'_>, images_first: bool) -> Rewritten {
             None => groups::convolution(site),
             done => Ok(done),
         },
-        Op::Linear {} | Op::QuantizedLinear { .. } | Op::CausalConv {} | Op::SelectiveScan {} => {
-            products::layer(site)
-        }
+        Op::Linear {}
+        | Op::QuantizedLinear { .. }
+        | Op::CausalConv {}
+        | Op::SelectiveScan {}
+        | Op::SelectiveScanStates {} => products::layer(site),
         Op::Matmul {} => products::batches(site),
         Op::BatchNorm { .. } => normalization::batch_norm(site),
         Op::Softmax { .. } => normalization::softmax(site),

@@ -11,13 +11,15 @@ pub(super) fn in_f32(site: &mut Site<'_>) -> Rewritten {
         Op::Linear {}
         | Op::Conv { .. }
         | Op::Matmul {}
+        | Op::Hadamard { .. }
         | Op::Softmax { .. }
         | Op::RmsNorm { .. }
         | Op::LayerNorm { .. }
         | Op::BatchNorm { .. }
         | Op::AvgPool { .. }
         | Op::CausalConv {}
-        | Op::SelectiveScan {} => 0..site.node.operands.len(),
+        | Op::SelectiveScan {}
+        | Op::SelectiveScanStates {} => 0..site.node.operands.len(),
         // Other operands are scales, whose type is part of the format.
         Op::QuantizedLinear { .. } | Op::DynamicQuantize { .. } => 0..1,
         _ => return Ok(None),

@@ -51,7 +51,7 @@ pub(super) fn layer(site: &mut Site<'_>) -> Rewritten {
     let packed: &[usize] = match site.node.op {
         Op::Linear {} | Op::Conv { .. } | Op::CausalConv {} => &[1],
         Op::QuantizedLinear { .. } | Op::QuantizedConv { .. } => &[1, 2],
-        Op::SelectiveScan {} => &[2],
+        Op::SelectiveScan {} | Op::SelectiveScanStates {} => &[2],
         _ => return Ok(None),
     };
     let mut operands = site.node.operands.clone();

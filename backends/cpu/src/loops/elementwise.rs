@@ -161,7 +161,17 @@ pub fn supported(op: &Op, integers: bool) -> bool {
 }
 
 fn is_binary(op: &Op) -> bool {
-    matches!(op, Op::Add {} | Op::Sub {} | Op::Mul {} | Op::Div {} | Op::Min {} | Op::Max {} | Op::Prelu {})
+    matches!(
+        op,
+        Op::Add {}
+            | Op::Sub {}
+            | Op::Mul {}
+            | Op::Div {}
+            | Op::Min {}
+            | Op::Max {}
+            | Op::Prelu {}
+            | Op::ScaledSilu {}
+    )
 }
 
 fn is_unary(op: &Op) -> bool {
@@ -211,6 +221,7 @@ fn float(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
         Op::Max {} => propagate_nan(e, x, Emitter::larger),
         Op::Pow {} => power(e, x[0], x[1]),
         Op::Prelu {} => slope(e, x[0], x[1]),
+        Op::ScaledSilu {} => e.scaled_silu(x[0], x[1]),
         Op::LeakyRelu { alpha } => {
             let a = e.floats(alpha.0 as f32);
             slope(e, x[0], a)

@@ -46,7 +46,7 @@ fn elementwise(function: &Function, node: &Node) -> bool {
 impl Lowering<'_> {
     /// Lowers an elementwise operation, unless its only user takes it into a kernel of its own.
     pub(super) fn elementwise(&mut self, node: &Node) -> Result<(), LowerError> {
-        if self.quantized_norm(node)? {
+        if self.quantized_rows(node)? {
             return Ok(());
         }
         if !elementwise(self.function, node) {

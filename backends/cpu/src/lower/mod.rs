@@ -9,7 +9,9 @@ mod buffers;
 mod contraction;
 mod elementwise;
 mod error;
+mod hadamard;
 mod movement;
+mod norm;
 mod packing;
 mod recurrence;
 mod rows;
@@ -67,6 +69,17 @@ pub fn result_name(function: &Function, index: usize) -> String {
         None | Some("") => format!("result{index}"),
         Some(name) => name.to_string(),
     }
+}
+
+/// Whether a kernel of a program is a Hadamard transform, by its name.
+pub fn is_transform(kernel: &str) -> bool {
+    kernel.rsplit('_').next() == Some("hadamard")
+}
+
+/// The kind of a kernel, from its key: `hadamard` of `HadamardSpec { … }`.
+fn family(key: &str) -> String {
+    let name = key.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    name.trim_end_matches("Spec").to_ascii_lowercase()
 }
 
 /// Where a value is.
@@ -238,11 +251,13 @@ impl<'a> Lowering<'a> {
             Op::Conv { .. } | Op::QuantizedConv { .. } => self.conv(node),
             Op::Matmul {} => self.matmul(node),
             Op::MaxPool { .. } | Op::AvgPool { .. } => self.pool(node),
-            Op::Softmax { .. } | Op::RmsNorm { .. } | Op::LayerNorm { .. } | Op::DynamicQuantize { .. } => {
-                self.rows(node)
-            }
+            Op::Softmax { .. }
+            | Op::RmsNorm { .. }
+            | Op::LayerNorm { .. }
+            | Op::Hadamard { .. }
+            | Op::DynamicQuantize { .. } => self.rows(node),
             Op::ReduceMean { .. } | Op::ReduceSum { .. } | Op::ReduceMax { .. } => self.reduce(node),
-            Op::CausalConv {} | Op::SelectiveScan {} => self.recurrence(node),
+            Op::CausalConv {} | Op::SelectiveScan {} | Op::SelectiveScanStates {} => self.recurrence(node),
             _ => self.elementwise(node),
         }
     }
@@ -389,13 +404,13 @@ impl<'a> Lowering<'a> {
         Buffer::Parameter(index)
     }
 
-    /// The kernel of this key; generated the first time it is needed.
+    /// The kernel of this key, a spec as it prints; generated the first time it is needed.
     pub(crate) fn kernel(&mut self, key: &str, generate: impl FnOnce(&str, &TargetCaps) -> String) -> u32 {
         if let Some(&index) = self.kernel_index.get(key) {
             return index;
         }
         let index = self.kernels.len() as u32;
-        let name = format!("qcc_kernel_{index}");
+        let name = format!("qcc_kernel_{index}_{}", family(key));
         self.kernels.push((name.clone(), generate(&name, self.caps)));
         self.kernel_index.insert(key.to_string(), index);
         index

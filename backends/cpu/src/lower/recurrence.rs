@@ -1,14 +1,15 @@
 //! Recurrent operations: causal convolution and selective scan. State is updated in place.
 
-use qcc_ir::{Dim, Node, Op, OpId, ValueId};
+use qcc_ir::{Dim, ElementType, Node, Op, OpId, ValueId};
 use qcc_runtime::program::Expr;
 
 use super::packing::{PackedParameter, f32_bytes};
+use super::view::StridedRows;
 use super::{LowerError, Lowering, Operand, Place};
-use crate::kernels::causal_conv1d::{self, CausalConv1dSpec};
+use crate::kernels::causal_conv1d::{self, CausalConv1dSpec, ChannelActivation};
 use crate::kernels::epilogue::Activation;
 use crate::kernels::pack;
-use crate::kernels::scan::{self, ScanSpec};
+use crate::kernels::scan::{self, ScanResult, ScanSpec};
 use crate::loops::elementwise::activation;
 use crate::loops::storage::Storage;
 
@@ -86,16 +87,16 @@ impl Lowering<'_> {
         );
         let dims = self.function.ty(x).dims.clone();
         let taps = self.function.ty(weight).constant_dims().ok_or_else(LowerError::too_large)?[1];
-        // A SiLU that is the only user runs in the same loop.
         let mut result = node.results[0];
-        let mut fused = Activation::None;
-        if !self.targets.contains_key(&result)
-            && let Some([(user, 0)]) = self.uses.get(&result).map(Vec::as_slice)
-            && let Some(a) = activation(&self.function.node(*user).op)
-        {
-            fused = a;
-            result = self.function.node(*user).results[0];
-            self.skipped.insert(*user);
+        let mut fused = ChannelActivation::Uniform(Activation::None);
+        let mut silu_scale = Operand::Bits(0);
+        if let Some((user, activation, scale)) = self.fused_activation(result) {
+            fused = activation;
+            if let Some(scale) = scale {
+                silu_scale = Operand::Buffer(self.place(scale)?.buffer);
+            }
+            result = self.function.node(user).results[0];
+            self.skipped.insert(user);
         }
         let spec = CausalConv1dSpec { taps: taps as usize, bias: operand(3).is_some(), activation: fused };
         let from = self.strided(x)?;
@@ -115,6 +116,7 @@ impl Lowering<'_> {
             from.stride,
             weights,
             bias,
+            silu_scale,
             Operand::Buffer(state.buffer),
             Operand::Buffer(to.buffer),
             stride,
@@ -122,33 +124,58 @@ impl Lowering<'_> {
         self.channel_step(node, kernel, operands, &dims, spec.scratch_bytes())
     }
 
+    /// The activation that is the only user of a convolution's result, with its scale: it runs in the same loop.
+    fn fused_activation(&self, y: ValueId) -> Option<(OpId, ChannelActivation, Option<ValueId>)> {
+        let Some([(user, 0)]) = self.uses.get(&y).map(Vec::as_slice) else { return None };
+        if self.targets.contains_key(&y) {
+            return None;
+        }
+        let node = self.function.node(*user);
+        if let Op::ScaledSilu {} = node.op {
+            let scale = node.operands[1].filter(|scale| self.is_channel_vector(*scale, y))?;
+            return Some((*user, ChannelActivation::ScaledSilu, Some(scale)));
+        }
+        activation(&node.op).map(|a| (*user, ChannelActivation::Uniform(a), None))
+    }
+
     fn scan(&mut self, node: &Node) -> Result<(), LowerError> {
         let operand = |i: usize| node.operands[i].expect("invariant: arity was checked");
-        let [u, delta, a, b, c, d, state] = [0, 1, 2, 3, 4, 5, 6].map(operand);
+        let [u, delta, a, b] = [0, 1, 2, 3].map(operand);
+        let rest = match &node.op {
+            Op::SelectiveScanStates {} => None,
+            _ => Some((operand(4), operand(5))),
+        };
+        let state = operand(node.operands.len() - 1);
         let dims = self.function.ty(u).dims.clone();
         let states = self.function.ty(a).constant_dims().ok_or_else(LowerError::too_large)?[1];
-        let gate = self.gate(node.results[0]);
-        let spec = ScanSpec {
-            states: states as usize,
-            softplus: false,
-            delta_bias: false,
-            skip: true,
-            gate: gate.is_some(),
+        let gate = rest.and_then(|_| self.gate(node.results[0]));
+        let kind = gate.as_ref().map_or(scan::Gate::None, |gate| gate.kind());
+        let result = match rest {
+            Some(_) => ScanResult::Sums { skip: true, gate: kind },
+            None => ScanResult::States,
         };
+        let spec = ScanSpec { states: states as usize, softplus: false, delta_bias: false, result };
+        let none = || StridedRows { start: Operand::Bits(0), stride: Operand::Bits(0) };
         let decay = self.channel_blocks(a)?;
-        let (u, delta, b, c) = (self.strided(u)?, self.strided(delta)?, self.strided(b)?, self.strided(c)?);
-        let d = self.place(d)?;
-        let (z, z_stride, result) = match gate {
-            Some(gate) => {
-                let z = self.strided(gate.z)?;
-                self.skipped.extend(gate.operations);
-                (z.start, z.stride, gate.result)
-            }
-            None => (Operand::Bits(0), Operand::Bits(0), node.results[0]),
+        let (u, delta, b) = (self.strided(u)?, self.strided(delta)?, self.strided(b)?);
+        let (c, d) = match rest {
+            Some((c, d)) => (self.strided(c)?, Operand::Buffer(self.place(d)?.buffer)),
+            None => (none(), Operand::Bits(0)),
         };
+        let (mut z, mut gate_scale, mut y) = (none(), Operand::Bits(0), node.results[0]);
+        if let Some(gate) = gate {
+            z = self.strided(gate.z)?;
+            if let Some(scale) = gate.scale {
+                gate_scale = Operand::Buffer(self.place(scale)?.buffer);
+            }
+            self.skipped.extend(gate.operations);
+            y = gate.result;
+        }
         let state = self.state(node, state)?;
-        let to = self.result(result)?;
+        let to = self.result(y)?;
         let channels = dims[2].constant().ok_or_else(LowerError::too_large)?;
+        let step = if rest.is_some() { Some(channels) } else { channels.checked_mul(states) };
+        let step = step.and_then(|n| n.checked_mul(4)).ok_or_else(LowerError::too_large)?;
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| scan::generate(&spec, name, caps));
         let operands = vec![
             u.start,
@@ -160,18 +187,19 @@ impl Lowering<'_> {
             b.stride,
             c.start,
             c.stride,
-            Operand::Buffer(d.buffer),
+            d,
             Operand::Bits(0),
-            z,
-            z_stride,
+            z.start,
+            z.stride,
+            gate_scale,
             Operand::Buffer(state.buffer),
             Operand::Buffer(to.buffer),
-            Operand::Bits(4 * channels as u64),
+            Operand::Bits(step as u64),
         ];
         self.channel_step(node, kernel, operands, &dims, spec.scratch_bytes())
     }
 
-    /// The gate `y · silu(z)` that is the only user of a scan's result, if z is there already.
+    /// The gate `y · silu(z)`, or with a scaled SiLU, that is the only user of a scan's result, if z is there already.
     fn gate(&self, y: ValueId) -> Option<Gate> {
         let only = |value: ValueId| -> Option<(OpId, &Node)> {
             match self.uses.get(&value).map(Vec::as_slice) {
@@ -183,18 +211,46 @@ impl Lowering<'_> {
         };
         let (product, user) = only(y).filter(|(_, user)| user.op == Op::Mul {})?;
         let silu = user.operands.iter().flatten().find(|v| **v != y)?;
-        let (id, node) = self.function.defining(*silu).filter(|(_, node)| node.op == Op::Silu {})?;
-        let z = node.operands[0]?;
+        let (id, node) = self.function.defining(*silu)?;
+        let z = node.operands.first().copied().flatten()?;
+        let scale = match &node.op {
+            Op::Silu {} => None,
+            Op::ScaledSilu {} => Some(node.operands[1].filter(|scale| self.is_channel_vector(*scale, y))?),
+            _ => return None,
+        };
         let there = self.places.contains_key(&z) || self.views.contains_key(&z);
         let same = self.function.ty(z).dims == self.function.ty(y).dims;
         let unmade = !self.places.contains_key(silu) && only(*silu).is_some();
-        (there && same && unmade).then(|| Gate { z, result: user.results[0], operations: [id, product] })
+        (there && same && unmade).then(|| Gate {
+            z,
+            scale,
+            result: user.results[0],
+            operations: [id, product],
+        })
+    }
+
+    /// Whether a value is a weight of one f32 a channel of `y`.
+    fn is_channel_vector(&self, value: ValueId, y: ValueId) -> bool {
+        let constant = self
+            .function
+            .defining(value)
+            .is_some_and(|(_, node)| matches!(node.op, Op::Parameter { .. } | Op::Constant { .. }));
+        let (own, dims) = (self.function.ty(value), &self.function.ty(y).dims);
+        constant && own.element == ElementType::F32 && own.dims.as_slice() == &dims[dims.len() - 1..]
     }
 }
 
 /// A gate that a scan takes into its loop.
 struct Gate {
     z: ValueId,
+    /// Of a scaled SiLU.
+    scale: Option<ValueId>,
     result: ValueId,
     operations: [OpId; 2],
+}
+
+impl Gate {
+    fn kind(&self) -> scan::Gate {
+        if self.scale.is_some() { scan::Gate::ScaledSilu } else { scan::Gate::Silu }
+    }
 }

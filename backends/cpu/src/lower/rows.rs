@@ -1,28 +1,27 @@
-//! Operations on rows (the last axis): normalisation, softmax, dynamic quantization.
+//! Operations on rows (the last axis): softmax, dynamic quantization, and the norms and transforms that a quantize takes into its kernel.
 
 use qcc_ir::{Dim, Granularity, Node, Op, ScaleType, ValueId, ops::Rounding};
-use qcc_runtime::program::Expr;
 
 use super::buffers::Buffer;
 use super::{LowerError, Lowering, Operand};
 use crate::kernels::epilogue::Output;
-use crate::kernels::norm::{self, NormSpec, RowOutput, Statistics};
+use crate::kernels::norm::RowOutput;
 use crate::kernels::quantize::{self, QuantizeSpec, TokenFormat};
 use crate::kernels::softmax;
 use crate::loops::storage::Storage;
 
-/// Where the rows of a norm go.
-struct Sink {
-    output: RowOutput,
-    y: Buffer,
+/// Where the rows of a norm or transform go.
+pub(super) struct Sink {
+    pub output: RowOutput,
+    pub y: Buffer,
     /// Bytes of an element.
-    bytes: u64,
+    pub bytes: u64,
     /// Scale and stored zero point of codes.
-    scale: Operand,
-    zero: Operand,
+    pub scale: Operand,
+    pub zero: Operand,
     /// Scales and block sums of codes with a scale a row.
-    scales: Operand,
-    sums: Operand,
+    pub scales: Operand,
+    pub sums: Operand,
 }
 
 impl Default for Sink {
@@ -65,7 +64,7 @@ impl<'a> Lowering<'a> {
                     bytes: 4,
                     ..Sink::default()
                 };
-                self.norm(node, &rows, columns, sink)
+                self.produce(node, &rows, columns, sink)
             }
         }
     }
@@ -103,7 +102,7 @@ impl<'a> Lowering<'a> {
         self.step(&node.location, kernel, operands, rows, 4)
     }
 
-    /// Codes with a scale a row; a norm that only this reads runs in the same kernel.
+    /// Codes with a scale a row; a norm or transform that only this reads runs in the same kernel.
     fn dynamic_quantize(&mut self, node: &Node, rows: &Dim, columns: i64) -> Result<(), LowerError> {
         let Op::DynamicQuantize { to, narrow, rounding } = &node.op else {
             return Err(LowerError::new(format!("qcc.{} does not quantize", node.op.name())));
@@ -126,7 +125,7 @@ impl<'a> Lowering<'a> {
         if lo != -hi {
             return Err(LowerError::new("`:full` and unsigned formats have no dynamic CPU kernel"));
         }
-        let from = match self.norm_of(x) {
+        let from = match self.producer_of(x) {
             Some(_) => None,
             None => Some(self.strided(x)?),
         };
@@ -150,7 +149,7 @@ impl<'a> Lowering<'a> {
         };
         let scales = Operand::Buffer(scales.buffer);
         let Some(from) = from else {
-            let norm = self.norm_of(x).expect("invariant: asked above");
+            let producer = self.producer_of(x).expect("invariant: asked above");
             let sink = Sink {
                 output: RowOutput::Token(format),
                 y: y.buffer,
@@ -159,7 +158,7 @@ impl<'a> Lowering<'a> {
                 sums,
                 ..Sink::default()
             };
-            return self.norm(norm, rows, columns, sink);
+            return self.produce(producer, rows, columns, sink);
         };
         let spec = QuantizeSpec::Token(format);
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| quantize::generate(&spec, name, caps));
@@ -176,17 +175,17 @@ impl<'a> Lowering<'a> {
         self.step(&node.location, kernel, operands, rows, 4)
     }
 
-    /// A static quantize of a norm's result, in the norm's kernel; false when `node` is something else.
-    pub(super) fn quantized_norm(&mut self, node: &Node) -> Result<bool, LowerError> {
+    /// A static quantize of the rows of a norm or transform, in the same kernel; false when `node` is something else.
+    pub(super) fn quantized_rows(&mut self, node: &Node) -> Result<bool, LowerError> {
         let (Op::Quantize { to, narrow, rounding: Rounding::HalfEven }, Some(Some(x))) =
             (&node.op, node.operands.first())
         else {
             return Ok(false);
         };
-        let Some(norm) = self.norm_of(*x) else { return Ok(false) };
+        let Some(producer) = self.producer_of(*x) else { return Ok(false) };
         let dims = self.function.ty(*x).dims.clone();
-        let (columns, outer) = dims.split_last().expect("invariant: a norm has rows");
-        let columns = columns.constant().expect("invariant: the norm was checked");
+        let (columns, outer) = dims.split_last().expect("invariant: the producer has rows");
+        let columns = columns.constant().expect("invariant: the producer was checked");
         let q = to.quantized().expect("invariant: the type rule demands it");
         let (lo, hi) = q
             .storage
@@ -204,21 +203,21 @@ impl<'a> Lowering<'a> {
             zero: Operand::Bits((zero + i64::from(offset)) as u64),
             ..Sink::default()
         };
-        self.norm(norm, &Self::count(outer)?, columns, sink)?;
+        self.produce(producer, &Self::count(outer)?, columns, sink)?;
         Ok(true)
     }
 
-    /// The norm whose result `value` is, when a quantize takes it into its kernel.
-    fn norm_of(&self, value: ValueId) -> Option<&'a Node> {
+    /// The norm or transform whose result `value` is, when a quantize takes it into its kernel.
+    fn producer_of(&self, value: ValueId) -> Option<&'a Node> {
         let (_, node) = self.function.defining(value)?;
         self.quantize_takes(node).then_some(node)
     }
 
-    /// Whether the only reader of a norm over constant rows is a quantize with a kernel that normalises too.
+    /// Whether the only reader of a norm or transform of constant rows is a quantize with a kernel that does both.
     fn quantize_takes(&self, node: &Node) -> bool {
         let last = |value: ValueId| self.function.ty(value).rank() as i64 - 1;
         let over_rows = match &node.op {
-            Op::RmsNorm { .. } => true,
+            Op::RmsNorm { .. } | Op::Hadamard { .. } => true,
             Op::LayerNorm { axis, .. } => *axis == last(node.results[0]),
             _ => false,
         };
@@ -241,65 +240,12 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    fn norm(&mut self, node: &Node, rows: &Dim, columns: i64, sink: Sink) -> Result<(), LowerError> {
-        let operand = |i: usize| node.operands.get(i).copied().flatten();
-        let (statistics, epsilon) = match &node.op {
-            Op::RmsNorm { epsilon } => (Statistics::RootMeanSquare, epsilon),
-            Op::LayerNorm { axis, epsilon } => {
-                let rank = operand(0).map_or(0, |x| self.function.ty(x).rank());
-                if *axis as usize + 1 != rank {
-                    return Err(LowerError::new("a layer_norm over several axes was not legalised"));
-                }
-                (Statistics::MeanVariance, epsilon)
-            }
-            other => return Err(LowerError::new(format!("qcc.{} is no row operation", other.name()))),
-        };
-        let from = self.strided(operand(0).expect("invariant: arity was checked"))?;
-        let mut vector = |value: Option<qcc_ir::ValueId>| -> Result<Operand, LowerError> {
-            match value {
-                None => Ok(Operand::Bits(0)),
-                Some(v) => match self.place(v)? {
-                    place if place.storage == Storage::F32 => Ok(Operand::Buffer(place.buffer)),
-                    other => Err(LowerError::new(format!(
-                        "a gain or bias stored as {:?} is not supported",
-                        other.storage
-                    ))),
-                },
-            }
-        };
-        let (gain, bias) = (vector(operand(1))?, vector(operand(2))?);
-        let spec = NormSpec {
-            statistics,
-            epsilon: (epsilon.0 as f32).into(),
-            gain: operand(1).is_some(),
-            bias: operand(2).is_some(),
-            output: sink.output,
-        };
-        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| norm::generate(&spec, name, caps));
-        let operands = vec![
-            from.start,
-            from.stride,
-            gain,
-            bias,
-            Operand::Buffer(sink.y),
-            Operand::Bits(sink.bytes * columns as u64),
-            sink.scale,
-            sink.zero,
-            sink.scales,
-            sink.sums,
-            Operand::Size(rows.clone()),
-            Operand::Bits(columns as u64),
-        ];
-        let items = self.expr(rows)?;
-        self.step_with(
-            &node.location,
-            kernel,
-            operands,
-            items,
-            4,
-            Expr::Const(spec.scratch_bytes(columns as u64)),
-        );
-        Ok(())
+    /// The step of a norm or transform, its results going to `sink`.
+    fn produce(&mut self, node: &Node, rows: &Dim, columns: i64, sink: Sink) -> Result<(), LowerError> {
+        match &node.op {
+            Op::Hadamard { size, transpose } => self.hadamard(node, *size, *transpose, (rows, columns), sink),
+            _ => self.norm(node, rows, columns, sink),
+        }
     }
 
     /// The block size of the block-scaled weights that read a value; they must agree.

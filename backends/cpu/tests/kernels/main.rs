@@ -3,6 +3,7 @@
 
 mod convolution;
 mod gemm;
+mod hadamard;
 mod harness;
 mod mamba;
 mod math;

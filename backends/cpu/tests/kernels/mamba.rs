@@ -1,26 +1,31 @@
 //! Causal convolution and selective scan with carried state: one call, and the same steps in two calls.
 
-use qcc_cpu::kernels::causal_conv1d::{self, CausalConv1dSpec};
+use qcc_cpu::kernels::causal_conv1d::{self, CausalConv1dSpec, ChannelActivation};
 use qcc_cpu::kernels::epilogue::Activation;
 use qcc_cpu::kernels::pack;
-use qcc_cpu::kernels::scan::{self, ScanSpec};
+use qcc_cpu::kernels::scan::{self, Gate, ScanResult, ScanSpec};
 
 use crate::harness::*;
 
 fn silu(x: f64) -> f64 {
-    x / (1.0 + (-x).exp())
+    scaled_silu(x, 1.0)
 }
 
-/// Runs `time` steps as one call and as two, with rows `stride` long, and returns both results and the final states.
+fn scaled_silu(x: f64, scale: f64) -> f64 {
+    x / (1.0 + (-scale * x).exp())
+}
+
+/// Runs `time` steps as one call and as two, with `width` results a channel, and returns both results and the final states.
 fn in_one_and_two(
     r: &mut Random,
     (batch, time, channels): (usize, usize, usize),
+    width: usize,
     state: &[f32],
     mut call: impl FnMut(usize, usize, &Buffer, &Buffer),
 ) -> [(Vec<f32>, Vec<f32>); 2] {
     let split = if batch == 1 { r.int(0, time as i64) as usize } else { time };
     [time, split].map(|first| {
-        let y = Buffer::zeros(4 * batch * time * channels);
+        let y = Buffer::zeros(4 * batch * time * channels * width);
         let s = Buffer::f32(state);
         call(0, first, &y, &s);
         if first < time {
@@ -37,7 +42,11 @@ fn causal_convolution() {
             .map(|taps| CausalConv1dSpec {
                 taps,
                 bias: taps != 2,
-                activation: if taps == 4 { Activation::Silu } else { Activation::None },
+                activation: match taps {
+                    3 => ChannelActivation::ScaledSilu,
+                    4 => ChannelActivation::Uniform(Activation::Silu),
+                    _ => ChannelActivation::Uniform(Activation::None),
+                },
             })
             .collect();
         let text: String = specs
@@ -51,15 +60,17 @@ fn causal_convolution() {
             let (batch, time, n, past) = (r.size(2), r.size(20), r.size(70), spec.taps - 1);
             let stride = n + r.int(0, 5) as usize;
             let (x, w, bias) = (r.reals(batch * time * stride), r.reals(n * spec.taps), r.reals(n));
+            let scale = r.reals(n);
             let state = r.reals(batch * n * past);
-            let (xb, bb) = (Buffer::f32(&x), Buffer::f32(&bias));
+            let (xb, bb, scale_b) = (Buffer::f32(&x), Buffer::f32(&bias), Buffer::f32(&scale));
             let wb = Buffer::f32(&pack::pack_channel_blocks(&w, n, spec.taps).expect("packs"));
-            let results = in_one_and_two(&mut r, (batch, time, n), &state, |from, to, y, s| {
+            let results = in_one_and_two(&mut r, (batch, time, n), 1, &state, |from, to, y, s| {
                 let args = [
                     xb.address() + (4 * from * stride) as u64,
                     4 * stride as u64,
                     wb.address(),
                     bb.address(),
+                    scale_b.address(),
                     s.address(),
                     y.address() + (4 * from * n) as u64,
                     4 * n as u64,
@@ -86,9 +97,11 @@ fn causal_convolution() {
                             wanted[at] += p;
                             magnitude[at] += p.abs();
                         }
-                        if spec.activation == Activation::Silu {
-                            wanted[at] = silu(wanted[at]);
-                        }
+                        wanted[at] = match spec.activation {
+                            ChannelActivation::ScaledSilu => scaled_silu(wanted[at], f64::from(scale[c])),
+                            ChannelActivation::Uniform(Activation::Silu) => silu(wanted[at]),
+                            ChannelActivation::Uniform(_) => wanted[at],
+                        };
                     }
                     last[own..own + past].copy_from_slice(&seen[time..]);
                 }
@@ -105,21 +118,27 @@ fn causal_convolution() {
 #[test]
 fn selective_scan() {
     for level in levels() {
-        let spec =
-            |states, softplus, delta_bias, skip, gate| ScanSpec { states, softplus, delta_bias, skip, gate };
+        let spec = |states, softplus, delta_bias, result| ScanSpec { states, softplus, delta_bias, result };
+        let sums = |skip, gate| ScanResult::Sums { skip, gate };
         let specs = [
-            spec(16, false, false, true, false),
-            spec(16, true, true, true, true),
-            spec(5, true, false, false, false),
-            spec(32, false, false, true, true),
+            spec(16, false, false, sums(true, Gate::None)),
+            spec(16, true, true, sums(true, Gate::Silu)),
+            spec(5, true, false, sums(false, Gate::None)),
+            spec(32, false, false, sums(true, Gate::ScaledSilu)),
+            spec(16, false, false, ScanResult::States),
+            spec(5, true, true, ScanResult::States),
         ];
         let text: String =
-            (0..4).map(|i| scan::generate(&specs[i], &format!("scan{i}"), &level.caps)).collect();
+            (0..6).map(|i| scan::generate(&specs[i], &format!("scan{i}"), &level.caps)).collect();
         let library = Library::new(&text, &level);
         let mut r = Random::new(29);
-        for round in 0..40 {
-            let spec = &specs[round % 4];
+        for round in 0..60 {
+            let spec = &specs[round % 6];
             let states = spec.states;
+            let (skip, gate, width) = match spec.result {
+                ScanResult::Sums { skip, gate } => (skip, gate, 1),
+                ScanResult::States => (false, Gate::None, states),
+            };
             let (batch, time, n) = (r.size(2), r.size(20), r.size(70));
             let (stride, narrow) = (n + r.int(0, 5) as usize, 2 * states + 3);
             let steps = batch * time;
@@ -130,10 +149,11 @@ fn selective_scan() {
             let a: Vec<f32> = (0..n * states).map(|_| -20.0 * r.real().abs()).collect();
             let bc = r.reals(steps * narrow); // B and C stand in one row, as a projection leaves them.
             let (d, delta_bias, z) = (r.reals(n), r.reals(n), r.reals(steps * stride));
+            let gate_scale = r.reals(n);
             let state = r.reals(batch * n * states);
-            let held = [&u, &delta, &bc, &d, &delta_bias, &z].map(|v| Buffer::f32(v));
+            let held = [&u, &delta, &bc, &d, &delta_bias, &z, &gate_scale].map(|v| Buffer::f32(v));
             let ab = Buffer::f32(&pack::pack_channel_blocks(&a, n, states).expect("packs"));
-            let results = in_one_and_two(&mut r, (batch, time, n), &state, |from, to, y, s| {
+            let results = in_one_and_two(&mut r, (batch, time, n), width, &state, |from, to, y, s| {
                 let at = |i: usize, row: usize| held[i].address() + (4 * from * row) as u64;
                 let row = 4 * stride as u64;
                 let args = [
@@ -150,20 +170,22 @@ fn selective_scan() {
                     at(4, 0),
                     at(5, stride),
                     row,
+                    at(6, 0),
                     s.address(),
-                    y.address() + (4 * from * n) as u64,
-                    4 * n as u64,
+                    y.address() + (4 * from * n * width) as u64,
+                    4 * (n * width) as u64,
                     batch as u64,
                     (to - from) as u64,
                     n as u64,
                 ];
                 assert_eq!(args.len(), scan::ARGS.len());
                 let items = spec.items(batch as u64, n as u64);
-                library.run(&format!("scan{}", round % 4), &args, items, spec.scratch_bytes(), 2);
+                library.run(&format!("scan{}", round % 6), &args, items, spec.scratch_bytes(), 2);
             });
             let mut h: Vec<f64> = state.iter().map(|&v| f64::from(v)).collect();
             let mut size: Vec<f64> = h.iter().map(|v| v.abs()).collect(); // Of the terms that make up h.
-            let (mut wanted, mut magnitude) = (vec![0f64; steps * n], vec![0f64; steps * n]);
+            let mut wanted = vec![0f64; steps * n * width];
+            let mut magnitude = wanted.clone();
             for b in 0..batch {
                 for t in 0..time {
                     let step = b * time + t;
@@ -176,7 +198,7 @@ fn selective_scan() {
                         if spec.softplus {
                             dt = dt.exp().ln_1p();
                         }
-                        let (mut y, mut m) = if spec.skip {
+                        let (mut y, mut m) = if skip {
                             (u * f64::from(d[c]), (u * f64::from(d[c])).abs())
                         } else {
                             (0.0, 0.0)
@@ -187,15 +209,23 @@ fn selective_scan() {
                             let add = dt * u * f64::from(bc[step * narrow + j]);
                             h[at] = h[at] * keep + add;
                             size[at] = size[at] * keep + add.abs();
+                            if width > 1 {
+                                let place = (step * n + c) * states + j;
+                                (wanted[place], magnitude[place]) = (h[at], size[at]);
+                            }
                             let c = f64::from(bc[step * narrow + states + j]);
                             y += h[at] * c;
                             m += size[at] * c.abs();
                         }
-                        if spec.gate {
-                            y *= silu(f64::from(z[step * stride + c]));
+                        let z = f64::from(z[step * stride + c]);
+                        y *= match gate {
+                            Gate::None => 1.0,
+                            Gate::Silu => silu(z),
+                            Gate::ScaledSilu => scaled_silu(z, f64::from(gate_scale[c])),
+                        };
+                        if width == 1 {
+                            (wanted[step * n + c], magnitude[step * n + c]) = (y, m);
                         }
-                        wanted[step * n + c] = y;
-                        magnitude[step * n + c] = m;
                     }
                 }
             }
