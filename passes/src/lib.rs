@@ -10,6 +10,7 @@
 //!
 //! **Architecture invariants.** A pass knows no frontend and no backend: it sees the IR, the parameter table, and, through traits, something
 //! that runs modules ([`Executor`]) and something that gives inputs ([`Samples`]). Every pass reports what it did; doing nothing is said.
+//! Passes of [plugins](plugin) are passes like all others.
 
 pub mod calibrate;
 pub mod canonicalize;
@@ -22,6 +23,7 @@ pub mod instrument;
 pub mod pass;
 pub mod pipeline;
 pub mod plan_memory;
+pub mod plugin;
 pub mod quantize;
 mod random;
 pub mod registry;
@@ -32,4 +34,4 @@ pub use context::{Context, Executor, Prepared, Progress, Samples, SilentProgress
 pub use instrument::{Instrumentation, PrintAfter, Timing};
 pub use pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 pub use pipeline::Pipeline;
-pub use registry::Registry;
+pub use registry::{Registered, Registry};

@@ -10,7 +10,7 @@
 // NAME: error: unknown pass `canonicalise`; did you mean `canonicalize`?; `qcc passes` lists all
 // OPTION: error: pass `quantize`:
 // SYNTAX: error: pipeline `canonicalize,,quantize`, column 14: a pass name is missing
-// PLUGIN: error: {{.*}}plugin{{.*}} not supported yet
+// PLUGIN: error: plugin `x.so`: cannot read it
 // FLAGS: "qcc.parameter"() {name = "w.codes"}
 // LIST: canonicalize {{[a-z]}}
 // LIST: quantize {{[a-z]}}

@@ -35,6 +35,11 @@ pub const REWRITE: PassInfo = PassInfo {
     },
 };
 
+/// The pass of this name, made of rules that are proved.
+pub(crate) fn applying(name: &'static str, rules: Vec<Arc<Rule>>) -> Box<dyn Pass> {
+    Box::new(Equivalence { name, rules })
+}
+
 fn read(options: &mut Options) -> Result<Vec<Arc<Rule>>, String> {
     let file: String = options.take("rules")?.ok_or("the option `rules=FILE` is needed")?;
     let text = std::fs::read_to_string(&file).map_err(|e| format!("cannot read the rules `{file}`: {e}"))?;

@@ -1,7 +1,8 @@
-//! The arguments of every command. Groups that several commands take (threads, preprocessing) stand once.
+//! The arguments of every command. Groups that several commands take (threads, preprocessing, plugins) stand once.
 
 mod compile;
 mod measure;
+mod plugins;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{ArgAction, Parser, Subcommand};
 
 pub use compile::{CompileArgs, Emit};
 pub use measure::{BenchArgs, EvalArgs, InspectArgs, NamedFile, RunArgs};
+pub use plugins::Plugins;
 
 /// Compiles trained models to small, fast, quantized programs.
 #[derive(Debug, Parser)]
@@ -44,7 +46,7 @@ pub enum Command {
     /// Run passes on IR text.
     Opt(crate::opt::Args),
     /// List the passes.
-    Passes,
+    Passes(crate::passes::Args),
     /// List the number formats.
     Formats,
     /// List the machines to compile for.

@@ -7,7 +7,7 @@ use qcc_cpu::artifact::{ArtifactExtras, Written, write};
 use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::Module;
 use qcc_passes::instrument::{Instrumentation, Timing};
-use qcc_passes::{Context, Outcome, Pipeline, Progress, Registry, Samples, Warning};
+use qcc_passes::{Context, Outcome, Pipeline, Progress, Samples, Warning};
 use serde_json::{Map, Value, json};
 
 use crate::cli::CompileArgs;
@@ -27,7 +27,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     refuse_what_is_to_come(args)?;
     let settings = Settings::new(args)?;
     let pipeline_text = args.pass_pipeline.clone().unwrap_or_else(|| settings.pipeline());
-    let pipeline = Pipeline::parse(&pipeline_text, &Registry::builtin())?;
+    let pipeline = Pipeline::parse(&pipeline_text, &args.plugins.registry()?)?;
     let target = targets::named(&args.target)?;
     qcc_cpu::artifact::check_target(&target)?;
     check_folder(&args.output)?;
@@ -58,6 +58,10 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     }
     if args.calibration.is_some() && !pipeline_text.contains("calibrate") {
         context.warn("calibrate", "the calibration data is not used: nothing is measured beforehand");
+    }
+    if !args.plugins.is_empty() && args.pass_pipeline.is_none() {
+        context
+            .warn("plugins", "the recipe runs no pass of a plugin; say where they go with `--pass-pipeline`");
     }
     if args.preprocess.is_some() && kind == Kind::Checkpoint {
         context.warn("input", "`--preprocess` says how images become inputs; this model takes tokens");
@@ -102,7 +106,6 @@ fn refuse_what_is_to_come(args: &CompileArgs) -> Result<(), Failure> {
     let asked = [
         ("--report", args.report.is_some()),
         ("--explain", args.explain),
-        ("--load-pass-plugin", !args.load_pass_plugin.is_empty()),
         ("--target-loss", args.target_loss.is_some()),
         ("--pareto", args.pareto),
         ("--rules", args.rules.is_some()),

@@ -82,5 +82,6 @@ from_errors!(
     qcc_mlir::MlirError,
     qcc_params::ParameterError,
     qcc_passes::PassError,
+    qcc_passes::plugin::PluginError,
     qcc_runtime::RuntimeError,
 );

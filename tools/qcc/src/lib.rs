@@ -111,7 +111,7 @@ fn dispatch(cli: &Cli, streams: &mut Streams<'_>, progress: &dyn Progress) -> Re
         Command::Bench(args) => bench::run(args, streams, progress),
         Command::Inspect(args) => inspect::run(args, streams),
         Command::Opt(args) => opt::run(args, streams),
-        Command::Passes => passes::run(streams),
+        Command::Passes(args) => passes::run(args, streams),
         Command::Formats => formats::run(streams),
         Command::Targets => targets::run(streams),
     }

@@ -17,8 +17,9 @@ use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::diagnostics::Location;
 use qcc_ir::parse::{Parsed, Places, parse_at};
 use qcc_ir::{Diagnostic, Module, Severity, Str, irdl, print, verify};
-use qcc_passes::{Context, Instrumentation, PassError, Pipeline, PrintAfter, Registry, Timing};
+use qcc_passes::{Context, Instrumentation, PassError, Pipeline, PrintAfter, Timing};
 
+use crate::cli::Plugins;
 use crate::{Failure, Streams};
 use made_up::MadeUp;
 use shorthand::Shorthands;
@@ -38,9 +39,9 @@ pub struct Args {
     /// Passes given one by one.
     #[command(flatten)]
     pub passes: Shorthands,
-    /// Load passes from a shared library.
-    #[arg(long, value_name = "FILE")]
-    pub load_pass_plugin: Vec<PathBuf>,
+    /// Plugins.
+    #[command(flatten)]
+    pub plugins: Plugins,
     /// Treat each part between `// -----` lines as a module of its own.
     #[arg(long)]
     pub split_input_file: bool,
@@ -75,9 +76,6 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args, streams: &mut Streams<'_>) -> Result<(), Failure> {
-    if !args.load_pass_plugin.is_empty() {
-        return Err(Failure::not_yet("`--load-pass-plugin`"));
-    }
     if args.emit_irdl {
         return output::write(&args.output, &irdl::irdl_file(), streams);
     }
@@ -85,7 +83,7 @@ pub fn run(args: &Args, streams: &mut Streams<'_>) -> Result<(), Failure> {
         return output::write(&args.output, &reference::markdown(), streams);
     }
     let steps = args.pass_pipeline.clone().unwrap_or_else(|| args.passes.pipeline());
-    let pipeline = Pipeline::parse(&steps, &Registry::builtin()).map_err(Failure::usage)?;
+    let pipeline = Pipeline::parse(&steps, &args.plugins.registry()?).map_err(Failure::usage)?;
     let bytes = output::read(&args.file, streams)?;
     let name = match args.file.as_os_str() == "-" {
         true => "<stdin>".to_string(),

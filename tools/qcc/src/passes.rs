@@ -1,10 +1,19 @@
-//! `qcc passes`: the passes of this build, a sentence each, with their options.
+//! `qcc passes`: the passes of this build and of plugins, a sentence each, with their options.
 
+use crate::cli::Plugins;
 use crate::{Failure, Streams};
 
+/// Arguments of `qcc passes`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Plugins.
+    #[command(flatten)]
+    pub plugins: Plugins,
+}
+
 /// Runs the command.
-pub fn run(streams: &mut Streams<'_>) -> Result<(), Failure> {
-    let registry = qcc_passes::Registry::builtin();
+pub fn run(args: &Args, streams: &mut Streams<'_>) -> Result<(), Failure> {
+    let registry = args.plugins.registry()?;
     let named = |name: &&str| name.chars().count();
     let width = registry.passes().iter().map(|p| named(&p.name)).max().unwrap_or(0);
     for pass in registry.passes() {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::Plugins;
+
 /// Arguments of `qcc compile`.
 #[derive(Debug, Default, Args)]
 pub struct CompileArgs {
@@ -72,9 +74,9 @@ pub struct CompileArgs {
     /// Run these passes instead of the recipe's.
     #[arg(long, value_name = "STR", conflicts_with_all = ["recipe", "weights", "activations", "kv_cache", "transforms", "head", "rounding", "bias_correction"])]
     pub pass_pipeline: Option<String>,
-    /// Load passes from a shared library.
-    #[arg(long, value_name = "FILE")]
-    pub load_pass_plugin: Vec<PathBuf>,
+    /// Plugins.
+    #[command(flatten)]
+    pub plugins: Plugins,
     /// Choose formats by layer to lose at most this many percent.
     #[arg(long, value_name = "PCT")]
     pub target_loss: Option<f64>,
