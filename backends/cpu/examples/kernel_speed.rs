@@ -6,6 +6,7 @@ mod harness;
 use std::time::Instant;
 
 use harness::*;
+use qcc_cpu::kernels::blocks::Blocks;
 use qcc_cpu::kernels::emit::{Emitter, I8X64, I32X16};
 use qcc_cpu::kernels::epilogue::{Activation, Output};
 use qcc_cpu::kernels::gemm::{ActivationScale, Epilogue, GemmSpec, Product, Rows, generate};
@@ -58,9 +59,9 @@ fn main() {
     let list = [
         ("s8", GemmSpec::new(caps, Product::U8S8, Rows::Matrix, out)),
         ("s4", GemmSpec::new(caps, Product::U8S4, Rows::Matrix, out)),
-        ("u4s8_32", GemmSpec::new(caps, Product::S8U4Block { block: 32 }, Rows::Matrix, token)),
-        ("u4s8_128", GemmSpec::new(caps, Product::S8U4Block { block: 128 }, Rows::Matrix, token)),
-        ("u4f32", GemmSpec::new(caps, Product::F32U4Block { block: 32 }, Rows::Matrix, out)),
+        ("u4s8_32", GemmSpec::new(caps, Product::S8Block(Blocks::nibbles(32)), Rows::Matrix, token)),
+        ("u4s8_128", GemmSpec::new(caps, Product::S8Block(Blocks::nibbles(128)), Rows::Matrix, token)),
+        ("u4f32", GemmSpec::new(caps, Product::F32Block(Blocks::nibbles(32)), Rows::Matrix, out)),
         ("f32", GemmSpec::new(caps, Product::F32F32, Rows::Matrix, out)),
     ];
     let mut text: String = list.iter().map(|(n, s)| generate(s, n, caps)).collect();

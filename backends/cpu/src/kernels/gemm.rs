@@ -5,6 +5,7 @@
 //! cache. Blocks are of even height. Patches, and rows whose stride would crowd one cache set, are first copied beside each other.
 //! The order of a sum does not depend on M, on the item or on the thread.
 
+use super::blocks::Blocks;
 use super::emit::{Emitter, I64, Kernel, Type, Value};
 use super::epilogue::{Activation, Output};
 use super::patches::{self, Geometry};
@@ -20,27 +21,21 @@ pub enum Product {
     U8S8,
     /// u8 activation codes, s4 weight codes, otherwise as `U8S8`.
     U8S4,
-    /// s8 activation codes, u4 weight codes (zero point 8) with an f16 scale for each block along K.
-    S8U4Block {
-        /// Values along K that share a scale: a multiple of 8, above 64 of 32.
-        block: u32,
-    },
+    /// s8 activation codes, weight codes with a scale for each block along K.
+    S8Block(Blocks),
     /// f32 activations, s8 weight codes in the panels of `U8S8`; a multiplier by column.
     F32S8,
     /// f32 activations, s4 weight codes in the panels of `U8S4`; a multiplier by column.
     F32S4,
-    /// f32 activations, u4 weight codes (zero point 8) with an f16 scale for each block along K.
-    F32U4Block {
-        /// Values along K that share a scale: a multiple of 8.
-        block: u32,
-    },
+    /// f32 activations, weight codes in the panels of `S8Block`.
+    F32Block(Blocks),
 }
 
 impl Product {
     /// Bytes of one activation.
     pub fn activation_bytes(self) -> u64 {
         match self {
-            Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32U4Block { .. } => 4,
+            Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32Block(_) => 4,
             _ => 1,
         }
     }
@@ -52,9 +47,8 @@ impl Product {
             Product::F32F32 => 4 * nr * depth,
             Product::U8S8 | Product::F32S8 => 4 * nr * depth.div_ceil(4),
             Product::U8S4 | Product::F32S4 => 4 * nr * depth.div_ceil(8),
-            Product::S8U4Block { block } | Product::F32U4Block { block } => {
-                let block = u64::from(block);
-                depth.div_ceil(block) * (block / 2 + 2) * nr
+            Product::S8Block(blocks) | Product::F32Block(blocks) => {
+                depth.div_ceil(u64::from(blocks.block)) * blocks.column_bytes() * nr
             }
         }
     }
@@ -71,9 +65,9 @@ impl Product {
                 let groups = e.ceil_div(depth, 8);
                 e.times(groups, 4 * nr)
             }
-            Product::S8U4Block { block } | Product::F32U4Block { block } => {
-                let blocks = e.ceil_div(depth, i64::from(block));
-                e.times(blocks, (i64::from(block) / 2 + 2) * nr)
+            Product::S8Block(blocks) | Product::F32Block(blocks) => {
+                let count = e.ceil_div(depth, i64::from(blocks.block));
+                e.times(count, blocks.column_bytes() as i64 * nr)
             }
         }
     }
@@ -241,9 +235,9 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
     let staged_stride = patches::row_stride_value(e, row_bytes);
     let staging = e.offset(k.scratch, spec.tile_bytes() as i64);
     let sums_stride = match spec.product {
-        Product::S8U4Block { block } => {
-            let blocks = e.ceil_div(t.depth, i64::from(block));
-            e.times(blocks, 4)
+        Product::S8Block(blocks) => {
+            let count = e.ceil_div(t.depth, i64::from(blocks.block));
+            e.times(count, 4)
         }
         _ => e.int(0),
     };

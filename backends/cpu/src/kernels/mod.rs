@@ -9,6 +9,7 @@
 //! never reaches a result). Nothing is written past an end.
 
 pub mod atom;
+pub mod blocks;
 pub mod causal_conv1d;
 mod channels;
 pub mod depthwise;

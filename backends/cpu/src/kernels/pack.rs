@@ -8,9 +8,12 @@
 //! | f32 | `[K][nr]` |
 //! | s8 | `[K/4][nr][4]` |
 //! | s4 | `[K/8][nr][4]` bytes: low nibbles are k 0…3 of the octet, high nibbles k 4…7; code + 8 |
-//! | u4 blocks | for each block: the octets as s4's (a padded nibble is 0), then `[nr]` f16 scales |
+//! | u4 blocks | for each block: the octets as s4's (a padded nibble is 0), then `[nr]` scales |
+//! | u8 blocks | for each block: `[block/4][nr][4]` (a padded byte is 0), then `[nr]` scales |
 
 use thiserror::Error;
+
+use super::blocks::{BlockCodes, Blocks};
 
 /// Why weights cannot be packed.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -185,69 +188,101 @@ pub fn unpack_s4(packed: &[u8], columns: usize, depth: usize, nr: usize) -> Resu
     Ok((0..columns).flat_map(|n| (0..depth).map(move |k| at(n, k))).collect())
 }
 
-fn block_panel(depth: usize, nr: usize, block: usize) -> Result<Option<usize>, PackError> {
-    if block == 0 || !block.is_multiple_of(8) || (block > 64 && !block.is_multiple_of(32)) {
-        return Err(PackError::Block(block));
+/// Bytes of a panel of blocks of `nr` columns.
+fn block_panel(depth: usize, nr: usize, blocks: Blocks) -> Result<Option<usize>, PackError> {
+    if !Blocks::fits(blocks.block) {
+        return Err(PackError::Block(blocks.block as usize));
     }
-    Ok(depth.div_ceil(block).checked_mul((block / 2 + 2) * nr))
+    Ok(depth.div_ceil(blocks.block as usize).checked_mul(blocks.column_bytes() as usize * nr))
 }
 
-/// Weight codes `[N, K]` of u4 (zero point 8) and their f16 scales `[N, ⌈K/block⌉]` (as bits) as panels of blocks.
-pub fn pack_u4_blocks(
+/// Where the codes and scales of a matrix stand in panels of blocks.
+struct BlockPlaces {
+    blocks: Blocks,
+    depth: usize,
+    nr: usize,
+}
+
+impl BlockPlaces {
+    /// First byte of the block that holds the `k`-th value of a column.
+    fn block(&self, n: usize, k: usize) -> usize {
+        let (block, column_bytes) = (self.blocks.block as usize, self.blocks.column_bytes() as usize);
+        (n / self.nr * self.depth.div_ceil(block) + k / block) * column_bytes * self.nr
+    }
+
+    /// The byte of a code, and bits to shift.
+    fn code(&self, n: usize, k: usize) -> (usize, u32) {
+        let within = k % self.blocks.block as usize;
+        let (at, shift) = match self.blocks.codes {
+            BlockCodes::U4 => nibble(n, within, self.nr),
+            BlockCodes::U8 => (within / 4 * 4 * self.nr + n % self.nr * 4 + within % 4, 0),
+        };
+        (self.block(n, k) + at, shift)
+    }
+
+    /// The bytes of the scale of the `b`-th block of a column.
+    fn scale(&self, n: usize, b: usize) -> std::ops::Range<usize> {
+        let size = self.blocks.scales.bytes() as usize;
+        let codes = self.blocks.code_bytes() as usize * self.nr;
+        let at = self.block(n, b * self.blocks.block as usize) + codes + n % self.nr * size;
+        at..at + size
+    }
+}
+
+/// Unsigned weight codes `[N, K]` and the little-endian bytes of their scales `[N, ⌈K/block⌉]` as panels of blocks.
+pub fn pack_blocks(
     codes: &[u8],
-    scales: &[u16],
+    scales: &[u8],
     columns: usize,
     depth: usize,
     nr: usize,
-    block: usize,
+    blocks: Blocks,
 ) -> Result<Vec<u8>, PackError> {
-    let panel = block_panel(depth, nr, block)?;
-    let blocks = depth.div_ceil(block);
+    let panel = block_panel(depth, nr, blocks)?;
+    let count = depth.div_ceil(blocks.block as usize);
+    let scale_bytes = blocks.scales.bytes() as usize;
     check("weights", columns.checked_mul(depth), codes.len())?;
-    check("scales", columns.checked_mul(blocks), scales.len())?;
-    if let Some(index) = codes.iter().position(|&c| c > 15) {
-        return Err(PackError::Code { index, code: i32::from(codes[index]), lo: 0, hi: 15 });
+    check("scales", columns.checked_mul(count).and_then(|n| n.checked_mul(scale_bytes)), scales.len())?;
+    let highest = u8::MAX >> (8 - blocks.codes.bits());
+    if let Some(index) = codes.iter().position(|&c| c > highest) {
+        return Err(PackError::Code { index, code: i32::from(codes[index]), lo: 0, hi: i32::from(highest) });
     }
     let mut bytes = vec![0; size(columns, depth, nr, panel)?];
-    let block_bytes = (block / 2 + 2) * nr;
+    let places = BlockPlaces { blocks, depth, nr };
     for n in 0..columns {
-        let base = n / nr * blocks * block_bytes;
         for k in 0..depth {
-            let (at, shift) = nibble(n, k % block, nr);
-            bytes[base + k / block * block_bytes + at] |= codes[n * depth + k] << shift;
+            let (at, shift) = places.code(n, k);
+            bytes[at] |= codes[n * depth + k] << shift;
         }
-        for b in 0..blocks {
-            let at = base + b * block_bytes + block / 2 * nr + n % nr * 2;
-            bytes[at..at + 2].copy_from_slice(&scales[n * blocks + b].to_le_bytes());
+        for b in 0..count {
+            let from = (n * count + b) * scale_bytes;
+            bytes[places.scale(n, b)].copy_from_slice(&scales[from..from + scale_bytes]);
         }
     }
     Ok(bytes)
 }
 
-/// The inverse of [`pack_u4_blocks`]: codes and scales.
-pub fn unpack_u4_blocks(
+/// The inverse of [`pack_blocks`]: codes and bytes of scales.
+pub fn unpack_blocks(
     packed: &[u8],
     columns: usize,
     depth: usize,
     nr: usize,
-    block: usize,
-) -> Result<(Vec<u8>, Vec<u16>), PackError> {
-    let panel = block_panel(depth, nr, block)?;
+    blocks: Blocks,
+) -> Result<(Vec<u8>, Vec<u8>), PackError> {
+    let panel = block_panel(depth, nr, blocks)?;
     check("packed weights", Some(size(columns, depth, nr, panel)?), packed.len())?;
-    let (blocks, block_bytes) = (depth.div_ceil(block), (block / 2 + 2) * nr);
-    let base = |n: usize| n / nr * blocks * block_bytes;
+    let (places, count) = (BlockPlaces { blocks, depth, nr }, depth.div_ceil(blocks.block as usize));
+    let highest = u8::MAX >> (8 - blocks.codes.bits());
     let code = |n: usize, k: usize| {
-        let (at, shift) = nibble(n, k % block, nr);
-        packed[base(n) + k / block * block_bytes + at] >> shift & 15
+        let (at, shift) = places.code(n, k);
+        packed[at] >> shift & highest
     };
-    let scale = |n: usize, b: usize| {
-        let at = base(n) + b * block_bytes + block / 2 * nr + n % nr * 2;
-        u16::from_le_bytes([packed[at], packed[at + 1]])
-    };
-    Ok((
-        (0..columns).flat_map(|n| (0..depth).map(move |k| code(n, k))).collect(),
-        (0..columns).flat_map(|n| (0..blocks).map(move |b| scale(n, b))).collect(),
-    ))
+    let mut scales = Vec::with_capacity(columns * count * blocks.scales.bytes() as usize);
+    for n in 0..columns {
+        (0..count).for_each(|b| scales.extend_from_slice(&packed[places.scale(n, b)]));
+    }
+    Ok(((0..columns).flat_map(|n| (0..depth).map(move |k| code(n, k))).collect(), scales))
 }
 
 /// A vector by column (multipliers, bias) padded with zeros to whole panels.

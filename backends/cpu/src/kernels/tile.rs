@@ -1,9 +1,10 @@
 //! Tiles: `rows × NR` sums over the whole depth in registers, then the epilogue. The inner loops of every matrix product.
 //!
 //! Each row's result depends only on that row: a row computed in a tail tile has the same bits as in a whole one.
-//! A k-group is what one step consumes: one value (f32), four bytes (s8), eight nibbles (s4, u4).
+//! A k-group is what one step consumes: one value (f32), four bytes (s8, u8), eight nibbles (s4, u4).
 
 use super::atom;
+use super::blocks::{BlockCodes, BlockScales, Blocks};
 use super::emit::{Emitter, F32, F32X16, I8X16, I8X64, I32, I32X16, I64, Scalar, Type, Value};
 use super::epilogue::Writer;
 use super::gemm::{ActivationScale, GemmSpec, Product};
@@ -104,10 +105,10 @@ pub(super) fn emit_tile(e: &mut Emitter, spec: &GemmSpec, kernel: &str, rows: us
             Product::F32F32 => body.f32_f32(e, &starts),
             Product::U8S8 => body.u8_s8(e, &starts),
             Product::U8S4 => body.u8_s4(e, &starts),
-            Product::S8U4Block { block } => body.s8_u4_block(e, &starts, block as i64),
+            Product::S8Block(blocks) => body.s8_block(e, &starts, blocks),
             Product::F32S8 => body.f32_codes(e, &starts, Code::S8),
             Product::F32S4 => body.f32_codes(e, &starts, Code::U4),
-            Product::F32U4Block { block } => body.f32_u4_block(e, &starts, block as i64),
+            Product::F32Block(blocks) => body.f32_block(e, &starts, blocks),
         };
         body.finish(e, &sums);
     });
@@ -118,6 +119,8 @@ pub(super) fn emit_tile(e: &mut Emitter, spec: &GemmSpec, kernel: &str, rows: us
 enum Code {
     /// Four signed bytes.
     S8,
+    /// Four bytes with zero point 128.
+    U8,
     /// Eight nibbles with zero point 8: low ones of the four bytes, then high ones.
     U4,
 }
@@ -126,7 +129,7 @@ impl Code {
     /// Codes in a word.
     fn group(self) -> i64 {
         match self {
-            Code::S8 => 4,
+            Code::S8 | Code::U8 => 4,
             Code::U4 => 8,
         }
     }
@@ -134,14 +137,14 @@ impl Code {
     /// Where the k-th code starts, in bits.
     fn shift(self, k: i32) -> i32 {
         match self {
-            Code::S8 => 8 * k,
+            Code::S8 | Code::U8 => 8 * k,
             Code::U4 => 8 * (k % 4) + 4 * (k / 4),
         }
     }
 
     fn shift_value(self, e: &mut Emitter, k: Value) -> Value {
         match self {
-            Code::S8 => e.times(k, 8),
+            Code::S8 | Code::U8 => e.times(k, 8),
             Code::U4 => {
                 let (three, two) = (e.int(3), e.int(2));
                 let byte = e.and(k, three);
@@ -160,6 +163,12 @@ impl Code {
                 let top = e.ints(24);
                 let high = e.shl(word, top);
                 let code = e.sar(high, top);
+                e.to_float(code)
+            }
+            Code::U8 => {
+                let (low, zero) = (e.ints(255), e.ints(128));
+                let code = e.and(word, low);
+                let code = e.sub(code, zero);
                 e.to_float(code)
             }
             Code::U4 => atom::decode_u4(e, word),
@@ -296,28 +305,45 @@ impl Body<'_> {
         })
     }
 
-    /// The f16 scales that follow a block's codes.
-    fn block_scales(&self, e: &mut Emitter, at: Value) -> Vec<Value> {
+    /// The scales that follow a block's codes.
+    fn block_scales(&self, e: &mut Emitter, blocks: Blocks, panel: Value) -> Vec<Value> {
+        let first = blocks.code_bytes() as i64 * self.nr();
         (0..self.vectors)
             .map(|v| {
-                let p = e.offset(at, 32 * v as i64);
-                atom::load_halves(e, p)
+                let p = e.offset(panel, first + 16 * i64::from(blocks.scales.bytes()) * v as i64);
+                match blocks.scales {
+                    BlockScales::F16 => atom::load_halves(e, p),
+                    BlockScales::F32 => e.load(p, F32X16),
+                }
             })
             .collect()
     }
 
-    fn s8_u4_block(&self, e: &mut Emitter, starts: &[Value], block: i64) -> Vec<Value> {
-        let block_bytes = (block / 2 + 2) * self.nr();
-        // One piece is unrolled; a part of a block is padded with zero nibbles, which add nothing.
+    /// The codes of an octet along K: two k-quads.
+    fn octet(&self, e: &mut Emitter, codes: BlockCodes, panel: Value, octet: i64) -> [Vec<Value>; 2] {
+        let p = e.offset(panel, octet * i64::from(codes.bits()) * self.nr());
+        match codes {
+            BlockCodes::U4 => self.nibbles(e, p),
+            BlockCodes::U8 => {
+                let second = e.offset(p, 4 * self.nr());
+                [p, second].map(|p| self.lines(e, p, I8X64))
+            }
+        }
+    }
+
+    fn s8_block(&self, e: &mut Emitter, starts: &[Value], blocks: Blocks) -> Vec<Value> {
+        let block = i64::from(blocks.block);
+        let block_bytes = blocks.column_bytes() as i64 * self.nr();
+        // One piece is unrolled; a part of a block is padded with zero codes, which add nothing.
         let piece = if block <= 64 { block } else { 32 };
         let zero = e.floats(0.0);
         let start = self.each_sum(|_, _| zero);
-        let blocks = e.ceil_div(self.t.depth, block);
-        let sums_stride = e.times(blocks, 4);
-        self.groups(e, blocks, &start, |e, b, totals| {
+        let count = e.ceil_div(self.t.depth, block);
+        let sums_stride = e.times(count, 4);
+        self.groups(e, count, &start, |e, b, totals| {
             let panel = e.element(self.t.panel, b, block_bytes);
             let first = e.times(b, block);
-            let minus = e.int_of(I32, -8);
+            let minus = e.int_of(I32, -i64::from(blocks.codes.zero()));
             let start: Vec<Value> = (0..self.rows)
                 .flat_map(|r| {
                     let row = e.times(sums_stride, r as i64);
@@ -331,8 +357,7 @@ impl Body<'_> {
             let one_piece = |e: &mut Emitter, panel: Value, at: Value, sums: &[Value]| {
                 let mut sums = sums.to_vec();
                 for octet in 0..piece / 8 {
-                    let p = e.offset(panel, octet * 4 * self.nr());
-                    for (quad, codes) in self.nibbles(e, p).into_iter().enumerate() {
+                    for (quad, codes) in self.octet(e, blocks.codes, panel, octet).into_iter().enumerate() {
                         for (r, &row) in starts.iter().enumerate() {
                             let p = e.at(row, at);
                             let p = e.offset(p, 8 * octet + 4 * quad as i64);
@@ -353,15 +378,15 @@ impl Body<'_> {
                 let most = e.int(block);
                 let left = e.min_int(left, most);
                 let pieces = e.ceil_div(left, piece);
+                let piece_bytes = piece * i64::from(blocks.codes.bits()) / 8 * self.nr();
                 self.groups(e, pieces, &start, |e, i, sums| {
-                    let panel = e.element(panel, i, piece / 2 * self.nr());
+                    let panel = e.element(panel, i, piece_bytes);
                     let at = e.times(i, piece);
                     let at = e.add(at, first);
                     one_piece(e, panel, at, sums)
                 })
             };
-            let at = e.offset(panel, block / 2 * self.nr());
-            let scales = self.block_scales(e, at);
+            let scales = self.block_scales(e, blocks, panel);
             totals
                 .iter()
                 .zip(sums)
@@ -374,20 +399,24 @@ impl Body<'_> {
         })
     }
 
-    fn f32_u4_block(&self, e: &mut Emitter, starts: &[Value], block: i64) -> Vec<Value> {
-        let block_bytes = (block / 2 + 2) * self.nr();
+    fn f32_block(&self, e: &mut Emitter, starts: &[Value], blocks: Blocks) -> Vec<Value> {
+        let block = i64::from(blocks.block);
+        let block_bytes = blocks.column_bytes() as i64 * self.nr();
+        let code = match blocks.codes {
+            BlockCodes::U4 => Code::U4,
+            BlockCodes::U8 => Code::U8,
+        };
         let zero = e.floats(0.0);
         let start = self.each_sum(|_, _| zero);
-        let blocks = e.ceil_div(self.t.depth, block);
-        self.groups(e, blocks, &start, |e, b, totals| {
+        let count = e.ceil_div(self.t.depth, block);
+        self.groups(e, count, &start, |e, b, totals| {
             let panel = e.element(self.t.panel, b, block_bytes);
             let first = e.times(b, block);
             let left = e.sub(self.t.depth, first);
             let most = e.int(block);
             let left = e.min_int(left, most);
-            let sums = self.decoded(e, starts, Code::U4, (panel, first, left), &start);
-            let at = e.offset(panel, block / 2 * self.nr());
-            let scales = self.block_scales(e, at);
+            let sums = self.decoded(e, starts, code, (panel, first, left), &start);
+            let scales = self.block_scales(e, blocks, panel);
             totals
                 .iter()
                 .zip(sums)
@@ -511,8 +540,8 @@ impl Body<'_> {
             for v in 0..self.vectors {
                 let s = sums[r * self.vectors + v];
                 let y = match self.spec.product {
-                    Product::F32F32 | Product::F32U4Block { .. } if epilogue.bias => e.add(s, bias[v]),
-                    Product::F32F32 | Product::F32U4Block { .. } => s,
+                    Product::F32F32 | Product::F32Block(_) if epilogue.bias => e.add(s, bias[v]),
+                    Product::F32F32 | Product::F32Block(_) => s,
                     Product::F32S8 | Product::F32S4 => e.multiply_add(s, multipliers[v], bias[v]),
                     Product::U8S8 | Product::U8S4 => {
                         let m = match scale {
@@ -522,7 +551,7 @@ impl Body<'_> {
                         let s = e.to_float(s);
                         e.fma(s, m, bias[v])
                     }
-                    Product::S8U4Block { .. } => {
+                    Product::S8Block(_) => {
                         let x = scale.expect("invariant: block products read the activation scale");
                         e.fma(s, x, bias[v])
                     }

@@ -7,13 +7,14 @@ use super::Slots;
 use super::gather::held_index;
 use crate::kernels::TargetCaps;
 use crate::kernels::atom;
+use crate::kernels::blocks::{BlockScales, Blocks};
 use crate::kernels::emit::{Emitter, F32, I8, I32, Scalar, Value};
 use crate::kernels::gemm::Product;
 
 /// A kernel for one form of panels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PackedRows {
-    /// The product whose panels these are: of s8 codes, s4 codes, or u4 blocks.
+    /// The product whose panels these are: of s8 codes, s4 codes, or blocks.
     pub panels: Product,
     /// Columns of a panel.
     pub nr: usize,
@@ -48,16 +49,16 @@ impl PackedRows {
                 let to = e.element(out, to, 4);
                 let zero = e.int(0);
                 match self.panels {
-                    Product::S8U4Block { block } | Product::F32U4Block { block } => {
-                        let block = i64::from(block);
-                        let blocks = e.ceil_div(depth, block);
-                        e.each(zero, blocks, |e, b| {
-                            let panel = e.element(panel, b, (block / 2 + 2) * self.nr as i64);
+                    Product::S8Block(blocks) | Product::F32Block(blocks) => {
+                        let block = i64::from(blocks.block);
+                        let count = e.ceil_div(depth, block);
+                        e.each(zero, count, |e, b| {
+                            let panel = e.element(panel, b, blocks.column_bytes() as i64 * self.nr as i64);
                             let first = e.times(b, block);
                             let left = e.sub(depth, first);
                             let most = e.int(block);
                             let count = e.min_int(left, most);
-                            let scale = self.block_scale(e, panel, block, column, kernel.scratch);
+                            let scale = self.block_scale(e, panel, blocks, column, kernel.scratch);
                             let to = e.element(to, first, 4);
                             self.decode(e, panel, column, count, scale, to);
                         });
@@ -73,9 +74,20 @@ impl PackedRows {
         e.finish()
     }
 
-    /// The f16 scale of a column behind a block's codes. Sixteen are widened at once, as the matrix product does.
-    fn block_scale(&self, e: &mut Emitter, panel: Value, block: i64, column: Value, scratch: Value) -> Value {
-        let scales = e.offset(panel, block / 2 * self.nr as i64);
+    /// The scale of a column behind a block's codes. Sixteen halves are widened at once, as the matrix product does.
+    fn block_scale(
+        &self,
+        e: &mut Emitter,
+        panel: Value,
+        blocks: Blocks,
+        column: Value,
+        scratch: Value,
+    ) -> Value {
+        let scales = e.offset(panel, blocks.code_bytes() as i64 * self.nr as i64);
+        if blocks.scales == BlockScales::F32 {
+            let scale = e.element(scales, column, 4);
+            return e.load(scale, F32);
+        }
         let sixteen = e.int(16);
         let (group, lane) = (e.div(column, sixteen), e.rem(column, sixteen));
         let group = e.element(scales, group, 32);
@@ -90,12 +102,19 @@ impl PackedRows {
         let nr = self.nr as i64;
         let zero = e.int(0);
         let codes = e.element(panel, column, 4);
-        let nibbles = !matches!(self.panels, Product::U8S8 | Product::F32S8);
+        // Bits of a code, and its zero point; without one a code is signed.
+        let (bits, zero_point) = match self.panels {
+            Product::S8Block(blocks) | Product::F32Block(blocks) => {
+                (blocks.codes.bits(), Some(i64::from(blocks.codes.zero())))
+            }
+            Product::U8S8 | Product::F32S8 => (8, None),
+            _ => (4, Some(8)),
+        };
         e.each(zero, count, |e, k| {
             let (three, two) = (e.int(3), e.int(2));
             let byte = e.and(k, three);
             let quad = e.shr(k, two);
-            let code = if nibbles {
+            let code = if bits == 4 {
                 let one = e.int(1);
                 let octet = e.shr(quad, one);
                 let half = e.and(quad, one);
@@ -106,14 +125,23 @@ impl PackedRows {
                 let shift = e.times(half, 4);
                 let shift = e.truncate(shift, Scalar::I32);
                 let pair = e.shr(pair, shift);
-                let (low, eight) = (e.int_of(I32, 15), e.int_of(I32, 8));
-                let code = e.and(pair, low);
-                e.sub(code, eight)
+                let low = e.int_of(I32, 15);
+                e.and(pair, low)
             } else {
                 let at = e.element(codes, quad, 4 * nr);
                 let at = e.at(at, byte);
                 let code = e.load(at, I8);
-                e.extend(code, Scalar::I32)
+                match zero_point {
+                    None => e.extend(code, Scalar::I32),
+                    Some(_) => e.extend_unsigned(code, Scalar::I32),
+                }
+            };
+            let code = match zero_point {
+                None => code,
+                Some(zero) => {
+                    let zero = e.int_of(I32, zero);
+                    e.sub(code, zero)
+                }
             };
             let code = e.to_float(code);
             let y = e.mul(code, scale);

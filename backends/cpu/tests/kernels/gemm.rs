@@ -1,5 +1,6 @@
 //! Matrix products and implicit convolution over random shapes, with tails in every dimension.
 
+use qcc_cpu::kernels::blocks::{BlockCodes, BlockScales, Blocks};
 use qcc_cpu::kernels::epilogue::{Activation, Output};
 use qcc_cpu::kernels::gemm::{ActivationScale, Epilogue, GemmSpec, Product, Rows, generate};
 use qcc_cpu::kernels::pack;
@@ -27,6 +28,10 @@ const F32_OUT: Epilogue = Epilogue {
     output: Output::F32,
 };
 
+fn bytes(block: u32, scales: BlockScales) -> Blocks {
+    Blocks { block, codes: BlockCodes::U8, scales }
+}
+
 fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
     let token = Epilogue { scale: ActivationScale::Token, ..F32_OUT };
     let codes =
@@ -41,13 +46,19 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
         ("s8_codes", Product::U8S8, codes),
         ("s8_bare", Product::U8S8, bare),
         ("s4", Product::U8S4, codes),
-        ("u4b32_token", Product::S8U4Block { block: 32 }, token),
-        ("u4b16", Product::S8U4Block { block: 16 }, codes),
-        ("u4b96", Product::S8U4Block { block: 96 }, bare),
+        ("u4b32_token", Product::S8Block(Blocks::nibbles(32)), token),
+        ("u4b16", Product::S8Block(Blocks::nibbles(16)), codes),
+        ("u4b96", Product::S8Block(Blocks::nibbles(96)), bare),
+        ("u8b32_token", Product::S8Block(bytes(32, BlockScales::F16)), token),
+        ("u8b24", Product::S8Block(bytes(24, BlockScales::F32)), codes),
+        ("u8b96", Product::S8Block(bytes(96, BlockScales::F16)), bare),
+        ("u4b8_f32", Product::S8Block(Blocks { scales: BlockScales::F32, ..Blocks::nibbles(8) }), token),
         ("s8f32", Product::F32S8, F32_OUT),
         ("s4f32", Product::F32S4, bare),
-        ("u4f32", Product::F32U4Block { block: 32 }, F32_OUT),
-        ("u4f24", Product::F32U4Block { block: 24 }, bare),
+        ("u4f32", Product::F32Block(Blocks::nibbles(32)), F32_OUT),
+        ("u4f24", Product::F32Block(Blocks::nibbles(24)), bare),
+        ("u8f32", Product::F32Block(bytes(32, BlockScales::F32)), F32_OUT),
+        ("u8f96", Product::F32Block(bytes(96, BlockScales::F16)), bare),
     ] {
         let spec = GemmSpec::new(&level.caps, product, Rows::Matrix, epilogue);
         out.push((name.to_string(), GemmSpec { row_tiles: 2, ..spec }));
@@ -77,20 +88,15 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
     let mut args = vec![0u64; 15];
     let lda = k + extra;
     match spec.product {
-        Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32U4Block { .. } => {
+        Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32Block(_) => {
             let x = r.reals(m * lda);
             let (w, packed) = match spec.product {
-                Product::F32U4Block { block } => {
-                    let block = block as usize;
-                    let (codes, scales) = u4(r, n, k, block);
-                    let packed = pack::pack_u4_blocks(&codes, &scales, n, k, spec.nr, block).expect("packs");
-                    let back = pack::unpack_u4_blocks(&packed, n, k, spec.nr, block).expect("unpacks");
-                    assert_eq!(back, (codes.clone(), scales.clone()));
-                    let s =
-                        |j: usize, l: usize| half::f16::from_bits(scales[j * k.div_ceil(block) + l / block]);
-                    let w: Vec<f32> =
-                        (0..n * k).map(|i| (f32::from(codes[i]) - 8.0) * s(i / k, i % k).to_f32()).collect();
-                    (w, Buffer::bytes(&packed))
+                Product::F32Block(blocks) => {
+                    let weights = BlockWeights::new(r, n, k, blocks);
+                    let packed = weights.packed(spec.nr);
+                    let w =
+                        (0..n * k).map(|i| weights.code(i / k, i % k) as f32 * weights.scale(i / k, i % k));
+                    (w.collect::<Vec<f32>>(), Buffer::bytes(&packed))
                 }
                 Product::F32S8 | Product::F32S4 => {
                     let (codes, packed) = if spec.product == Product::F32S8 {
@@ -158,33 +164,30 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
             args[3] = hold(Buffer::i32(&packed.corrections(zero)));
             args[4] = hold(Buffer::f32(&pack::pad_columns(&multipliers, spec.nr)));
         }
-        Product::S8U4Block { block } => {
-            let block = block as usize;
+        Product::S8Block(blocks) => {
             let x = r.i8s(m * lda, -127, 127);
-            let (codes, scales) = u4(r, n, k, block);
-            let blocks = k.div_ceil(block);
-            let mut sums = vec![0i32; m * blocks];
+            let weights = BlockWeights::new(r, n, k, blocks);
+            let block = blocks.block as usize;
+            let count = k.div_ceil(block);
+            let mut sums = vec![0i32; m * count];
             for i in 0..m {
                 for l in 0..k {
-                    sums[i * blocks + l / block] += i32::from(x[i * lda + l]);
+                    sums[i * count + l / block] += i32::from(x[i * lda + l]);
                 }
                 for j in 0..n {
                     let mut total = 0f32;
-                    for b in 0..blocks {
+                    for b in 0..count {
                         let acc: i32 = (b * block..k.min((b + 1) * block))
-                            .map(|l| i32::from(x[i * lda + l]) * (i32::from(codes[j * k + l]) - 8))
+                            .map(|l| i32::from(x[i * lda + l]) * weights.code(j, l))
                             .sum();
-                        let s = half::f16::from_bits(scales[j * blocks + b]).to_f32();
-                        total = (acc as f32).mul_add(s, total);
+                        total = (acc as f32).mul_add(weights.scale(j, b * block), total);
                     }
                     wanted[i * n + j] = total.mul_add(row_scale(i), bias_at(j));
                 }
             }
             args[0] = hold(Buffer::i8(&x[..(m - 1) * lda + k]));
             args[1] = lda as u64;
-            args[2] = hold(Buffer::bytes(
-                &pack::pack_u4_blocks(&codes, &scales, n, k, spec.nr, block).expect("packs"),
-            ));
+            args[2] = hold(Buffer::bytes(&weights.packed(spec.nr)));
             args[7] = hold(Buffer::i32(&sums));
         }
     }
@@ -222,13 +225,55 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
     }
 }
 
-fn u4(r: &mut Random, n: usize, k: usize, block: usize) -> (Vec<u8>, Vec<u16>) {
-    let codes = r.u8s(n * k, 0, 15);
-    // Subnormal halves, too.
-    let scale =
-        |r: &mut Random| half::f16::from_f32(r.real() * if r.next().is_multiple_of(8) { 1e-6 } else { 0.1 });
-    let scales = (0..n * k.div_ceil(block)).map(|_| scale(r).to_bits()).collect();
-    (codes, scales)
+/// Unsigned codes `[n, k]` and the bytes of their scales, a block each.
+struct BlockWeights {
+    blocks: Blocks,
+    n: usize,
+    k: usize,
+    codes: Vec<u8>,
+    scales: Vec<u8>,
+}
+
+impl BlockWeights {
+    fn new(r: &mut Random, n: usize, k: usize, blocks: Blocks) -> BlockWeights {
+        let codes = r.u8s(n * k, 0, if blocks.codes == BlockCodes::U4 { 15 } else { 255 });
+        let mut scales = Vec::new();
+        for _ in 0..n * k.div_ceil(blocks.block as usize) {
+            // Subnormal halves, too.
+            let scale = r.real() * if r.next().is_multiple_of(8) { 1e-6 } else { 0.1 };
+            match blocks.scales {
+                BlockScales::F16 => scales.extend(half::f16::from_f32(scale).to_le_bytes()),
+                BlockScales::F32 => scales.extend(scale.to_le_bytes()),
+            }
+        }
+        BlockWeights { blocks, n, k, codes, scales }
+    }
+
+    fn code(&self, column: usize, k: usize) -> i32 {
+        i32::from(self.codes[column * self.k + k]) - i32::from(self.blocks.codes.zero())
+    }
+
+    fn scale(&self, column: usize, k: usize) -> f32 {
+        let block = self.blocks.block as usize;
+        let i = column * self.k.div_ceil(block) + k / block;
+        match self.blocks.scales {
+            BlockScales::F16 => {
+                half::f16::from_le_bytes([self.scales[2 * i], self.scales[2 * i + 1]]).to_f32()
+            }
+            BlockScales::F32 => {
+                f32::from_le_bytes(self.scales[4 * i..4 * i + 4].try_into().expect("four bytes"))
+            }
+        }
+    }
+
+    /// The panels, which unpack to what they were made of.
+    fn packed(&self, nr: usize) -> Vec<u8> {
+        let BlockWeights { blocks, n, k, codes, scales } = self;
+        let packed = pack::pack_blocks(codes, scales, *n, *k, nr, *blocks).expect("packs");
+        let back = pack::unpack_blocks(&packed, *n, *k, nr, *blocks).expect("unpacks");
+        assert_eq!(back, (codes.clone(), scales.clone()));
+        packed
+    }
 }
 
 #[test]

@@ -62,13 +62,13 @@ impl Lowering<'_> {
         let integer = match self.function.ty(layer.weight).element.quantized() {
             None if x.storage == Storage::F32 => false,
             Some(QuantType {
-                storage: qcc_ir::Storage::Int(8),
+                storage: qcc_ir::Storage::Int(_),
                 granularity: Granularity::Tensor | Granularity::Channel { axis: 0 },
                 ..
             }) if matches!(x.storage, Storage::U8 | Storage::Biased) => true,
             _ => {
                 return Err(LowerError::new(
-                    "a depthwise convolution of these formats has no CPU kernel; int8 and f32 have",
+                    "a depthwise convolution of these formats has no CPU kernel; int2 to int8 and f32 have",
                 ));
             }
         };

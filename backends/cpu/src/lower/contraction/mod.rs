@@ -11,6 +11,7 @@ use qcc_params::{Data, Tensor};
 use qcc_runtime::program::Expr;
 
 use super::{LowerError, Lowering, Operand, Place};
+use crate::kernels::blocks::{BlockCodes, BlockScales, Blocks};
 use crate::kernels::epilogue::{Activation, Output};
 use crate::kernels::gemm::{self, ActivationScale, Epilogue, GemmSpec, Product, Rows};
 use crate::loops::elementwise::activation;
@@ -200,7 +201,7 @@ impl<'a> Lowering<'a> {
         let (mut corrections, mut multipliers, mut row_scales, mut row_sums) =
             (none(), none(), none(), none());
         match product {
-            Product::F32F32 | Product::F32U4Block { .. } => {}
+            Product::F32F32 | Product::F32Block(_) => {}
             Product::F32S8 | Product::F32S4 => {
                 multipliers = self.packed_multipliers(layer, shape, spec.nr, true)?;
             }
@@ -212,9 +213,9 @@ impl<'a> Lowering<'a> {
                     row_scales = Operand::Buffer(self.scale_place(layer)?.buffer);
                 }
             }
-            Product::S8U4Block { block } => {
+            Product::S8Block(blocks) => {
                 row_scales = Operand::Buffer(self.scale_place(layer)?.buffer);
-                row_sums = self.row_sums(layer, x, row_count, shape, block)?;
+                row_sums = self.row_sums(layer, x, row_count, shape, blocks.block)?;
             }
         }
         let bias = match layer.bias {
@@ -352,25 +353,46 @@ impl<'a> Lowering<'a> {
     }
 }
 
-fn integer_product(q: QuantType, x: Storage, shape: &Shape) -> Result<Product, LowerError> {
-    use qcc_ir::Storage::Int;
-    match (q.storage, q.granularity, x) {
-        (Int(8), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::U8 | Storage::Biased) => {
-            Ok(Product::U8S8)
-        }
-        (Int(4), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::U8 | Storage::Biased) => {
-            Ok(Product::U8S4)
-        }
-        (Int(8), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::F32) => Ok(Product::F32S8),
-        (Int(4), Granularity::Tensor | Granularity::Channel { axis: 0 }, Storage::F32) => Ok(Product::F32S4),
-        (Int(4), Granularity::Block { axis: 1, block }, Storage::I8 | Storage::F32)
-            if q.scale == ScaleType::F16 && shape.taps.is_none() =>
-        {
-            Ok(if x == Storage::F32 { Product::F32U4Block { block } } else { Product::S8U4Block { block } })
-        }
-        _ => Err(LowerError::new(format!(
-            "weights {} on an input stored as {x:?} have no CPU kernel yet; int8 and int4 per tensor or channel, and int4:block=N with f16 scales have, on f32 or int8",
-            ElementType::Quant(q)
-        ))),
+/// Bits of a code of integer weights in panels: codes lie in the panels of the next wider format that has kernels.
+pub(crate) fn panel_bits(storage: qcc_ir::Storage) -> Option<u32> {
+    match storage {
+        qcc_ir::Storage::Int(2..=4) => Some(4),
+        qcc_ir::Storage::Int(5..=8) => Some(8),
+        _ => None,
     }
+}
+
+fn integer_product(q: QuantType, x: Storage, shape: &Shape) -> Result<Product, LowerError> {
+    let products = match (q.granularity, panel_bits(q.storage)) {
+        (Granularity::Tensor | Granularity::Channel { axis: 0 }, Some(bits)) if !q.zero_point => {
+            match (bits, x) {
+                (8, Storage::U8 | Storage::Biased) => Some(Product::U8S8),
+                (4, Storage::U8 | Storage::Biased) => Some(Product::U8S4),
+                (8, Storage::F32) => Some(Product::F32S8),
+                (4, Storage::F32) => Some(Product::F32S4),
+                _ => None,
+            }
+        }
+        (Granularity::Block { axis: 1, block }, Some(bits)) if !q.zero_point && shape.taps.is_none() => {
+            let codes = if bits == 4 { BlockCodes::U4 } else { BlockCodes::U8 };
+            let scales = match q.scale {
+                ScaleType::F16 => Some(BlockScales::F16),
+                ScaleType::F32 => Some(BlockScales::F32),
+                _ => None,
+            };
+            let blocks = scales.map(|scales| Blocks { block, codes, scales });
+            match (blocks.filter(|_| Blocks::fits(block)), x) {
+                (Some(blocks), Storage::I8) => Some(Product::S8Block(blocks)),
+                (Some(blocks), Storage::F32) => Some(Product::F32Block(blocks)),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    products.ok_or_else(|| {
+        LowerError::new(format!(
+            "weights {} on an input stored as {x:?} have no CPU kernel yet; int2 to int8 per tensor or channel, and in blocks of 8, 16, 32, 64, 96, … with f16 or f32 scales have, on f32 or int2 to int8",
+            ElementType::Quant(q)
+        ))
+    })
 }

@@ -25,7 +25,7 @@ impl Lowering<'_> {
         let (_, nr) = GemmSpec::tile(self.caps, product);
         let panels = self.packed_weights((table, Some(scale)), product, &shape, nr)?;
         let multipliers = match product {
-            Product::F32U4Block { .. } => Operand::Bits(0),
+            Product::F32Block(_) => Operand::Bits(0),
             _ => self.packed_scales(Some(scale), None, dims[0] as usize, nr)?,
         };
         let ids = self.place(index)?;

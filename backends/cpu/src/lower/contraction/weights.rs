@@ -6,6 +6,7 @@ use qcc_params::{Data, Tensor};
 use super::super::packing::{PackedParameter, f32_bytes, i32_bytes};
 use super::super::{LowerError, Lowering, Operand};
 use super::{Layer, Shape};
+use crate::kernels::blocks::{BlockCodes, BlockScales};
 use crate::kernels::gemm::Product;
 use crate::kernels::pack::{self, PackError};
 
@@ -47,16 +48,20 @@ impl Lowering<'_> {
                     Ok(pack::pack_s4(&reorder(codes(weight)?, columns, taps), columns, depth, nr)?.bytes)
                 })
             }
-            Product::S8U4Block { block } | Product::F32U4Block { block } => {
+            Product::S8Block(blocks) | Product::F32Block(blocks) => {
                 let reads = [name.clone(), self.scale_name(scale)?];
-                let form = title(&format!("u4 block {block}"));
+                let scales = if blocks.scales == BlockScales::F16 { "" } else { " f32 scales" };
+                let form = title(&format!("u{} block {}{scales}", blocks.codes.bits(), blocks.block));
                 PackedParameter::new(form, bytes, reads, move |[weight, scale]| {
-                    let unsigned: Vec<u8> = codes(weight)?.iter().map(|c| (c + 8) as u8).collect();
-                    let Data::F16(scales) = &scale.data else {
-                        return Err(PackError::Elements { expected: "f16 block scales" });
-                    };
-                    let scales: Vec<u16> = scales.iter().map(|s| s.to_bits()).collect();
-                    pack::pack_u4_blocks(&unsigned, &scales, columns, depth, nr, block as usize)
+                    let codes = unsigned(codes(weight)?, blocks.codes)?;
+                    let held = matches!(
+                        (&scale.data, blocks.scales),
+                        (Data::F16(_), BlockScales::F16) | (Data::F32(_), BlockScales::F32)
+                    );
+                    if !held {
+                        return Err(PackError::Elements { expected: "block scales of the format's type" });
+                    }
+                    pack::pack_blocks(&codes, &scale.to_le_bytes(), columns, depth, nr, blocks)
                 })
             }
         };
@@ -189,6 +194,16 @@ impl Lowering<'_> {
 /// Bytes of a vector by column.
 fn padded_bytes(columns: usize, nr: usize) -> u64 {
     (columns.div_ceil(nr) * nr * 4) as u64
+}
+
+/// Signed codes as the unsigned ones of blocks.
+fn unsigned(codes: &[i8], form: BlockCodes) -> Result<Vec<u8>, PackError> {
+    let zero = i32::from(form.zero());
+    let shifted = codes.iter().enumerate().map(|(index, &code)| {
+        let code = i32::from(code);
+        u8::try_from(code + zero).map_err(|_| PackError::Code { index, code, lo: -zero, hi: zero - 1 })
+    });
+    shifted.collect()
 }
 
 fn codes(tensor: &Tensor) -> Result<&[i8], PackError> {
