@@ -7,6 +7,11 @@
 // PIPELINE: quantize{weights=int8:channel head=int4:block=8},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int8:channel head=int4:block=32},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int8:channel activations=int8:token:dynamic head=int4:block=32},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=int8:channel head=int2:channel},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=int8:channel head=int6:tensor},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=int8:channel head=int3:block=8:scale=f32},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=int8:channel head=int8:block=32},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=int8:channel head=int5:block=32:full:scale=f32},canonicalize,lower-quantized,canonicalize
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "T"]}], function_type = (tensor<?x?xi64>) -> (tensor<?x?x45xf32>), sym_name = "main"}> ({
   ^bb0(%tokens: tensor<?x?xi64>):

@@ -17,41 +17,42 @@ pub(super) fn check(format: &Format) -> Result<(), String> {
 }
 
 fn weight(format: &Format, storage: Storage) -> bool {
-    if format.asymmetric {
+    if format.asymmetric || !is_int(storage) {
         return false;
     }
-    match (storage, format.sharing) {
-        (Storage::Int(4), Sharing::Block(n)) => {
-            format.scale == ScaleType::F16 && n % 8 == 0 && (n <= 64 || n % 32 == 0)
+    match format.sharing {
+        Sharing::Tensor | Sharing::Channel => format.scale == ScaleType::F32,
+        Sharing::Block(n) => {
+            matches!(format.scale, ScaleType::F16 | ScaleType::F32) && n % 8 == 0 && (n <= 64 || n % 32 == 0)
         }
-        (Storage::Int(8 | 4), Sharing::Tensor | Sharing::Channel) => format.scale == ScaleType::F32,
-        _ => false,
+        Sharing::Token => false,
     }
 }
 
 fn static_activation(format: &Format, storage: Storage) -> bool {
-    matches!(storage, Storage::Int(8 | 4) | Storage::UInt(8))
+    (is_int(storage) || matches!(storage, Storage::UInt(2..=8)))
         && format.sharing == Sharing::Tensor
         && format.scale == ScaleType::F32
 }
 
 /// Kernels that quantize at run time clamp to symmetric codes.
 fn dynamic_activation(format: &Format, storage: Storage) -> bool {
-    matches!(storage, Storage::Int(8 | 4))
-        && format.sharing == Sharing::Token
-        && format.scale == ScaleType::F32
-        && format.narrow()
+    is_int(storage) && format.sharing == Sharing::Token && format.scale == ScaleType::F32 && format.narrow()
+}
+
+fn is_int(storage: Storage) -> bool {
+    matches!(storage, Storage::Int(2..=8))
 }
 
 fn refusal(format: &Format) -> String {
     let (role, can) = match format.role {
         Role::Weight => (
             "weights",
-            "int8 and int4 per tensor or channel with f32 scales and int4 in blocks of 8, 16, 32, 64, 96, … with f16 scales, all symmetric",
+            "int2 to int8 per tensor or channel with f32 scales, and in blocks of 8, 16, 32, 64, 96, … with f16 or f32 scales, all symmetric",
         ),
         Role::Activation => (
             "activations",
-            "static int8, uint8 (also `:asym`) and int4 per tensor, and dynamic int8 and int4 per token, with f32 scales",
+            "static int2 to int8 and uint2 to uint8 (also `:asym`) per tensor, and dynamic int2 to int8 per token, with f32 scales",
         ),
     };
     format!("format `{format}` is known, but {role} in it cannot be computed with yet; supported are {can}")

@@ -74,6 +74,17 @@ fn dequantized(function: &Function, value: ValueId) -> Option<&Node> {
     matches!(node.op, Op::Dequantize {}).then_some(node)
 }
 
+/// Whether a decoded weight has its scales in blocks. Integer products with such weights take codes that are quantized as they come, with
+/// the sums of each block that come with them.
+fn is_blocked(function: &Function, weight: &Node) -> bool {
+    let q = weight.operands[0].and_then(|codes| function.ty(codes).element.quantized());
+    q.is_some_and(|q| matches!(q.granularity, Granularity::Block { .. }))
+}
+
+fn comes_in_tokens(function: &Function, scale: ValueId) -> bool {
+    function.defining(scale).is_some_and(|(_, node)| matches!(node.op, Op::DynamicQuantize { .. }))
+}
+
 /// Rows of a dequantized table become dequantized rows.
 fn lower_embedding(function: &mut Function, id: OpId) -> bool {
     let node = function.node(id);
@@ -103,6 +114,9 @@ fn match_site(function: &Function, id: OpId) -> Option<Fused> {
         None if conv => return None,
         None => [Some(x), None, None],
     };
+    if x[1].is_some_and(|scale| !comes_in_tokens(function, scale)) && is_blocked(function, weight) {
+        return None;
+    }
     let uses = function.uses();
     let only_use = |v: ValueId| -> Option<&Node> {
         match uses.get(&v).map(Vec::as_slice) {

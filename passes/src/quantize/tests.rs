@@ -116,6 +116,37 @@ fn asymmetric_activations_carry_a_zero_point() {
 }
 
 #[test]
+fn every_width_of_weights_and_activations_is_computed_on_codes() {
+    for bits in 2..=8 {
+        for (weights, activations, first) in [
+            (format!("int{bits}:tensor"), format!("int{bits}"), "quantize"),
+            (format!("int{bits}:channel:full"), format!("uint{bits}:asym"), "quantize"),
+            (format!("int{bits}:channel"), format!("int{bits}:token"), "dynamic_quantize"),
+            (format!("int{bits}:block=8"), format!("int{bits}:token"), "dynamic_quantize"),
+            (format!("int{bits}:block=16:scale=f32"), format!("int{bits}:token"), "dynamic_quantize"),
+        ] {
+            let quantize =
+                format!("calibrate,quantize{{weights={weights} activations={activations}}},{LOWER}");
+            let q = quantized(mlp(), &quantize);
+            let layers = q.ops().into_iter().filter(|op| *op == "quantized_linear").count();
+            assert_eq!((q.ops()[0], layers), (first, 2), "{weights} {activations}");
+            assert!(q.warnings.is_empty(), "{weights} {activations}: {:?}", q.warnings);
+            // A step is half as wide with each bit more: two cover the range of 2 bits.
+            let steps = q.error * f64::from((1 << bits) - 2);
+            assert!(q.error > 0.0 && steps < 5.0, "{weights} {activations}: off by {steps} steps");
+        }
+    }
+}
+
+#[test]
+fn blocks_of_weights_meet_static_activations_in_float() {
+    let q = quantized(mlp(), &format!("calibrate,quantize{{weights=int4:block=8 activations=int8}},{LOWER}"));
+    let one = ["quantize", "dequantize", "dequantize", "linear"];
+    assert_eq!(q.ops(), [&one[..], &["relu"], &one].concat());
+    assert!(q.warnings[0].contains("run in f32 on decoded codes: linear ×2"), "{:?}", q.warnings);
+}
+
+#[test]
 fn what_lies_between_convolutions_runs_on_codes() {
     let mut f = Fixture::new();
     let x = f.input("x", "B,3,9,9");

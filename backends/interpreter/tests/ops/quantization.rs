@@ -195,6 +195,72 @@ fn quantized_operations_yield_the_expected_codes() {
     check(cases());
 }
 
+/// Storage, narrow, lowest code, highest code: as ONNX and MLIR define the types, and the contract the narrow ranges.
+const RANGES: [(Storage, bool, i32, i32); 21] = [
+    (Storage::Int(2), true, -1, 1),
+    (Storage::Int(2), false, -2, 1),
+    (Storage::UInt(2), false, 0, 3),
+    (Storage::Int(3), true, -3, 3),
+    (Storage::Int(3), false, -4, 3),
+    (Storage::UInt(3), false, 0, 7),
+    (Storage::Int(4), true, -7, 7),
+    (Storage::Int(4), false, -8, 7),
+    (Storage::UInt(4), false, 0, 15),
+    (Storage::Int(5), true, -15, 15),
+    (Storage::Int(5), false, -16, 15),
+    (Storage::UInt(5), false, 0, 31),
+    (Storage::Int(6), true, -31, 31),
+    (Storage::Int(6), false, -32, 31),
+    (Storage::UInt(6), false, 0, 63),
+    (Storage::Int(7), true, -63, 63),
+    (Storage::Int(7), false, -64, 63),
+    (Storage::UInt(7), false, 0, 127),
+    (Storage::Int(8), true, -127, 127),
+    (Storage::Int(8), false, -128, 127),
+    (Storage::UInt(8), false, 0, 255),
+];
+
+#[test]
+fn every_width_clamps_to_its_codes() {
+    for (storage, narrow, lowest, highest) in RANGES {
+        let at = format!("{} narrow: {narrow}", storage.name());
+        let q = quant(storage, TENSOR, false);
+        let x = [-1e9, -1000.0, lowest as f32, 0.4, 0.5, 1.0, highest as f32, 1000.0, 1e9, f32::NAN];
+        let operands = [Some(f32s(&[10], &x)), Some(scalar(1.0))];
+        let y = evaluate(&quantize(q, narrow, Rounding::HalfEven), &operands, Precision::F32).expect(&at);
+        let expected = [lowest, lowest, lowest, 0, 0, 1, highest, highest, highest, 0];
+        assert_eq!(y[0], codes(q, &[10], &expected), "{at}");
+        // All of the full range decodes; the next codes are refused.
+        let all = |from: i32, to: i32| -> Result<Vec<Tensor>, String> {
+            let list: Vec<i32> = (from..=to).collect();
+            let operands = [Some(codes(q, &[list.len()], &list)), Some(scalar(0.5))];
+            evaluate(&Op::Dequantize {}, &operands, Precision::F32)
+        };
+        let decoded = all(lowest, highest).expect(&at);
+        let values: Vec<f32> = (lowest..=highest).map(|c| c as f32 * 0.5).collect();
+        assert_eq!(decoded[0].data, Data::F32(values), "{at}");
+        if highest < 127 {
+            assert!(all(0, highest + 1).expect_err(&at).contains("is outside the codes"), "{at}");
+        }
+    }
+}
+
+#[test]
+fn the_largest_value_gets_the_highest_code_of_every_width() {
+    for (storage, narrow, _, highest) in RANGES {
+        let Storage::Int(_) = storage else { continue };
+        let q = quant(storage, Granularity::Token, false);
+        let op = Op::DynamicQuantize { to: ElementType::Quant(q), narrow, rounding: Rounding::HalfEven };
+        let x = f32s(&[2, 3], &[3.0, -3.0, 0.0, -0.125, 0.0625, 0.125]);
+        let y = evaluate(&op, &[Some(x)], Precision::F32).expect("fits");
+        let inverse = 1.0 / highest as f32;
+        assert_eq!(y[1].data, Data::F32(vec![3.0 * inverse, 0.125 * inverse]), "{}", storage.name());
+        // Half of the highest code, which is odd, lies between two codes.
+        let half = (0.0625 * (1.0 / (0.125 * inverse))).round_ties_even() as i32;
+        assert_eq!(y[0], codes(q, &[2, 3], &[highest, -highest, 0, -highest, half, highest]));
+    }
+}
+
 #[test]
 fn scales_are_rounded_before_codes_are_computed() {
     let q =

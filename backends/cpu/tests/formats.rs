@@ -1,0 +1,189 @@
+//! Integer formats of every width on compiled code: layers on codes give the interpreter's bits, whatever kernel format the codes lie in;
+//! layers on floats stay within what the order of a sum may change.
+
+use qcc_cpu::CpuExecutor;
+use qcc_interpreter::{Interpreter, Precision};
+use qcc_ir::{Dim, ElementType, Function, Module, Op, TensorType, ValueId, ops::ImageLayout};
+use qcc_params::{Data, Parameters, Tensor};
+use qcc_passes::verify_each::relative_error;
+use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry};
+
+const FINISH: &str = "canonicalize,lower-quantized,canonicalize";
+
+struct Model {
+    function: Function,
+    parameters: Parameters,
+    state: u64,
+}
+
+impl Model {
+    fn new() -> Model {
+        Model { function: Function::new("main"), parameters: Parameters::new(), state: 1 }
+    }
+
+    /// Uniform in [−1, 1), now and then ten times as large.
+    fn unit(&mut self) -> f32 {
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let x = (self.state >> 40) as f32 / 8_388_608.0 - 1.0;
+        if (self.state >> 33).is_multiple_of(61) { 10.0 * x } else { x }
+    }
+
+    fn weight(&mut self, name: &str, dims: &[usize]) -> ValueId {
+        let data = (0..dims.iter().product()).map(|_| self.unit()).collect();
+        let tensor = Tensor::f32(dims, data).expect("counts agree");
+        let ty = tensor.ty();
+        self.parameters.insert_tensor(name, tensor).expect("a fresh name");
+        self.function.add_parameter(name, ty)
+    }
+
+    fn op(&mut self, op: Op, operands: &[ValueId]) -> ValueId {
+        let name = format!("{}.{}", op.name(), self.function.node_count());
+        self.function.add_one(op, operands.iter().copied(), &name).expect("well-typed")
+    }
+
+    fn conv(&mut self, x: ValueId, name: &str, dims: &[usize], pad: i64, groups: i64) -> ValueId {
+        let w = self.weight(name, dims);
+        let op = Op::Conv {
+            strides: vec![1, 1],
+            pads: vec![pad; 4],
+            dilations: vec![1, 1],
+            groups,
+            layout: ImageLayout::ChannelsFirst,
+        };
+        self.op(op, &[x, w])
+    }
+}
+
+/// Two layers on rows; odd sizes, so that panels and blocks have tails.
+fn rows() -> Model {
+    let mut m = Model::new();
+    let x = m.function.add_argument(
+        "x",
+        TensorType::new(vec![Dim::parse("B").expect("a size"), 70.into()], ElementType::F32),
+    );
+    let (w, b) = (m.weight("up", &[100, 70]), m.weight("up.bias", &[100]));
+    let y = m.op(Op::Linear {}, &[x, w, b]);
+    let y = m.op(Op::Relu {}, &[y]);
+    let w = m.weight("down", &[33, 100]);
+    let y = m.op(Op::Linear {}, &[y, w]);
+    m.function.add_result("y", y);
+    m
+}
+
+/// A convolution over patches, a depthwise one, one in two groups and a pointwise one.
+fn image() -> Model {
+    let mut m = Model::new();
+    let size = |n: i64| Dim::Const(n);
+    let dims = vec![Dim::parse("B").expect("a size"), size(3), size(7), size(6)];
+    let x = m.function.add_argument("x", TensorType::new(dims, ElementType::F32));
+    let y = m.conv(x, "stem", &[20, 3, 3, 3], 1, 1);
+    let y = m.op(Op::Relu {}, &[y]);
+    let y = m.conv(y, "depthwise", &[20, 1, 3, 3], 1, 20);
+    let y = m.conv(y, "grouped", &[8, 10, 3, 3], 0, 2);
+    let y = m.conv(y, "pointwise", &[5, 8, 1, 1], 0, 1);
+    m.function.add_result("y", y);
+    m
+}
+
+/// Compares both executors after quantization; how many layers run on codes.
+fn check(mut model: Model, weights: &str, activations: Option<&str>) -> usize {
+    let at = format!("weights={weights} activations={}", activations.unwrap_or("f32"));
+    let interpreter = Interpreter::new(Precision::F32);
+    let inputs: Vec<Tensor> = [1usize, 5]
+        .into_iter()
+        .map(|batch| {
+            let mut dims = model.function.ty(model.function.arguments()[0]).dims.clone();
+            dims[0] = Dim::Const(batch as i64);
+            let dims: Vec<usize> = dims.iter().map(|d| d.constant().expect("a size") as usize).collect();
+            let data = (0..dims.iter().product()).map(|_| model.unit()).collect();
+            Tensor::new(dims, ElementType::F32, Data::F32(data)).expect("counts agree")
+        })
+        .collect();
+    let mut module = Module { functions: vec![model.function] };
+    let mut context = Context::new(model.parameters, &interpreter);
+    let activations = activations.map(|a| format!(" activations={a} range=-3..5")).unwrap_or_default();
+    let pipeline = format!("quantize{{weights={weights}{activations}}},{FINISH}");
+    Pipeline::parse(&pipeline, &Registry::builtin())
+        .and_then(|p| p.run(&mut module, &mut context, &mut Instrumentation::default()))
+        .unwrap_or_else(|e| panic!("{at}: {e}"));
+    let function = &module.functions[0];
+    let nodes: Vec<_> = function.order().iter().map(|id| function.node(*id)).collect();
+    let on_codes = nodes
+        .iter()
+        .filter(|n| matches!(n.op, Op::QuantizedLinear { .. } | Op::QuantizedConv { .. }))
+        .filter(|n| n.operands[3].is_some())
+        .count();
+    let all = nodes.iter().filter(|n| n.op.name().contains("linear") || n.op.name().contains("conv")).count();
+    let mut expected = interpreter.prepare(&module, &context.parameters).expect("the interpreter");
+    let executor = CpuExecutor { threads: 1 };
+    let mut compiled = executor.prepare(&module, &context.parameters).unwrap_or_else(|e| panic!("{at}: {e}"));
+    for x in inputs {
+        let expected = expected.run(std::slice::from_ref(&x)).expect("the interpreter runs it");
+        let got = compiled.run(&[x]).unwrap_or_else(|e| panic!("{at}: {e}"));
+        if on_codes == all {
+            let bits = |t: &Tensor| t.to_f32_vec().into_iter().map(f32::to_bits).collect::<Vec<_>>();
+            assert!(bits(&got[0]) == bits(&expected[0]), "{at}: other bits");
+        } else {
+            let error = relative_error(&got[0], &expected[0]);
+            assert!(error <= 1e-5, "{at}: off by {error:.2e}");
+        }
+    }
+    on_codes
+}
+
+/// Granularities of weights.
+const ROWS: [&str; 5] = ["tensor", "channel:full", "block=8", "block=32:full:scale=f32", "block=96"];
+
+#[test]
+fn rows_of_every_width_quantized_as_they_come() {
+    for bits in 2..=8 {
+        for granularity in ROWS {
+            // Activations have another width than weights.
+            let (weights, activations) =
+                (format!("int{bits}:{granularity}"), format!("int{}:token", 10 - bits));
+            assert_eq!(check(rows(), &weights, Some(&activations)), 2, "{weights}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_every_width_quantized_beforehand() {
+    for bits in 2..=8 {
+        for (granularity, element, zero) in [("tensor", "int", ""), ("channel:full", "uint", ":asym")] {
+            let weights = format!("int{bits}:{granularity}");
+            let activations = format!("{element}{}{zero}", 10 - bits);
+            assert_eq!(check(rows(), &weights, Some(&activations)), 2, "{weights}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_every_width_on_floats() {
+    for bits in 2..=8 {
+        // Each width meets two of the granularities.
+        for i in [0, 2] {
+            check(rows(), &format!("int{bits}:{}", ROWS[(bits + i) % ROWS.len()]), None);
+        }
+    }
+}
+
+#[test]
+fn images_of_every_width() {
+    for bits in 2..=8 {
+        for (granularity, activations) in [
+            ("tensor", format!("int{bits}:full")),
+            ("channel:full", format!("uint{bits}:asym")),
+            ("channel", format!("int{bits}:asym")),
+        ] {
+            assert_eq!(check(image(), &format!("int{bits}:{granularity}"), Some(&activations)), 4);
+        }
+    }
+}
+
+#[test]
+fn weights_in_blocks_meet_static_activations_in_float() {
+    for bits in [2, 8] {
+        assert_eq!(check(rows(), &format!("int{bits}:block=32"), Some("uint8:asym")), 0);
+    }
+}
