@@ -40,9 +40,12 @@ pub struct QuantType {
     pub granularity: Granularity,
     /// Type of the scales.
     pub scale: ScaleType,
-    /// Whether codes are shifted by a zero point (asymmetric); it has the storage's type.
+    /// Whether codes are shifted by a zero point (asymmetric); it has the storage's type. Split codes always are.
     pub zero_point: bool,
 }
+
+/// Clusters of [`Storage::Split`].
+pub const SPLIT_CLUSTERS: usize = 3;
 
 /// The code of one quantized element.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -76,7 +79,8 @@ pub enum Storage {
     Codebook(u8),
     /// Power-exponent code of the given bits.
     PowExp(u8),
-    /// Integer of the given bits with SplitQuant's three clustered scales.
+    /// The index of a cluster in the high 2 bits, a level of that cluster in the given low bits. Each cluster of a group that shares scales
+    /// has a scale and a zero point of its own, and the zero point may lie outside the levels: SplitQuant (arXiv 2501.12428) as one tensor.
     Split(u8),
     /// Fixed point with integer and fraction bits (and a sign).
     Fixed {
@@ -108,6 +112,11 @@ impl Storage {
             Ternary => 2,
             Binary => 1,
         })
+    }
+
+    /// Whether a group of elements has a table of scales, one for each cluster, where other storages have one scale.
+    pub fn is_split(self) -> bool {
+        matches!(self, Storage::Split(_))
     }
 
     /// The range of codes of an integer storage: narrow (symmetric) or full.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::dim::Dim;
-use crate::element::{ElementType, Granularity, QuantType, ScaleType};
+use crate::element::{ElementType, Granularity, QuantType, SPLIT_CLUSTERS, ScaleType};
 
 /// A tensor's type. Prints as MLIR's `tensor<…>`; symbolic sizes print as `?`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,7 +62,8 @@ impl TensorType {
         TensorType { element, ..self.clone() }
     }
 
-    /// The type of the scales of this (quantized) tensor under `q`: see [`Granularity`].
+    /// The type of the scales of this (quantized) tensor under `q`: see [`Granularity`]. Split codes have a table of three along a last axis
+    /// of its own wherever others have one scale.
     pub fn scale_type(&self, q: QuantType) -> TensorType {
         // E4M3 and E8M0 scales travel as their 8-bit codes.
         let element = match q.scale {
@@ -71,19 +72,24 @@ impl TensorType {
             ScaleType::BF16 => ElementType::BF16,
             ScaleType::E4M3 | ScaleType::E8M0 => ElementType::U8,
         };
-        TensorType { dims: self.parameter_dims(q.granularity), element, layout: Layout::RowMajor }
+        TensorType { dims: self.parameter_dims(q), element, layout: Layout::RowMajor }
     }
 
     /// The type of the zero points of this (quantized) tensor under `q`: one `i32` wherever there is a scale.
     pub fn zero_point_type(&self, q: QuantType) -> TensorType {
-        TensorType {
-            dims: self.parameter_dims(q.granularity),
-            element: ElementType::I32,
-            layout: Layout::RowMajor,
-        }
+        TensorType { dims: self.parameter_dims(q), element: ElementType::I32, layout: Layout::RowMajor }
     }
 
-    fn parameter_dims(&self, granularity: Granularity) -> Vec<Dim> {
+    fn parameter_dims(&self, q: QuantType) -> Vec<Dim> {
+        let mut dims = self.group_dims(q.granularity);
+        if q.storage.is_split() {
+            dims.push(Dim::Const(SPLIT_CLUSTERS as i64));
+        }
+        dims
+    }
+
+    /// One element for each group of elements that shares scales.
+    fn group_dims(&self, granularity: Granularity) -> Vec<Dim> {
         match granularity {
             Granularity::Tensor => Vec::new(),
             Granularity::Channel { axis } => self.dims.get(usize::from(axis)).cloned().into_iter().collect(),

@@ -7,6 +7,7 @@
 //! | to a table of kernel calls and packed parameters | [`lower`] |
 //! | kernel text | [`kernels`] (products, norms, scans), [`loops`] (elementwise, movement) |
 //! | machine code | [`compile`] |
+//! | what weights take | [`stored_bits`] |
 //!
 //! **Architecture invariants.** Sizes stay symbolic: one program serves every length. A kernel is a pure function of its spec and the
 //! target, so the same module gives the same bytes. Weights are packed after everything is decided, a few at a time.
@@ -22,8 +23,10 @@ pub mod loops;
 pub mod lower;
 mod pack;
 pub mod pipeline;
+mod stored;
 
 pub use error::CpuError;
 pub use executor::CpuExecutor;
 pub use load::load;
 pub use lower::is_transform;
+pub use stored::stored_bits;

@@ -86,10 +86,22 @@ fn image() -> Model {
     m
 }
 
+/// A model in the form that is compiled.
+fn quantized(model: Model, weights: &str, activations: Option<&str>) -> (Module, Parameters) {
+    let interpreter = Interpreter::new(Precision::F32);
+    let mut module = Module { functions: vec![model.function] };
+    let mut context = Context::new(model.parameters, &interpreter);
+    let activations = activations.map(|a| format!(" activations={a} range=-3..5")).unwrap_or_default();
+    let pipeline = format!("quantize{{weights={weights}{activations}}},{FINISH}");
+    Pipeline::parse(&pipeline, &Registry::builtin())
+        .and_then(|p| p.run(&mut module, &mut context, &mut Instrumentation::default()))
+        .unwrap_or_else(|e| panic!("{pipeline}: {e}"));
+    (module, context.parameters)
+}
+
 /// Compares both executors after quantization; how many layers run on codes.
 fn check(mut model: Model, weights: &str, activations: Option<&str>) -> usize {
     let at = format!("weights={weights} activations={}", activations.unwrap_or("f32"));
-    let interpreter = Interpreter::new(Precision::F32);
     let inputs: Vec<Tensor> = [1usize, 5]
         .into_iter()
         .map(|batch| {
@@ -100,13 +112,7 @@ fn check(mut model: Model, weights: &str, activations: Option<&str>) -> usize {
             Tensor::new(dims, ElementType::F32, Data::F32(data)).expect("counts agree")
         })
         .collect();
-    let mut module = Module { functions: vec![model.function] };
-    let mut context = Context::new(model.parameters, &interpreter);
-    let activations = activations.map(|a| format!(" activations={a} range=-3..5")).unwrap_or_default();
-    let pipeline = format!("quantize{{weights={weights}{activations}}},{FINISH}");
-    Pipeline::parse(&pipeline, &Registry::builtin())
-        .and_then(|p| p.run(&mut module, &mut context, &mut Instrumentation::default()))
-        .unwrap_or_else(|e| panic!("{at}: {e}"));
+    let (module, parameters) = quantized(model, weights, activations);
     let function = &module.functions[0];
     let nodes: Vec<_> = function.order().iter().map(|id| function.node(*id)).collect();
     let on_codes = nodes
@@ -115,9 +121,10 @@ fn check(mut model: Model, weights: &str, activations: Option<&str>) -> usize {
         .filter(|n| n.operands[3].is_some())
         .count();
     let all = nodes.iter().filter(|n| n.op.name().contains("linear") || n.op.name().contains("conv")).count();
-    let mut expected = interpreter.prepare(&module, &context.parameters).expect("the interpreter");
+    let interpreter = Interpreter::new(Precision::F32);
+    let mut expected = interpreter.prepare(&module, &parameters).expect("the interpreter");
     let executor = CpuExecutor { threads: 1 };
-    let mut compiled = executor.prepare(&module, &context.parameters).unwrap_or_else(|e| panic!("{at}: {e}"));
+    let mut compiled = executor.prepare(&module, &parameters).unwrap_or_else(|e| panic!("{at}: {e}"));
     for x in inputs {
         let expected = expected.run(std::slice::from_ref(&x)).expect("the interpreter runs it");
         let got = compiled.run(&[x]).unwrap_or_else(|e| panic!("{at}: {e}"));
@@ -185,5 +192,64 @@ fn images_of_every_width() {
 fn weights_in_blocks_meet_static_activations_in_float() {
     for bits in [2, 8] {
         assert_eq!(check(rows(), &format!("int{bits}:block=32"), Some("uint8:asym")), 0);
+    }
+}
+
+/// Layers whose sizes are whole panels and blocks, without biases.
+fn whole(convolution: bool) -> Model {
+    let mut m = Model::new();
+    let batch = Dim::parse("B").expect("a size");
+    let y = if convolution {
+        let dims = vec![batch, 64.into(), 5.into(), 5.into()];
+        let x = m.function.add_argument("x", TensorType::new(dims, ElementType::F32));
+        let y = m.conv(x, "depthwise", &[64, 1, 3, 3], 1, 64);
+        m.conv(y, "patches", &[32, 64, 3, 3], 0, 1)
+    } else {
+        let x = m.function.add_argument("x", TensorType::new(vec![batch, 64.into()], ElementType::F32));
+        let w = m.weight("up", &[96, 64]);
+        m.op(Op::Linear {}, &[x, w])
+    };
+    m.function.add_result("y", y);
+    m
+}
+
+#[test]
+fn what_weights_take_is_known_before_they_are_packed() {
+    let interpreter = Interpreter::new(Precision::F32);
+    for (convolution, weights, activations) in [
+        (false, "int3:channel", None),
+        (false, "int5:channel", Some("int8:token")),
+        (false, "int2:block=32", Some("int4:token")),
+        (false, "int7:block=16:scale=f32", None),
+        (false, "int4:block=32", Some("int8")),
+        (true, "int8:channel", None),
+        (true, "int2:channel", Some("uint4:asym")),
+    ] {
+        let at = format!("weights={weights} activations={}", activations.unwrap_or("f32"));
+        let (module, parameters) = quantized(whole(convolution), weights, activations);
+        let function = &module.functions[0];
+        let stored = qcc_cpu::stored_bits(function);
+        let mut told = 0;
+        for &id in function.order() {
+            let node = function.node(id);
+            let Op::Parameter { name } = &node.op else { continue };
+            let ty = function.ty(node.results[0]);
+            let elements = ty.constant_dims().expect("a weight").iter().product::<i64>() as u64;
+            let bits = stored.get(name).copied().unwrap_or_else(|| ty.element.bits());
+            told += elements * u64::from(bits) / 8;
+        }
+        let compiled = qcc_cpu::compile::compile(
+            &module,
+            &parameters,
+            &interpreter,
+            &qcc_mlir::Target::host(),
+            &qcc_passes::SilentProgress,
+        );
+        let compiled = compiled.unwrap_or_else(|e| panic!("{at}: {e}"));
+        // Beside weights and scales there are the correction of each column for zero points and the scales of activations.
+        let weights =
+            compiled.packed.iter().filter(|p| !p.reads.is_empty() && !p.name.contains("corrections"));
+        let packed: u64 = weights.map(|p| p.bytes).sum();
+        assert_eq!(told, packed, "{at}");
     }
 }

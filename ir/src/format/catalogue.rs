@@ -27,7 +27,10 @@ pub const CATALOGUE: &[(&str, &str)] = &[
     ("nf4", "4-bit NormalFloat"),
     ("codebookN", "calibrated codebook of 2^N entries"),
     ("powexpN", "power exponent of N bits"),
-    ("splitN", "N-bit integers with SplitQuant's three clustered scales"),
+    (
+        "splitN",
+        "N-bit integers in SplitQuant's three clusters of values, each with a scale and zero point; per tensor, kernel by kernel in convolutions",
+    ),
     ("fixedI.F", "fixed point with I integer and F fraction bits"),
     ("potN", "signed powers of two of N bits"),
     ("ternary", "-1, 0, +1"),

@@ -30,6 +30,8 @@ pub enum Sharing {
     Tensor,
     /// Those of a channel: an output channel of a weight, a feature of an activation.
     Channel,
+    /// Those of an output channel of a convolution, all of a linear layer: what SplitQuant clusters.
+    Kernel,
     /// Those of a token; activations only.
     Token,
     /// So many neighbours along the reduced dimension.
@@ -125,7 +127,7 @@ impl Format {
         self.sharing
     }
 
-    /// Whether codes are shifted by a zero point.
+    /// Whether codes are shifted by a zero point; split codes always are.
     pub fn asymmetric(&self) -> bool {
         self.asymmetric
     }
@@ -163,11 +165,11 @@ impl Format {
         self.role
     }
 
-    /// The type of a tensor in this format whose channels lie along axis `channel` and which is reduced along axis `reduced`; `None` for
+    /// The type of a matrix in this format whose channels lie along axis `channel` and which is reduced along axis `reduced`; `None` for
     /// plain floats. NVFP4's second scale, one a tensor, is no part of the type: block scales are multiples of it.
     pub fn quant_type(&self, channel: u8, reduced: u8) -> Option<QuantType> {
         let granularity = match self.sharing {
-            Sharing::Tensor => Granularity::Tensor,
+            Sharing::Tensor | Sharing::Kernel => Granularity::Tensor,
             Sharing::Channel => Granularity::Channel { axis: channel },
             Sharing::Token => Granularity::Token,
             Sharing::Block(block) => Granularity::Block { axis: reduced, block },
@@ -203,12 +205,13 @@ impl fmt::Display for Format {
         }
         match self.sharing {
             _ if matches!(self.element, Element::Standard(_)) => {}
+            Sharing::Kernel => {}
             Sharing::Tensor => f.write_str(":tensor")?,
             Sharing::Channel => f.write_str(":channel")?,
             Sharing::Token => f.write_str(":token")?,
             Sharing::Block(n) => write!(f, ":block={n}")?,
         }
-        if self.asymmetric {
+        if self.asymmetric && !self.storage().is_some_and(Storage::is_split) {
             f.write_str(":asym")?;
         }
         if self.full {

@@ -135,7 +135,9 @@ pub(super) fn parse(text: &str, role: Role) -> Result<Format, String> {
     if full && (!signed || asymmetric) {
         return Err("`full` adds the lowest code of a symmetric signed integer".into());
     }
+    let split = matches!(element, Element::Coded(Storage::Split(_)));
     let by_role = match role {
+        Role::Weight if split => Sharing::Kernel,
         Role::Weight => Sharing::Channel,
         Role::Activation => Sharing::Tensor,
     };
@@ -152,7 +154,7 @@ pub(super) fn parse(text: &str, role: Role) -> Result<Format, String> {
         return Err("scales of tokens cannot be static: a token is known at run time only".into());
     }
     let scale = scale.unwrap_or_else(|| default_scale(element, sharing));
-    Ok(Format { role, element, sharing, asymmetric, full, scale, dynamic })
+    Ok(Format { role, element, sharing, asymmetric: asymmetric || split, full, scale, dynamic })
 }
 
 fn unknown(part: &str) -> String {

@@ -57,6 +57,9 @@ pub(super) fn quantize(
     float(x)?;
     let y = x.with_element(to);
     let q = quantized("y", &y)?;
+    if q.storage.is_split() {
+        return Err("the clusters of split codes are found in `x` itself: use `qcc.dynamic_quantize`".into());
+    }
     check_parameters("y", &y, q, Some(scale), zero_point)?;
     one(y)
 }
@@ -65,11 +68,16 @@ pub(super) fn dynamic_quantize(x: &TensorType, to: ElementType) -> Result<Types>
     float(x)?;
     let y = x.with_element(to);
     let q = quantized("y", &y)?;
-    if q.zero_point {
-        return Err("dynamic quantization is symmetric".into());
-    }
     let scale = y.scale_type(q);
-    Ok(smallvec![y, scale])
+    match (q.storage.is_split(), q.zero_point) {
+        (false, false) => Ok(smallvec![y, scale]),
+        (true, true) => {
+            let zero_point = y.zero_point_type(q);
+            Ok(smallvec![y, scale, zero_point])
+        }
+        (false, true) => Err("dynamic quantization is symmetric, but for split codes".into()),
+        (true, false) => Err(format!("split codes have zero points, which {} lacks", y.element)),
+    }
 }
 
 pub(super) fn dequantize(

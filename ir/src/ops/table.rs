@@ -226,8 +226,14 @@ op_table! {
     Quantize = "quantize" { to: ElementType, narrow: bool, rounding: Rounding } (x, scale, zero_point: Optional) -> (y)
     /// As `quantize`, with scales computed from `x` itself: `max|x|` over what shares a scale, times the f32 nearest to
     /// `1 / largest code`; 1 where all are zero.
-    DynamicQuantize = "dynamic_quantize" { to: ElementType, narrow: bool, rounding: Rounding } (x) -> (y, scale)
-    /// `(x − zero_point) · scale`.
+    ///
+    /// Split codes of n-bit levels (`"splitn"`) group what would share a scale into the three clusters of least squared error, or as many as
+    /// there are distinct values. A value on the boundary between two, the midpoint of their centres, goes to the outer one. `scale` and
+    /// `zero_point` (integers, not only levels) are tables with a last axis of three, and 1 and 0 for a cluster that is not there: a
+    /// cluster's levels `0 … 2ⁿ − 1` stand for its least to its greatest value, `scale = max((max − min) / (2ⁿ − 1), max|x| · 2⁻²²)` and
+    /// `zero_point = −round(min / scale)`. The code is `cluster · 2ⁿ + clamp(round(x / scale) + zero_point)`; NaN has that of 0.
+    DynamicQuantize = "dynamic_quantize" { to: ElementType, narrow: bool, rounding: Rounding } (x) -> (y, scale, zero_point: Optional)
+    /// `(x − zero_point) · scale`; of split codes the level, by the tables of its cluster.
     Dequantize = "dequantize" {} (x, scale, zero_point: Optional) -> (y)
     /// `linear` on codes: exact `i32` sums, `fma(sum, x_scale · weight_scale, bias)`, clamped to `[lower, upper]`, then quantized as
     /// `to` when that is a quantized type. Block scales: one fma a block, ascending, from +0, then `fma(r, x_scale, bias)`. A float `x`

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::CompileArgs;
 use crate::input::Remembered;
-use crate::layers::{Totals, layers, totals};
+use crate::layers::{Layer, Sizes, Totals, layers, totals};
 use crate::recipe::Settings;
 use crate::source::Kind;
 use crate::{Failure, Streams, emit, memory, report, samples, source, targets, transforms, weights};
@@ -43,7 +43,8 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     let kind = source::kind(&args.model)?;
     let imported = source::import(&args.model)?;
     let mut module = imported.module;
-    let before = totals(&module, &layers(&module));
+    let of_types = Sizes::of_types();
+    let before = totals(&module, &layers(&module, &of_types), &of_types);
     let samples = calibration_samples(args, &settings, &module)?;
 
     let evaluator = Interpreter::new(Precision::F32);
@@ -78,9 +79,11 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     }
 
     let emitted = emit::make(&args.emit, &module, &context.parameters, &target, &args.output, progress)?;
+    let sizes = Sizes::compiled(&module);
+    let layers = layers(&module, &sizes);
     let extras = ArtifactExtras {
         tokenizer: if kind == Kind::Checkpoint { source::tokenizer(&args.model) } else { None },
-        manifest: manifest(args, kind, &settings, &pipeline_text, &module, &source::hash(&imported.files)?),
+        manifest: manifest(args, kind, &settings, &pipeline_text, &layers, &source::hash(&imported.files)?),
     };
     let written = {
         let _span = tracing::info_span!("write").entered();
@@ -94,7 +97,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         seconds: start.elapsed().as_secs_f64(),
         written,
         f32_bytes: before.parameters.saturating_mul(4),
-        totals: totals(&module, &layers(&module)),
+        totals: totals(&module, &layers, &sizes),
         online_transforms: transforms::online(&module),
         timings: &instrumentation.timings,
         warnings: &context.warnings,
@@ -163,7 +166,7 @@ fn manifest(
     kind: Kind,
     settings: &Settings,
     pipeline: &str,
-    module: &Module,
+    layers: &[Layer],
     hash: &str,
 ) -> Map<String, Value> {
     let mut manifest = Map::new();
@@ -178,7 +181,7 @@ fn manifest(
     if !end_tokens.is_empty() {
         manifest.insert("end_tokens".into(), json!(end_tokens));
     }
-    manifest.insert("layers".into(), layers(module).iter().map(|l| l.describe()).collect());
+    manifest.insert("layers".into(), layers.iter().map(|l| l.describe()).collect());
     manifest
 }
 

@@ -4,7 +4,7 @@ use qcc_data::read;
 use serde_json::{Map, Value, json};
 
 use crate::cli::InspectArgs;
-use crate::layers::{layers, totals};
+use crate::layers::{Sizes, layers, totals};
 use crate::source::{self, Kind};
 use crate::{Failure, Streams, backend, report, transforms};
 
@@ -19,8 +19,9 @@ pub fn run(args: &InspectArgs, streams: &mut Streams<'_>) -> Result<(), Failure>
         Kind::Artifact => (backend::artifact_module(path)?, Some(backend::open(path)?.1)),
         Kind::Checkpoint | Kind::Onnx => (source::import(path)?.module, None),
     };
-    let layers = layers(&module);
-    let totals = totals(&module, &layers);
+    let sizes = if manifest.is_some() { Sizes::compiled(&module) } else { Sizes::of_types() };
+    let layers = layers(&module, &sizes);
+    let totals = totals(&module, &layers, &sizes);
     // An artifact is all of its files; of anything else only the weights are known.
     let bytes = manifest.as_ref().and_then(file_bytes).unwrap_or(totals.bytes);
     let online_transforms = transforms::online(&module);

@@ -2,8 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use qcc_ir::{ElementType, Function, Granularity, Module, Op, QuantType, ScaleType, ValueId};
+use qcc_ir::{ElementType, Function, Granularity, Module, Op, QuantType, ScaleType, Str, ValueId};
 use serde_json::{Value, json};
+
+/// What elements of parameters take.
+#[derive(Clone, Debug, Default)]
+pub struct Sizes(BTreeMap<Str, u32>);
+
+impl Sizes {
+    /// What their types say: nothing is compiled yet.
+    pub fn of_types() -> Sizes {
+        Sizes::default()
+    }
+
+    /// What they take in the compiled form of a module, whose kernels may want wider codes or floats.
+    pub fn compiled(module: &Module) -> Sizes {
+        Sizes(module.entry().map(qcc_cpu::stored_bits).unwrap_or_default())
+    }
+
+    fn bits(&self, name: &str, element: ElementType) -> u64 {
+        u64::from(self.0.get(name).copied().unwrap_or_else(|| element.bits()))
+    }
+}
 
 /// An operation on a weight of at least two axes.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,12 +71,12 @@ pub struct Totals {
 }
 
 /// The layers of a module's entry function, in order.
-pub fn layers(module: &Module) -> Vec<Layer> {
+pub fn layers(module: &Module, sizes: &Sizes) -> Vec<Layer> {
     let Some(function) = module.entry() else { return Vec::new() };
-    function.order().iter().filter_map(|&id| layer(function, id)).collect()
+    function.order().iter().filter_map(|&id| layer(function, id, sizes)).collect()
 }
 
-fn layer(function: &Function, id: qcc_ir::OpId) -> Option<Layer> {
+fn layer(function: &Function, id: qcc_ir::OpId, sizes: &Sizes) -> Option<Layer> {
     let node = function.node(id);
     if is_coding(&node.op) {
         return None;
@@ -65,11 +85,11 @@ fn layer(function: &Function, id: qcc_ir::OpId) -> Option<Layer> {
         let slot = node.op.spec().operands.iter().position(|(name, _)| *name == wanted)?;
         node.operands.get(slot).copied().flatten()
     };
-    let stored = node.operands.iter().flatten().filter_map(|&v| stored(function, v));
+    let stored = node.operands.iter().flatten().filter_map(|&v| stored(function, v, sizes));
     let weight = stored.max_by_key(|s| (s.shape.len(), s.elements)).filter(|s| s.shape.len() >= 2)?;
     // Operations on codes hold the scales themselves.
     let scales = named("weight_scale").or_else(|| named("table_scale"));
-    let scales = scales.map_or(0, |v| parameter_bits(function, v));
+    let scales = scales.map_or(0, |v| parameter_bits(function, v, sizes));
     let bits = weight.bits + scales;
     let activation = named("x").or_else(|| named("a"));
     let dynamic = named("x_scale").is_some_and(|v| is_dynamic(function, v));
@@ -102,23 +122,24 @@ struct Stored {
 }
 
 /// The weight behind a value: a parameter, perhaps dequantized.
-fn stored(function: &Function, value: ValueId) -> Option<Stored> {
+fn stored(function: &Function, value: ValueId, sizes: &Sizes) -> Option<Stored> {
     if let Some(name) = function.parameter_name(value) {
         let ty = function.ty(value);
         let shape = ty.constant_dims()?;
         let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?))?;
-        let bits = elements.checked_mul(u64::from(ty.element.bits()))?;
+        let bits = elements.checked_mul(sizes.bits(name, ty.element))?;
         return Some(Stored { name: name.to_string(), shape, element: ty.element, elements, bits });
     }
     let (_, node) = function.defining(value)?;
     let Op::Dequantize {} = node.op else { return None };
-    let mut codes = stored(function, node.operands[0]?)?;
-    codes.bits += node.operands[1..].iter().flatten().map(|&v| parameter_bits(function, v)).sum::<u64>();
+    let mut codes = stored(function, node.operands[0]?, sizes)?;
+    codes.bits +=
+        node.operands[1..].iter().flatten().map(|&v| parameter_bits(function, v, sizes)).sum::<u64>();
     Some(codes)
 }
 
-fn parameter_bits(function: &Function, value: ValueId) -> u64 {
-    stored(function, value).map_or(0, |s| s.bits)
+fn parameter_bits(function: &Function, value: ValueId, sizes: &Sizes) -> u64 {
+    stored(function, value, sizes).map_or(0, |s| s.bits)
 }
 
 fn is_dynamic(function: &Function, scale: ValueId) -> bool {
@@ -178,8 +199,8 @@ fn format(element: ElementType, dynamic: bool) -> String {
     text
 }
 
-/// Sums over a module.
-pub fn totals(module: &Module, layers: &[Layer]) -> Totals {
+/// Sums over a module and its layers.
+pub fn totals(module: &Module, layers: &[Layer], sizes: &Sizes) -> Totals {
     // Whether each parameter is a scale or zero point, with its elements and bits.
     let mut parameters: BTreeMap<String, (bool, u64, u64)> = BTreeMap::new();
     for function in &module.functions {
@@ -187,7 +208,7 @@ pub fn totals(module: &Module, layers: &[Layer]) -> Totals {
         for &id in function.order() {
             let node = function.node(id);
             let Op::Parameter { .. } = node.op else { continue };
-            let Some(stored) = stored(function, node.results[0]) else { continue };
+            let Some(stored) = stored(function, node.results[0], sizes) else { continue };
             let users = uses.get(&node.results[0]).map(Vec::as_slice).unwrap_or_default();
             let scale = !users.is_empty()
                 && users.iter().all(|(user, slot)| is_scale(&function.node(*user).op, *slot));
@@ -242,14 +263,14 @@ mod tests {
             .expect("typed");
         f.add_result("y", y);
         let module = Module { functions: vec![f] };
-        let layers = layers(&module);
+        let layers = layers(&module, &Sizes::of_types());
         assert_eq!(layers.len(), 1);
         assert_eq!(
             (layers[0].weight_format.as_str(), layers[0].activation_format.as_str()),
             ("int4:block=32", "f32")
         );
         assert_eq!(layers[0].bytes, 8 * 64 / 2 + 8 * 2 * 2);
-        let totals = totals(&module, &layers);
+        let totals = totals(&module, &layers, &Sizes::of_types());
         assert_eq!((totals.parameters, totals.bytes), (8 * 64, 8 * 64 / 2 + 8 * 2 * 2));
         assert_eq!(totals.bits_per_weight, Some(4.5));
     }
@@ -262,9 +283,9 @@ mod tests {
         let y = f.add_one(Op::Linear {}, [Some(x), Some(w), None], "fc").expect("typed");
         f.add_result("y", y);
         let module = Module { functions: vec![f] };
-        let layers = layers(&module);
+        let layers = layers(&module, &Sizes::of_types());
         assert_eq!((layers[0].name.as_str(), layers[0].weight_format.as_str()), ("fc", "f32"));
-        assert_eq!(totals(&module, &layers).bits_per_weight, Some(32.0));
+        assert_eq!(totals(&module, &layers, &Sizes::of_types()).bits_per_weight, Some(32.0));
         assert_eq!(
             format(ElementType::Quant(quantized(Granularity::Token, ScaleType::BF16)), true),
             "int4:token:scale=bf16:dynamic"

@@ -68,6 +68,30 @@ fn recipes_stay_close_to_f32_and_say_what_they_are() {
 }
 
 #[test]
+fn bits_of_weights_are_those_that_are_stored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = suite("data/lighthouse.txt").display().to_string();
+    let measured = ["--activations", "int8", "--calibration", &text, "--samples", "2"];
+    for (weights, flags, bits, warned) in [
+        ("int3", &[][..], 4.0..4.2, false),
+        ("int7:tensor", &["--activations", "int5:token"], 8.0..8.01, false),
+        ("int2:block=32", &["--activations", "int8:token"], 4.5..4.6, false),
+        ("int6:block=32:scale=f32", &[], 9.0..9.1, false),
+        // No integer kernel takes the two: floats are stored.
+        ("int4:block=32", &measured, 32.0..32.1, true),
+    ] {
+        let (artifact, report) = compile(folder.path(), "m.qcc", &[&["--weights", weights], flags].concat());
+        let inspected = qcc("inspect", &artifact, &[]);
+        assert_eq!(report["bits_per_weight"], inspected["bits_per_weight"], "{weights}");
+        let stored = inspected["bits_per_weight"].as_f64().expect("bits");
+        assert!(bits.contains(&stored), "{weights}: {stored} bits a weight");
+        let in_floats = report["warnings"].as_array().expect("warnings").iter();
+        let in_floats = in_floats.filter(|w| w["message"].as_str().is_some_and(|m| m.contains("run in f32")));
+        assert_eq!(in_floats.count(), usize::from(warned), "{weights}: {report}");
+    }
+}
+
+#[test]
 fn a_head_of_any_kernel_format_compiles() {
     let folder = tempfile::tempdir().expect("a folder");
     let f32 = perplexity(&mamba());

@@ -23,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 use qcc_ir::{Definition, Dim, ElementType, Function, Node, Op, OpId, ValueId};
 use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step};
 
+pub(crate) use contraction::panel_bits;
 pub use error::LowerError;
 pub use packing::{PackedParameter, PackingError};
 

@@ -354,7 +354,7 @@ impl<'a> Lowering<'a> {
 }
 
 /// Bits of a code of integer weights in panels: codes lie in the panels of the next wider format that has kernels.
-pub(crate) fn panel_bits(storage: qcc_ir::Storage) -> Option<u32> {
+pub fn panel_bits(storage: qcc_ir::Storage) -> Option<u32> {
     match storage {
         qcc_ir::Storage::Int(2..=4) => Some(4),
         qcc_ir::Storage::Int(5..=8) => Some(8),

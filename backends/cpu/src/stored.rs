@@ -1,0 +1,86 @@
+//! What quantized weights take in a compiled program, known from the module before anything is packed.
+//!
+//! Codes lie in the panels of the next wider format that has kernels; a weight that no integer kernel takes is decoded, and its scales and
+//! zero points with it. Padding to whole panels is not counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use qcc_ir::{Function, Node, Op, Str, ValueId};
+
+use crate::lower::panel_bits;
+
+/// Bits that an element of each quantized weight takes, and of each scale and zero point that is decoded with one: none. Other parameters,
+/// which are stored as their types say, are absent.
+pub fn stored_bits(function: &Function) -> BTreeMap<Str, u32> {
+    // A weight that kernels read in two forms is stored twice.
+    let mut forms: BTreeMap<Str, BTreeSet<Form>> = BTreeMap::new();
+    for &id in function.order() {
+        for (value, form) in read_forms(function, function.node(id)) {
+            if let Some(name) = function.parameter_name(value) {
+                forms.entry(name.clone()).or_default().insert(form);
+            }
+        }
+    }
+    // A scale that any kernel reads is there.
+    forms.retain(|_, forms| !forms.contains(&Form::AsTyped));
+    forms.into_iter().map(|(name, forms)| (name, forms.into_iter().map(Form::bits).sum())).collect()
+}
+
+/// How a kernel wants a parameter.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    AsTyped,
+    /// Codes of so many bits in panels.
+    Panels(u32),
+    /// Codes in blocks of channels.
+    ChannelBlocks,
+    /// f32 values.
+    Decoded,
+    /// A part of the decoded values.
+    Absorbed,
+}
+
+impl Form {
+    fn bits(self) -> u32 {
+        match self {
+            Form::Panels(bits) => bits,
+            Form::ChannelBlocks => 8,
+            Form::Decoded => 32,
+            Form::AsTyped | Form::Absorbed => 0,
+        }
+    }
+}
+
+/// The forms in which an operation has its quantized weights and what belongs to them.
+fn read_forms(function: &Function, node: &Node) -> Vec<(ValueId, Form)> {
+    let operand = |slot: usize| node.operands.get(slot).copied().flatten();
+    let codes = |slot: usize| {
+        let value = operand(slot)?;
+        let bits = panel_bits(function.ty(value).element.quantized()?.storage)?;
+        Some((value, Form::Panels(bits)))
+    };
+    let as_typed = |slot: usize| operand(slot).map(|value| (value, Form::AsTyped));
+    let forms = match &node.op {
+        Op::QuantizedLinear { .. } => [codes(1), as_typed(2), None],
+        Op::QuantizedConv { groups, .. } if *groups > 1 && is_one_a_channel(function, operand(1)) => {
+            [operand(1).map(|value| (value, Form::ChannelBlocks)), as_typed(2), None]
+        }
+        Op::QuantizedConv { .. } => [codes(1), as_typed(2), None],
+        Op::Embedding {} => [codes(0), as_typed(2), None],
+        Op::Dequantize {} => {
+            let absorbed = |slot: usize| operand(slot).map(|value| (value, Form::Absorbed));
+            // Codes that are computed, of activations, keep their scales.
+            match operand(0).filter(|codes| function.parameter_name(*codes).is_some()) {
+                Some(codes) => [Some((codes, Form::Decoded)), absorbed(1), absorbed(2)],
+                None => [None, as_typed(1), as_typed(2)],
+            }
+        }
+        _ => [None; 3],
+    };
+    forms.into_iter().flatten().collect()
+}
+
+/// Whether a convolution's weight has one input channel a group: such run in a kernel of their own.
+fn is_one_a_channel(function: &Function, weight: Option<ValueId>) -> bool {
+    weight.is_some_and(|w| function.ty(w).dims.get(1).and_then(qcc_ir::Dim::constant) == Some(1))
+}
