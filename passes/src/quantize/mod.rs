@@ -190,6 +190,8 @@ fn weight_type(format: &Format, conv: bool, depth: Option<i64>) -> Result<QuantT
     let granularity = match format.sharing() {
         Sharing::Tensor => Granularity::Tensor,
         Sharing::Channel => Granularity::Channel { axis: 0 },
+        Sharing::Kernel if conv => Granularity::Channel { axis: 0 },
+        Sharing::Kernel => Granularity::Tensor,
         Sharing::Block(block) if !conv => {
             Granularity::Block { axis: 1, block: whole.map_or(block, |whole| block.min(whole)) }
         }
