@@ -16,6 +16,8 @@ pub struct Formats {
     pub weights: Option<Format>,
     /// Of its input; none keeps floats.
     pub activations: Option<Format>,
+    /// Of the output head's weight, whose input keeps floats; none keeps it.
+    pub head: Option<Format>,
 }
 
 impl Formats {
@@ -24,10 +26,7 @@ impl Formats {
     /// # Errors
     /// When the format is not implemented.
     pub fn rounded_input(&self, x: &Matrix) -> Result<Matrix, String> {
-        match &self.activations {
-            None => Ok(x.clone()),
-            Some(format) => rounded(x, format),
-        }
+        rounded_or_same(x, self.activations.as_ref())
     }
 
     /// The weight after rounding.
@@ -35,10 +34,15 @@ impl Formats {
     /// # Errors
     /// When the format is not implemented.
     pub fn rounded_weight(&self, w: &Matrix) -> Result<Matrix, String> {
-        match &self.weights {
-            None => Ok(w.clone()),
-            Some(format) => rounded(w, format),
-        }
+        rounded_or_same(w, self.weights.as_ref())
+    }
+
+    /// The output head's weight after rounding.
+    ///
+    /// # Errors
+    /// When the format is not implemented.
+    pub fn rounded_head(&self, w: &Matrix) -> Result<Matrix, String> {
+        rounded_or_same(w, self.head.as_ref())
     }
 }
 
@@ -51,6 +55,10 @@ pub fn relative(y: &Matrix, rounded_x: &Matrix, rounded_w: &Matrix) -> f64 {
         signal += a * a;
     }
     if noise == 0.0 { 0.0 } else { noise / signal.max(f64::MIN_POSITIVE) }
+}
+
+fn rounded_or_same(m: &Matrix, format: Option<&Format>) -> Result<Matrix, String> {
+    format.map_or_else(|| Ok(m.clone()), |format| rounded(m, format))
 }
 
 fn rounded(m: &Matrix, format: &Format) -> Result<Matrix, String> {

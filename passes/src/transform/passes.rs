@@ -19,6 +19,7 @@ use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 const FORMAT_OPTIONS: &[(&str, &str)] = &[
     ("weights", "the format that weights will have (default int8:channel)"),
     ("activations", "the format that activations will have (default int8:tensor)"),
+    ("head", "the format that the output head's weight will have (default f32)"),
     ("basis", "of rotations: hadamard, random-hadamard, klt-hadamard (default) or givens"),
 ];
 
@@ -72,8 +73,9 @@ impl Forced {
         };
         let weights = format("weights", Role::Weight, "int8:channel")?;
         let activations = format("activations", Role::Activation, "int8:tensor")?;
+        let head = format("head", Role::Weight, "f32")?;
         let basis = options.take("basis")?.unwrap_or(Basis::KltHadamard);
-        Ok(Forced { name, kinds, basis, formats: Formats { weights, activations } })
+        Ok(Forced { name, kinds, basis, formats: Formats { weights, activations, head } })
     }
 }
 
@@ -122,12 +124,13 @@ impl Pass for Forced {
         let errors: Errors = proposals
             .candidates
             .iter()
-            .map(|group| {
+            .zip(&groups)
+            .map(|(candidates, group)| {
                 let of = |c: &super::propose::Candidate| {
-                    let extra = if c.kinds.is_empty() { UNWANTED } else { 0.0 };
-                    c.errors.iter().map(|e| e + extra).collect()
+                    let unwanted = |head: bool| if c.kinds.is_empty() && !head { UNWANTED } else { 0.0 };
+                    c.errors.iter().zip(&group.layers).map(|(e, l)| e + unwanted(l.head)).collect()
                 };
-                group.iter().map(of).collect()
+                candidates.iter().map(of).collect()
             })
             .collect();
         let unit = if self.kinds.iter().any(|k| k.is_online()) { 1.0 } else { NO_TIME };

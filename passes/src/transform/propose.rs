@@ -258,7 +258,7 @@ impl Proposer<'_, '_> {
 
     /// Whether neighbours along the features share scales.
     fn blocks(&self) -> bool {
-        let Formats { weights, activations } = &self.wish.formats;
+        let Formats { weights, activations, .. } = &self.wish.formats;
         let blocked = |f: &Option<Format>| f.is_some_and(|f| matches!(f.sharing(), Sharing::Block(_)));
         blocked(weights) || blocked(activations)
     }
@@ -426,9 +426,17 @@ impl Site<'_> {
         let x = parts.iter().fold(self.x.clone(), |x, part| part.of_activation(&x));
         let rounded_x = formats.rounded_input(&x)?;
         let mut errors = Vec::new();
-        for w in &self.weights {
+        for (layer, w) in self.group.layers.iter().zip(&self.weights) {
+            if layer.head && formats.head.is_none() {
+                errors.push(0.0);
+                continue;
+            }
             let w = parts.iter().fold(w.clone(), |w, part| part.of_weight(&w));
-            errors.push(relative(&x.times_transposed(&w), &rounded_x, &formats.rounded_weight(&w)?));
+            let (x_hat, w_hat) = match layer.head {
+                true => (&x, formats.rounded_head(&w)?),
+                false => (&rounded_x, formats.rounded_weight(&w)?),
+            };
+            errors.push(relative(&x.times_transposed(&w), x_hat, &w_hat));
         }
         Ok(errors)
     }

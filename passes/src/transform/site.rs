@@ -1,4 +1,5 @@
-//! Where transforms can act: quantized linear layers, grouped by the activation they share, since what is done to it is done for all.
+//! Where transforms can act: linear layers, grouped by the activation they share, since what is done to it is done for all. The output head
+//! is one of them: it takes up a rotation of the residual stream.
 
 use std::collections::HashMap;
 
@@ -15,6 +16,8 @@ pub struct Layer {
     pub weight: ValueId,
     /// Its source in the model.
     pub name: Str,
+    /// Whether it is the output head of a language model, which has a format of its own.
+    pub head: bool,
 }
 
 /// The layers that share an input.
@@ -69,18 +72,20 @@ pub fn groups(function: &Function) -> (Vec<Group>, Vec<Refused>) {
     let mut index: HashMap<ValueId, usize> = HashMap::new();
     for (op, site) in sites(function) {
         let node = function.node(op);
-        if node.op != (Op::Linear {}) || site == Site::Head {
+        if node.op != (Op::Linear {}) {
             continue;
         }
         let mut refuse = |reason: &str| {
             refused.push(Refused { layer: node.location.clone(), reason: reason.to_string() });
         };
         let (Some(input), Some(weight)) = (node.operands[0], node.operands[1]) else { continue };
-        if let Site::Unfit(why) = site {
-            refuse(&why);
+        if let Site::Unfit(why) = &site {
+            refuse(why);
             continue;
         }
-        let users = uses.get(&weight).map_or(0, Vec::len);
+        // A table that also embeds becomes a weight of its own.
+        let embeds = |(user, slot): &&(OpId, usize)| matches!(function.node(*user).op, Op::Embedding {}) && *slot == 0;
+        let users = uses.get(&weight).map_or(0, |uses| uses.iter().filter(|u| !embeds(u)).count());
         let ty = function.ty(input);
         let width = ty.dims.last().and_then(|d| d.constant()).and_then(|n| usize::try_from(n).ok());
         match width {
@@ -90,7 +95,8 @@ pub fn groups(function: &Function) -> (Vec<Group>, Vec<Refused>) {
             Some(width)
                 if ty.element == ElementType::F32 && function.ty(weight).element == ElementType::F32 =>
             {
-                let layer = Layer { op, weight, name: node.location.clone() };
+                let head = site == Site::Head;
+                let layer = Layer { op, weight, name: node.location.clone(), head };
                 let at = *index.entry(input).or_insert_with(|| {
                     groups.push(Group {
                         input,
