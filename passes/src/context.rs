@@ -1,11 +1,15 @@
 //! What passes may use: the parameter table, op semantics, something that runs modules, sample inputs, and a place for warnings.
 //! The command line injects the implementations (interpreter or CPU backend, text or image readers).
 
+use std::sync::Arc;
+
 use qcc_interpreter::{Interpreter, Session};
 use qcc_ir::{Function, Module};
 use qcc_params::{OpEvaluator, Parameters, Tensor};
 
 use crate::calibrate::Statistics;
+use crate::equivalence::rules::Rule;
+use crate::transform::{Explanation, Target};
 
 /// Runs modules.
 pub trait Executor {
@@ -95,6 +99,14 @@ pub struct Context<'a> {
     pub reference: Option<&'a dyn Executor>,
     /// Calibration inputs.
     pub samples: Option<&'a dyn Samples>,
+    /// Inputs that nothing is calibrated on, to compare with.
+    pub held_out: Option<&'a dyn Samples>,
+    /// Rewrite rules besides those of this build, each proved.
+    pub rules: Vec<Arc<Rule>>,
+    /// The machine to compile for, as far as costs go.
+    pub target: Target,
+    /// What searches for transforms found.
+    pub explanations: Vec<Explanation>,
     /// What `calibrate` measured, for `quantize`.
     pub statistics: Statistics,
     /// Warnings so far.
@@ -112,6 +124,10 @@ impl<'a> Context<'a> {
             executor: None,
             reference: None,
             samples: None,
+            held_out: None,
+            rules: Vec::new(),
+            target: Target::default(),
+            explanations: Vec::new(),
             statistics: Statistics::default(),
             warnings: Vec::new(),
             progress: &SilentProgress,

@@ -34,6 +34,11 @@ impl Pipeline {
         Ok(Pipeline { passes })
     }
 
+    /// Names of the passes, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.passes.iter().map(|(name, _)| name.as_str())
+    }
+
     /// Runs the passes in order.
     ///
     /// # Errors

@@ -29,7 +29,7 @@ pub struct Arena {
     pub nodes: Vec<Node>,
     numbers: BTreeMap<Id, usize>,
     /// Where the e-nodes of each class are.
-    options: Vec<std::ops::Range<usize>>,
+    pub options: Vec<std::ops::Range<usize>>,
     users: Vec<Vec<usize>>,
     free: Choice,
 }
@@ -47,6 +47,13 @@ pub struct Node {
 /// The chosen e-node of each class, by numbers.
 #[derive(Clone, Debug)]
 pub struct Selection(Vec<Option<usize>>);
+
+impl Selection {
+    /// The e-node of a class.
+    pub fn node(&self, class: usize) -> Option<usize> {
+        self.0.get(class).copied().flatten()
+    }
+}
 
 impl Arena {
     /// The arrays of a graph.

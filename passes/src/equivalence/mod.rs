@@ -24,7 +24,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use egg::{Id, Runner, SimpleScheduler, StopReason};
 use qcc_ir::Function;
@@ -60,6 +60,8 @@ pub struct Report {
     pub nodes: usize,
     /// E-classes at the end.
     pub classes: usize,
+    /// How long it took.
+    pub time: Duration,
     /// How often each rule found something new.
     pub applied: BTreeMap<String, usize>,
     /// How many values of the function were replaced.
@@ -96,6 +98,7 @@ pub fn saturate(
     rules: &[Arc<Rule>],
     limits: Limits,
 ) -> Result<(Converted, Report), EquivalenceError> {
+    let start = Instant::now();
     let graph = std::mem::replace(&mut converted.graph, facts::Graph::new(facts::Typing::default()));
     let mut runner: Runner<Term, facts::Typing> = Runner::new(facts::Typing::default())
         .with_egraph(graph)
@@ -127,6 +130,7 @@ pub fn saturate(
         iterations: runner.iterations.len(),
         nodes,
         classes: runner.egraph.number_of_classes(),
+        time: start.elapsed(),
         applied,
         replaced: 0,
     };

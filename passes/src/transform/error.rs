@@ -21,6 +21,23 @@ pub struct Formats {
 }
 
 impl Formats {
+    /// The passes that quantize to these formats; `calibrate` is the pass that measures ranges. None keeps everything in floats.
+    pub fn passes(&self, calibrate: &str) -> Option<String> {
+        let weights = self.weights?;
+        let mut text = String::from("canonicalize,");
+        if self.activations.is_some_and(|a| !a.dynamic()) {
+            text.push_str(&format!("{calibrate},"));
+        }
+        text.push_str(&format!("quantize{{weights={weights}"));
+        for (name, format) in [("activations", &self.activations), ("head", &self.head)] {
+            if let Some(format) = format {
+                text.push_str(&format!(" {name}={format}"));
+            }
+        }
+        text.push_str("},canonicalize,lower-quantized,canonicalize");
+        Some(text)
+    }
+
     /// The input after rounding.
     ///
     /// # Errors

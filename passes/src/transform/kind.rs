@@ -48,6 +48,28 @@ impl Kind {
     }
 }
 
+/// Kinds by name, with `+` between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kinds(pub Vec<Kind>);
+
+impl FromStr for Kinds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Kinds, String> {
+        let names = || Kind::ALL.iter().map(|k| k.name());
+        let kind = |name: &str| {
+            Kind::ALL.into_iter().find(|k| k.name() == name).ok_or_else(|| {
+                let hint = qcc_ir::names::near_match(name, names());
+                format!(
+                    "there is no transform `{name}`{hint}; use {}",
+                    names().collect::<Vec<_>>().join(", ")
+                )
+            })
+        };
+        Ok(Kinds(text.split('+').map(kind).collect::<Result<_, _>>()?))
+    }
+}
+
 /// The matrix of a rotation that weights take up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {

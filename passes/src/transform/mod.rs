@@ -7,11 +7,15 @@
 //! | what their inputs look like | [`observe`] |
 //! | what could be done, with the error each would have | [`propose`] |
 //! | e-graphs of the blocks, frames of the residual stream | [`search`] |
+//! | which plan is taken | [`choice`], after [trials](trial) on held-out samples |
+//! | what is told of it | [`explanation`] |
 //!
 //! Legality is not decided here: a candidate introduces a transform at a layer's input, and the [rules](crate::equivalence) carry it towards
 //! the weights as far as they can. What stays on an activation is work at run time, and costs.
 
+mod choice;
 mod error;
+pub mod explanation;
 mod kind;
 mod matrix;
 mod observe;
@@ -24,6 +28,8 @@ mod site;
 mod target;
 #[cfg(test)]
 mod tests;
+mod trial;
 
+pub use explanation::Explanation;
 pub use passes::{INFOS, TRANSFORM};
 pub use target::Target;

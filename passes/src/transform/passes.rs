@@ -1,17 +1,19 @@
-//! The passes: one for each kind of transform, applied wherever it is legal.
+//! The passes: one for each kind of transform, applied wherever it is legal, and `transform`, which chooses among all.
 
 use std::sync::Arc;
 
 use qcc_ir::Module;
 use qcc_ir::format::{Format, Role};
 
+use super::choice;
 use super::error::Formats;
-use super::kind::{Basis, Kind};
+use super::explanation::{Explanation, LayerChoice, Refusal, Saturation, TradeOff};
+use super::kind::{Basis, Kind, Kinds};
 use super::observe;
-use super::propose::{Proposals, Wish, propose};
-use super::search::{Errors, Introduction, Problem, Search};
-use super::site::groups;
-use super::target::Target;
+use super::propose::{Candidate, Proposals, Wish, propose};
+use super::search::{Plan, Problem, Search};
+use super::site::{Group, Refused, groups};
+use super::trial::Trial;
 use crate::context::Context;
 use crate::equivalence::rules::{BUILTIN, Rule, parse};
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
@@ -23,13 +25,23 @@ const FORMAT_OPTIONS: &[(&str, &str)] = &[
     ("basis", "of rotations: hadamard, random-hadamard, klt-hadamard (default) or givens"),
 ];
 
+const CHOICE_OPTIONS: &[(&str, &str)] = &[
+    FORMAT_OPTIONS[0],
+    FORMAT_OPTIONS[1],
+    FORMAT_OPTIONS[2],
+    FORMAT_OPTIONS[3],
+    ("kinds", "the transforms to choose among, with + between (default all)"),
+    ("method", "how `calibrate` will measure ranges: minmax (default) or percentile"),
+    ("percentile", "its percentile"),
+];
+
 macro_rules! info {
     ($kind:ident, $name:literal, $summary:literal) => {
         PassInfo {
             name: $name,
             summary: $summary,
             options: FORMAT_OPTIONS,
-            make: |options| Ok(Box::new(Forced::new($name, vec![Kind::$kind], options)?)),
+            make: |options| Ok(Box::new(Transform::forced($name, Kind::$kind, options)?)),
         }
     };
 }
@@ -47,71 +59,92 @@ pub const INFOS: [PassInfo; 6] = [
 /// The registry entry of the choice among all.
 pub const TRANSFORM: PassInfo = PassInfo {
     name: "transform",
-    summary: "chooses transforms by estimated error and latency",
-    options: FORMAT_OPTIONS,
-    make: |options| Ok(Box::new(Forced::new("transform", Kind::ALL.to_vec(), options)?)),
+    summary: "chooses transforms by estimated error and latency, and by the loss on held-out samples",
+    options: CHOICE_OPTIONS,
+    make: |options| Ok(Box::new(Transform::chosen(options)?)),
 };
 
-/// What makes a layer's present form undesirable, where a transform was asked for by name.
-const UNWANTED: f64 = 1e3;
-/// A latency below what one operation takes: a transform that weights take up costs nothing.
-const NO_TIME: f64 = 1e-12;
-
-struct Forced {
-    name: &'static str,
-    kinds: Vec<Kind>,
-    basis: Basis,
-    formats: Formats,
+/// How transforms are picked.
+enum Mode {
+    /// Wherever they are legal.
+    Forced,
+    /// By cost; how `calibrate` will measure.
+    Chosen { calibrate: String },
 }
 
-impl Forced {
-    fn new(name: &'static str, kinds: Vec<Kind>, options: &mut Options) -> Result<Forced, String> {
+struct Transform {
+    name: &'static str,
+    kinds: Kinds,
+    basis: Basis,
+    formats: Formats,
+    mode: Mode,
+}
+
+impl Transform {
+    fn new(name: &'static str, kinds: Kinds, mode: Mode, options: &mut Options) -> Result<Transform, String> {
         let mut format = |name: &str, role: Role, default: &str| -> Result<Option<Format>, String> {
             let text: String = options.take(name)?.unwrap_or_else(|| default.to_string());
             let format = Format::parse(&text, role).map_err(|e| e.to_string())?;
-            Ok((!format.is_float()).then_some(format))
+            if format.is_float() {
+                return Ok(None);
+            }
+            format.check_executable()?;
+            Ok(Some(format))
         };
         let weights = format("weights", Role::Weight, "int8:channel")?;
         let activations = format("activations", Role::Activation, "int8:tensor")?;
         let head = format("head", Role::Weight, "f32")?;
         let basis = options.take("basis")?.unwrap_or(Basis::KltHadamard);
-        Ok(Forced { name, kinds, basis, formats: Formats { weights, activations, head } })
+        Ok(Transform { name, kinds, basis, formats: Formats { weights, activations, head }, mode })
+    }
+
+    fn forced(name: &'static str, kind: Kind, options: &mut Options) -> Result<Transform, String> {
+        Transform::new(name, Kinds(vec![kind]), Mode::Forced, options)
+    }
+
+    fn chosen(options: &mut Options) -> Result<Transform, String> {
+        let kinds = options.take("kinds")?.unwrap_or_else(|| Kinds(Kind::ALL.to_vec()));
+        let method: String = options.take("method")?.unwrap_or_else(|| "minmax".into());
+        let percentile = options.take::<f64>("percentile")?.map(|p| format!(" percentile={p}"));
+        let calibrate = format!("calibrate{{method={method}{}}}", percentile.unwrap_or_default());
+        Transform::new("transform", kinds, Mode::Chosen { calibrate }, options)
     }
 }
 
-/// All rules of this build.
-pub(super) fn rules() -> Result<Vec<Arc<Rule>>, String> {
+/// All rules of this build, and those that were added.
+fn rules(more: &[Arc<Rule>]) -> Result<Vec<Arc<Rule>>, String> {
     let mut rules = Vec::new();
     for (file, text) in BUILTIN {
         rules.extend(parse(file, text).map_err(|e| e.to_string())?);
     }
+    rules.extend(more.iter().cloned());
     Ok(rules)
 }
 
-/// What each candidate of each group introduces.
-pub(super) fn introductions(proposals: &Proposals) -> Vec<Vec<Vec<Introduction>>> {
-    let of = |c: &super::propose::Candidate| c.introductions.clone();
-    proposals.candidates.iter().map(|group| group.iter().map(of).collect()).collect()
-}
-
-impl Pass for Forced {
+impl Pass for Transform {
     fn preservation(&self) -> Preservation {
         Preservation::Relative(1e-9)
     }
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
         let fail = |e: String| PassError::failed(self.name, e);
-        let rules = rules().map_err(fail)?;
-        let (groups, _) = groups(module.entry().ok_or_else(|| fail("the module has no function".into()))?);
+        let rules = rules(&context.rules).map_err(fail)?;
+        let (groups, unfit) =
+            groups(module.entry().ok_or_else(|| fail("the module has no function".into()))?);
         let inputs: Vec<_> = groups.iter().map(|g| (g.input, g.width)).collect();
         let rows = observe::rows(self.name, module, &inputs, context)?;
-        let wish = Wish { kinds: self.kinds.clone(), basis: self.basis, formats: self.formats, seed: 0 };
-        let function = &mut module.functions[0];
-        let proposals = propose(&wish, function, &groups, &rows, context).map_err(fail)?;
-        let candidates = introductions(&proposals);
-        let target = Target::default();
+        let before = module.clone();
+        let wish = Wish { kinds: self.kinds.0.clone(), basis: self.basis, formats: self.formats, seed: 0 };
+        let proposals = propose(&wish, &mut module.functions[0], &groups, &rows, context).map_err(fail)?;
+        let candidates: Vec<Vec<_>> = proposals
+            .candidates
+            .iter()
+            .map(|group| group.iter().map(|c| c.introductions.clone()).collect())
+            .collect();
+        let mut target = context.target.clone();
+        target.weight_bits = self.formats.weights.map_or(32.0, |f| f.bits_per_element());
         let problem = Problem {
-            function,
+            function: &module.functions[0],
             groups: &groups,
             candidates: &candidates,
             frames: &proposals.frames,
@@ -121,40 +154,103 @@ impl Pass for Forced {
             target: &target,
         };
         let search = Search::new(&problem).map_err(|e| fail(e.to_string()))?;
-        let errors: Errors = proposals
-            .candidates
-            .iter()
-            .zip(&groups)
-            .map(|(candidates, group)| {
-                let of = |c: &super::propose::Candidate| {
-                    let unwanted = |head: bool| if c.kinds.is_empty() && !head { UNWANTED } else { 0.0 };
-                    c.errors.iter().zip(&group.layers).map(|(e, l)| e + unwanted(l.head)).collect()
-                };
-                candidates.iter().map(of).collect()
-            })
-            .collect();
-        let unit = if self.kinds.iter().any(|k| k.is_online()) { 1.0 } else { NO_TIME };
-        let plan = search
-            .plan(&errors, 1.0, unit)
-            .ok_or_else(|| fail("no form of the function can be made".into()))?;
-        search.apply(function, &plan).map_err(fail)?;
+        let trial = match (context.executor, context.held_out.or(context.samples)) {
+            (Some(executor), Some(samples)) if !samples.is_empty() => {
+                Some(Trial::new(&before, &context.parameters, executor, samples).map_err(fail)?)
+            }
+            _ => None,
+        };
+        let (plan, trade_offs) = match &self.mode {
+            Mode::Forced => (choice::forced(&search, &proposals, &groups, &self.kinds), Vec::new()),
+            Mode::Chosen { calibrate } => {
+                let passes = self.formats.passes(calibrate);
+                choice::by_cost(&search, &proposals, module, context, trial.as_ref(), passes.as_deref())
+                    .map_err(fail)?
+            }
+        };
+        let plan = plan.ok_or_else(|| fail("no form of the function can be made".into()))?;
+        let mut explanation = Explanation {
+            pass: self.name,
+            layers: layers(&groups, &proposals, &plan),
+            refused: self.refused(&search, &problem, &proposals, &unfit),
+            trade_offs,
+            saturations: search.reports.iter().map(Saturation::from).collect(),
+            difference: None,
+        };
+        search.apply(&mut module.functions[0], &plan).map_err(fail)?;
+        if let Some(trial) = trial {
+            explanation.difference = Some(trial.difference(module, &context.parameters).map_err(fail)?);
+        }
         let mut outcome = Outcome::default();
-        let changed = plan.chosen.iter().flatten().filter(|c| **c > 0).count();
-        outcome.statistics.insert("layers", changed);
-        for (group, (candidates, chosen)) in groups.iter().zip(proposals.candidates.iter().zip(&plan.chosen))
-        {
-            for (layer, c) in group.layers.iter().zip(chosen) {
-                tracing::info!(layer = %layer.name, before = candidates[0].errors[0], chosen = candidates[*c].label, "{}", self.name);
+        outcome.statistics.insert("layers", plan.chosen.iter().flatten().filter(|c| **c > 0).count());
+        outcome.measures.insert("e_nodes", search.reports.iter().map(|r| r.nodes).sum());
+        tell(&explanation);
+        context.explanations.push(explanation);
+        Ok(outcome)
+    }
+}
+
+impl Transform {
+    /// What was wanted and cannot be.
+    fn refused(
+        &self,
+        search: &Search,
+        problem: &Problem<'_>,
+        proposals: &Proposals,
+        unfit: &[Refused],
+    ) -> Vec<Refusal> {
+        let refusal = |site: &str, transform: &str, reason: &str| Refusal {
+            site: site.to_string(),
+            transform: transform.to_string(),
+            reason: reason.to_string(),
+        };
+        let mut refused: Vec<Refusal> =
+            unfit.iter().map(|r| refusal(&r.layer, self.name, &r.reason)).collect();
+        refused.extend(proposals.refused.iter().map(|r| refusal(&r.site, r.kind.name(), &r.reason)));
+        for (g, (group, candidates)) in problem.groups.iter().zip(&proposals.candidates).enumerate() {
+            for (c, candidate) in candidates.iter().enumerate().skip(1) {
+                if let Some(reason) = search.obstacle(problem, g, c) {
+                    refused.push(refusal(&group.name(), &candidate.label, &reason));
+                }
             }
         }
-        for report in &search.reports {
-            tracing::debug!(
-                nodes = report.nodes,
-                classes = report.classes,
-                iterations = report.iterations,
-                "saturated"
-            );
+        refused
+    }
+}
+
+fn layers(groups: &[Group], proposals: &Proposals, plan: &Plan) -> Vec<LayerChoice> {
+    let mut all = Vec::new();
+    for (g, (group, candidates)) in groups.iter().zip(&proposals.candidates).enumerate() {
+        for (l, layer) in group.layers.iter().enumerate() {
+            let chosen: &Candidate = &candidates[plan.chosen[g][l]];
+            all.push(LayerChoice {
+                layer: layer.name.to_string(),
+                chosen: chosen.label.clone(),
+                before: candidates[0].errors[l],
+                after: chosen.errors[l],
+                online_seconds: plan.online[g][l],
+            });
         }
-        Ok(outcome)
+    }
+    all
+}
+
+fn tell(explanation: &Explanation) {
+    let pass = explanation.pass;
+    for l in &explanation.layers {
+        tracing::info!(layer = %l.layer, before = l.before, after = l.after, chosen = %l.chosen, "{pass}");
+    }
+    for r in &explanation.refused {
+        tracing::info!(site = %r.site, transform = %r.transform, reason = %r.reason, "{pass}: refused");
+    }
+    for TradeOff { layers, online, seconds, error, loss, chosen } in &explanation.trade_offs {
+        tracing::info!(layers, online, seconds, error, ?loss, chosen, "{pass}: trade-off");
+    }
+    for s in &explanation.saturations {
+        let Saturation { classes, nodes, iterations, time } = s;
+        tracing::debug!(classes, nodes, iterations, ?time, "{pass}: saturated");
+    }
+    if let Some(difference) = explanation.difference {
+        tracing::info!(difference, "{pass}: largest relative error of an output in f32");
     }
 }

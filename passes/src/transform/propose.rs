@@ -52,7 +52,18 @@ pub struct Proposals {
     /// What is known of weights.
     pub properties: HashMap<ValueId, Properties>,
     /// Sites where a kind was wanted and cannot be proposed, and why.
-    pub refused: Vec<(String, String)>,
+    pub refused: Vec<NotProposed>,
+}
+
+/// A kind that was wanted and cannot be proposed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotProposed {
+    /// The group.
+    pub site: String,
+    /// What was wanted.
+    pub kind: Kind,
+    /// Why not.
+    pub reason: String,
 }
 
 /// What to propose.
@@ -106,7 +117,6 @@ pub fn propose(
 struct Gain {
     gain: Vec<f64>,
     bias: Option<(ValueId, Vec<f64>)>,
-    layer_norm: bool,
 }
 
 struct Proposer<'a, 'b> {
@@ -118,6 +128,10 @@ struct Proposer<'a, 'b> {
 }
 
 impl Proposer<'_, '_> {
+    fn refuse(&mut self, group: &Group, kind: Kind, reason: String) {
+        self.proposals.refused.push(NotProposed { site: group.name(), kind, reason });
+    }
+
     fn evaluate(&self, value: ValueId) -> Result<Vec<f64>, String> {
         let name = self.function.parameter_name(value).ok_or("a gain is no weight")?;
         let tensor = self.context.parameters.evaluate(name, self.context.evaluator);
@@ -132,7 +146,9 @@ impl Proposer<'_, '_> {
             let gain = self.evaluate(value)?;
             if gain.contains(&0.0) {
                 let reason = "the gain of its normalisation has zeros".to_string();
-                self.proposals.refused.push((group.name(), reason));
+                if self.wish.has(Kind::RotateResidual) {
+                    self.refuse(group, Kind::RotateResidual, reason);
+                }
                 continue;
             }
             let node = self.function.defining(group.input).map(|(_, node)| node.clone());
@@ -144,7 +160,7 @@ impl Proposer<'_, '_> {
             let layer_norm = matches!(node.op, Op::LayerNorm { .. });
             self.proposals.centred |= layer_norm;
             self.proposals.properties.insert(value, Properties::NONZERO);
-            gains.insert(group.input, Gain { gain, bias, layer_norm });
+            gains.insert(group.input, Gain { gain, bias });
         }
         Ok(gains)
     }
@@ -332,7 +348,7 @@ impl Proposer<'_, '_> {
         let size = usize::try_from(order.size()).map_err(|e| e.to_string())?;
         if size < 2 {
             let reason = format!("no Hadamard matrix is known of a size that divides its {width} features");
-            self.proposals.refused.push((site.group.name(), reason));
+            self.refuse(site.group, Kind::RotateOnline, reason);
             return Ok(());
         }
         let block = hadamard(size).ok_or("a known order has no matrix")?;

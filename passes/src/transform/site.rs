@@ -84,7 +84,8 @@ pub fn groups(function: &Function) -> (Vec<Group>, Vec<Refused>) {
             continue;
         }
         // A table that also embeds becomes a weight of its own.
-        let embeds = |(user, slot): &&(OpId, usize)| matches!(function.node(*user).op, Op::Embedding {}) && *slot == 0;
+        let embeds =
+            |(user, slot): &&(OpId, usize)| matches!(function.node(*user).op, Op::Embedding {}) && *slot == 0;
         let users = uses.get(&weight).map_or(0, |uses| uses.iter().filter(|u| !embeds(u)).count());
         let ty = function.ty(input);
         let width = ty.dims.last().and_then(|d| d.constant()).and_then(|n| usize::try_from(n).ok());

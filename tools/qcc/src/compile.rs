@@ -7,15 +7,19 @@ use qcc_cpu::artifact::{ArtifactExtras, Written, write};
 use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::Module;
 use qcc_passes::instrument::{Instrumentation, Timing};
-use qcc_passes::{Context, Outcome, Pipeline, Progress, Samples, Warning};
+use qcc_passes::transform::Explanation;
+use qcc_passes::{Context, Outcome, Pipeline, Progress, Warning};
 use serde_json::{Map, Value, json};
 
 use crate::cli::CompileArgs;
 use crate::input::Remembered;
 use crate::layers::{Layer, Sizes, Totals, layers, totals};
-use crate::recipe::Settings;
+use crate::recipe::{self, Settings};
+use crate::samples::Calibration;
 use crate::source::Kind;
-use crate::{Failure, Streams, emit, memory, report, samples, source, targets, transforms, weights};
+use crate::{
+    Failure, Streams, costs, emit, explain, memory, report, samples, source, targets, transforms, weights,
+};
 
 /// Runs the command.
 ///
@@ -32,7 +36,13 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     qcc_cpu::artifact::check_target(&target)?;
     check_folder(&args.output)?;
     emit::check(&args.emit, &args.output)?;
-    if args.pass_pipeline.is_none() && settings.is_static && args.calibration.is_none() {
+    if args.pass_pipeline.is_none() && settings.needs_data() && args.calibration.is_none() {
+        if !settings.is_static {
+            return Err(Failure::input(format!(
+                "`--transforms {}` looks at activations and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images",
+                settings.transforms.join(",")
+            )));
+        }
         return Err(Failure::input(format!(
             "recipe `{}` measures activations beforehand (`{}`) and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images",
             settings.recipe,
@@ -45,6 +55,8 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     let mut module = imported.module;
     let of_types = Sizes::of_types();
     let before = totals(&module, &layers(&module, &of_types), &of_types);
+    let rules = costs::rules(args.rules.as_deref())?;
+    let costs = costs::target(args.target_description.as_deref())?;
     let samples = calibration_samples(args, &settings, &module)?;
 
     let evaluator = Interpreter::new(Precision::F32);
@@ -57,7 +69,9 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     for warning in &imported.warnings {
         context.warn("import", warning);
     }
-    if args.calibration.is_some() && !pipeline_text.contains("calibrate") {
+    let looks = |name: &str| name == "calibrate" || recipe::by_format(name);
+    let looked_at = pipeline.names().any(looks);
+    if args.calibration.is_some() && !looked_at {
         context.warn("calibrate", "the calibration data is not used: nothing is measured beforehand");
     }
     if !args.plugins.is_empty() && args.pass_pipeline.is_none() {
@@ -69,7 +83,16 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     }
     context.executor = Some(&executor);
     context.reference = args.verify_each.then_some(&reference as _);
-    context.samples = samples.as_deref();
+    context.samples = samples.as_ref().map(|s| &*s.samples);
+    context.held_out = samples.as_ref().and_then(|s| s.held_out.as_deref());
+    context.rules = rules;
+    context.target = costs.target;
+    if context.samples.is_some() && context.held_out.is_none() && pipeline.names().any(|n| n == "transform") {
+        context.warn(
+            "transform",
+            "no data is left that is not calibrated on: plans are compared on the calibration samples",
+        );
+    }
     context.progress = progress;
     let mut instrumentation = Instrumentation { verify_each: args.verify_each, ..Instrumentation::default() };
     let outcomes = pipeline.run(&mut module, &mut context, &mut instrumentation)?;
@@ -83,7 +106,15 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     let layers = layers(&module, &sizes);
     let extras = ArtifactExtras {
         tokenizer: if kind == Kind::Checkpoint { source::tokenizer(&args.model) } else { None },
-        manifest: manifest(args, kind, &settings, &pipeline_text, &layers, &source::hash(&imported.files)?),
+        manifest: manifest(
+            args,
+            kind,
+            &settings,
+            &pipeline_text,
+            &layers,
+            &source::hash(&imported.files)?,
+            &costs.hash,
+        ),
     };
     let written = {
         let _span = tracing::info_span!("write").entered();
@@ -101,19 +132,25 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         online_transforms: transforms::online(&module),
         timings: &instrumentation.timings,
         warnings: &context.warnings,
+        explanations: &context.explanations,
     };
-    if args.json { report::json(streams, &summary.describe()) } else { summary.show(streams) }
+    if args.json {
+        return report::json(streams, &summary.describe());
+    }
+    summary.show(streams)?;
+    for explanation in &context.explanations {
+        if args.explain {
+            explain::show(explanation, streams)?;
+        }
+        if args.pareto {
+            explain::pareto(explanation, streams)?;
+        }
+    }
+    Ok(())
 }
 
 fn refuse_what_is_to_come(args: &CompileArgs) -> Result<(), Failure> {
-    let asked = [
-        ("--report", args.report.is_some()),
-        ("--explain", args.explain),
-        ("--target-loss", args.target_loss.is_some()),
-        ("--pareto", args.pareto),
-        ("--rules", args.rules.is_some()),
-        ("--target-description", args.target_description.is_some()),
-    ];
+    let asked = [("--report", args.report.is_some()), ("--target-loss", args.target_loss.is_some())];
     match asked.iter().find(|(_, asked)| *asked) {
         Some((flag, _)) => Err(Failure::not_yet(format!("`{flag}`"))),
         None => Ok(()),
@@ -137,7 +174,7 @@ fn calibration_samples(
     args: &CompileArgs,
     settings: &Settings,
     module: &Module,
-) -> Result<Option<Box<dyn Samples>>, Failure> {
+) -> Result<Option<Calibration>, Failure> {
     let Some(data) = &args.calibration else { return Ok(None) };
     let function = module.entry().ok_or_else(|| Failure::file(&args.model, "the model has no function"))?;
     samples::read(data, function, settings, &args.model).map(Some)
@@ -168,12 +205,14 @@ fn manifest(
     pipeline: &str,
     layers: &[Layer],
     hash: &str,
+    costs: &str,
 ) -> Map<String, Value> {
     let mut manifest = Map::new();
     manifest.insert("qcc".into(), json!(env!("CARGO_PKG_VERSION")));
     let format = if kind == Kind::Onnx { "onnx" } else { "huggingface" };
     manifest.insert("source".into(), json!({ "format": format, "blake3": hash }));
     manifest.insert("recipe".into(), settings.describe(pipeline));
+    manifest.insert("target_description".into(), json!(costs));
     if settings.input != Remembered::default() {
         manifest.insert("input".into(), json!(settings.input));
     }
@@ -195,12 +234,14 @@ struct Summary<'a> {
     online_transforms: usize,
     timings: &'a [Timing],
     warnings: &'a [Warning],
+    explanations: &'a [Explanation],
 }
 
 impl Summary<'_> {
     fn describe(&self) -> Value {
         let passes = self.timings.iter().map(|t| json!({ "name": t.name, "seconds": t.seconds }));
         let warnings = self.warnings.iter().map(|w| json!({ "pass": w.pass, "message": w.message }));
+        let trade_offs = self.explanations.iter().flat_map(|e| &e.trade_offs);
         json!({
             "seconds": self.seconds,
             "peak_rss_bytes": memory::peak_resident(),
@@ -212,7 +253,16 @@ impl Summary<'_> {
             "online_transforms": self.online_transforms,
             "passes": passes.collect::<Value>(),
             "warnings": warnings.collect::<Value>(),
+            "transforms": self.explanations.iter().map(explain::describe).collect::<Value>(),
+            "pareto": trade_offs.map(explain::trade_off).collect::<Value>(),
         })
+    }
+
+    /// What the transforms changed of the outputs in f32: rounding, if all is well.
+    fn change(&self) -> String {
+        let differences = self.explanations.iter().filter_map(|e| e.difference);
+        let largest = differences.reduce(f64::max);
+        largest.map_or("-".into(), |d| format!("at most {d:.1e}, relative, by transforms"))
     }
 
     fn show(&self, streams: &mut Streams<'_>) -> Result<(), Failure> {
@@ -231,6 +281,7 @@ impl Summary<'_> {
             ),
             ("kernels", self.written.kernels.to_string()),
             ("online transforms", self.online_transforms.to_string()),
+            ("change in f32", self.change()),
             ("seconds", format!("{:.2}", self.seconds)),
             ("peak memory", memory::peak_resident().map_or("-".into(), report::bytes)),
             ("warnings", self.warnings.len().to_string()),

@@ -16,31 +16,25 @@ use crate::input::Remembered;
 use file::Recipe;
 use transforms::Transforms;
 
+pub use transforms::by_format;
+
 /// The recipes of this build.
-const NAMED: [(&str, &str); 6] = [
+const NAMED: [(&str, &str); 8] = [
     ("f32", include_str!("../recipes/f32.toml")),
     ("w8a8", include_str!("../recipes/w8a8.toml")),
     ("w8a8-dynamic", include_str!("../recipes/w8a8-dynamic.toml")),
     ("w4a16", include_str!("../recipes/w4a16.toml")),
     ("w4a8", include_str!("../recipes/w4a8.toml")),
+    ("mamba-w8a8", include_str!("../recipes/mamba-w8a8.toml")),
+    ("mamba-w4a8", include_str!("../recipes/mamba-w4a8.toml")),
     ("cnn-int8", include_str!("../recipes/cnn-int8.toml")),
 ];
 
 /// Recipes to come, and what they wait for.
-const TO_COME: [(&str, &str); 3] = [
-    (
-        "mamba-w8a8",
-        "it needs the transforms rotate-residual and smooth, which this build lacks; `w8a8` is the same without them",
-    ),
-    (
-        "mamba-w4a8",
-        "it needs the transforms rotate-residual and smooth, which this build lacks; `w4a8` is the nearest without them",
-    ),
-    (
-        "llama-w4a8kv4",
-        "it needs formats of keys and values (bfp4:block=16), which this build lacks; `w4a8` is the same without them",
-    ),
-];
+const TO_COME: [(&str, &str); 1] = [(
+    "llama-w4a8kv4",
+    "it needs formats of keys and values (bfp4:block=16), which this build lacks; `w4a8` with `--transforms auto` is the same without them",
+)];
 
 /// The recipe of a compilation that names none.
 const DEFAULT: &str = "f32";
@@ -119,14 +113,18 @@ impl Settings {
         if args.preprocess.is_some() {
             input.preprocess = Some(input.preprocess(args.preprocess.as_deref())?);
         }
+        let builtin = NAMED.iter().any(|(name, _)| *name == named);
+        let quantized = weights.is_some();
         Ok(Settings {
             recipe,
             weights,
             activations,
             head,
             is_static,
-            transforms_named: matches!(wanted, Transforms::Named(_)),
-            transforms: wanted.list(),
+            // A recipe of this build is for many models: what finds nothing in one of them was not asked for.
+            transforms_named: matches!(wanted, Transforms::Named(_))
+                && (args.transforms.is_some() || !builtin),
+            transforms: wanted.list(quantized),
             calibrate: calibration.options()?,
             samples,
             seq_len: seq_len.unwrap_or(SEQ_LEN),
@@ -139,7 +137,7 @@ impl Settings {
         let mut passes = vec!["canonicalize".to_string()];
         for transform in &self.transforms {
             // What a transform does to a weight becomes part of the weight: later passes see weights only.
-            passes.extend([transform.to_string(), "canonicalize".into()]);
+            passes.extend([self.transform(transform), "canonicalize".into()]);
         }
         if let Some(weights) = &self.weights {
             if self.is_static {
@@ -156,6 +154,30 @@ impl Settings {
             passes.extend([quantize, "canonicalize,lower-quantized,canonicalize".into()]);
         }
         passes.join(",")
+    }
+
+    /// Whether a pass looks at activations, which takes data.
+    pub fn needs_data(&self) -> bool {
+        self.is_static || self.transforms.iter().any(|t| transforms::by_format(t))
+    }
+
+    /// A transform with the options it takes.
+    fn transform(&self, name: &str) -> String {
+        if !transforms::by_format(name) {
+            return name.to_string();
+        }
+        let or_f32 = |format: &Option<String>| format.clone().unwrap_or_else(|| "f32".into());
+        let mut text =
+            format!("{name}{{weights={} activations={}", or_f32(&self.weights), or_f32(&self.activations));
+        if let Some(head) = &self.head {
+            text.push_str(&format!(" head={head}"));
+        }
+        if name == "transform" && self.is_static {
+            text.push(' ');
+            text.push_str(self.calibrate.trim_matches(['{', '}']));
+        }
+        text.push('}');
+        text
     }
 
     /// What a manifest says of it.

@@ -16,6 +16,16 @@ use crate::{Failure, source};
 const WINDOWS: usize = 16;
 /// Images taken where no number is given.
 const IMAGES: usize = 64;
+/// Samples that nothing is calibrated on, to compare with: so many where there are.
+const HELD_OUT: usize = 8;
+
+/// Data to calibrate with.
+pub struct Calibration {
+    /// What is measured on.
+    pub samples: Box<dyn Samples>,
+    /// What plans are compared on; none where no data is left.
+    pub held_out: Option<Box<dyn Samples>>,
+}
 
 /// The samples for a function in a file or folder; `model` is where the tokenizer is.
 ///
@@ -26,13 +36,14 @@ pub fn read(
     function: &Function,
     settings: &Settings,
     model: &Path,
-) -> Result<Box<dyn Samples>, Failure> {
+) -> Result<Calibration, Failure> {
     let inputs = plain_inputs(function);
     let [(name, ty)] = inputs.as_slice() else {
         return Err(Failure::not_yet(format!("calibrating a model of {} inputs", inputs.len())));
     };
     if *name == "tokens" {
-        let limit = Some(settings.samples.unwrap_or(WINDOWS));
+        let samples = settings.samples.unwrap_or(WINDOWS);
+        let limit = samples.checked_add(HELD_OUT);
         let windows = if data.extension().is_some_and(|e| e == "npy") {
             TokenWindows::from_npy(data, settings.seq_len, limit)?
         } else {
@@ -44,11 +55,27 @@ pub fn read(
             })?;
             TokenWindows::from_text(data, &Tokenizer::from_file(tokenizer)?, settings.seq_len, limit)?
         };
-        return Ok(Box::new(Windows(windows)));
+        return Ok(split(&windows, samples));
     }
     let (input, batch) = vision::image_port(&port(name, ty), settings.input.preprocess(None)?)?;
-    let entries = images::every_nth(&images::list(data)?, settings.samples.unwrap_or(IMAGES));
-    Ok(Box::new(Images { entries, input, copies: batch.unwrap_or(1) }))
+    let all = images::list(data)?;
+    let entries = images::every_nth(&all, settings.samples.unwrap_or(IMAGES));
+    let rest: Vec<ImageEntry> =
+        all.into_iter().filter(|e| entries.iter().all(|c| c.path != e.path)).collect();
+    let copies = batch.unwrap_or(1);
+    let held_out = Images { entries: images::every_nth(&rest, HELD_OUT), input: input.clone(), copies };
+    Ok(Calibration {
+        samples: Box::new(Images { entries, input, copies }),
+        held_out: (!held_out.is_empty()).then(|| Box::new(held_out) as _),
+    })
+}
+
+/// The first `samples` windows to calibrate with, the others to compare on.
+fn split(windows: &TokenWindows, samples: usize) -> Calibration {
+    let all: Vec<Vec<u32>> = windows.iter().map(<[u32]>::to_vec).collect();
+    let (first, rest) = all.split_at(samples.min(all.len()));
+    let held_out = (!rest.is_empty()).then(|| Box::new(Windows(rest.to_vec())) as _);
+    Calibration { samples: Box::new(Windows(first.to_vec())), held_out }
 }
 
 /// Arguments that are no states.
@@ -89,7 +116,7 @@ fn with_states(function: &Function, input: &Tensor) -> Result<Vec<Tensor>, Strin
     function.arguments().iter().enumerate().map(argument).collect()
 }
 
-struct Windows(TokenWindows);
+struct Windows(Vec<Vec<u32>>);
 
 impl Samples for Windows {
     fn len(&self) -> usize {
@@ -97,7 +124,7 @@ impl Samples for Windows {
     }
 
     fn inputs(&self, index: usize, function: &Function) -> Result<Vec<Tensor>, String> {
-        let window = self.0.iter().nth(index).ok_or("no such window")?;
+        let window = self.0.get(index).ok_or("no such window")?;
         let ids = window.iter().map(|&id| i64::from(id)).collect();
         with_states(function, &Tensor::i64(&[1, window.len()], ids).map_err(|e| e.to_string())?)
     }
@@ -139,7 +166,10 @@ mod tests {
         function.add_result("h", value);
         function.states = vec![StateBinding { argument: 1, result: 0 }];
         assert_eq!(plain_inputs(&function).len(), 1);
-        let samples = Windows(TokenWindows::new(vec![5, 6, 7, 8], 2, None).expect("enough"));
+        let windows = TokenWindows::new(vec![5, 6, 7, 8], 2, None).expect("enough");
+        assert!(split(&windows, 2).held_out.is_none());
+        assert_eq!(split(&windows, 1).held_out.expect("one is left").len(), 1);
+        let samples = split(&windows, 2).samples;
         let inputs = samples.inputs(1, &function).expect("it fits");
         assert_eq!(inputs[0].as_i64(), Some(&[7, 8][..]));
         assert_eq!((inputs[1].dims.as_slice(), inputs[1].as_f32()), (&[1, 3][..], Some(&[0.0; 3][..])));

@@ -2,28 +2,22 @@
 
 use crate::Failure;
 
-/// What this build has. `auto` applies all of it: each is exact and never costs.
-const KNOWN: [&str; 1] = ["fold-batch-norm"];
+/// What this build has.
+const KNOWN: [&str; 7] =
+    ["fold-batch-norm", "rotate-residual", "rotate-heads", "rotate-online", "smooth", "shift", "permute"];
+
+/// Those that depend on what activations look like and on formats.
+const BY_FORMAT: [&str; 6] =
+    ["rotate-residual", "rotate-heads", "rotate-online", "smooth", "shift", "permute"];
 
 /// What is to come.
-const TO_COME: [&str; 11] = [
-    "rotate-residual",
-    "rotate-heads",
-    "rotate-online",
-    "smooth",
-    "equalize",
-    "split",
-    "low-rank",
-    "outlier-columns",
-    "permute",
-    "awq",
-    "rearrange-kv-channels",
-];
+const TO_COME: [&str; 6] =
+    ["equalize", "split", "low-rank", "outlier-columns", "awq", "rearrange-kv-channels"];
 
 /// Which transforms to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transforms {
-    /// Those that fit.
+    /// Those that fit, chosen by cost where they are not free.
     Auto,
     /// These.
     Named(Vec<&'static str>),
@@ -65,11 +59,17 @@ impl Transforms {
         Ok(Transforms::Named(names.into_iter().map(known).collect::<Result<_, _>>()?))
     }
 
-    /// Their passes, in order.
-    pub fn list(self) -> Vec<&'static str> {
+    /// Their passes, in order, for a model that is quantized or not: nothing is gained by making floats easier to quantize.
+    pub fn list(self, quantized: bool) -> Vec<&'static str> {
         match self {
-            Transforms::Auto => KNOWN.to_vec(),
+            Transforms::Auto if quantized => vec!["fold-batch-norm", "transform"],
+            Transforms::Auto => vec!["fold-batch-norm"],
             Transforms::Named(names) => names,
         }
     }
+}
+
+/// Whether a pass looks at activations, and takes the formats as options.
+pub fn by_format(name: &str) -> bool {
+    name == "transform" || BY_FORMAT.contains(&name)
 }

@@ -1,0 +1,97 @@
+//! Which plan is taken: the one asked for, or the best trade-off of latency and loss.
+
+use qcc_ir::Module;
+
+use super::explanation::TradeOff;
+use super::kind::Kinds;
+use super::propose::Proposals;
+use super::search::{Errors, Plan, Search};
+use super::site::Group;
+use super::trial::Trial;
+use crate::context::Context;
+
+/// What makes a layer's present form undesirable, where a transform was asked for by name.
+const UNWANTED: f64 = 1e3;
+/// A latency below what one operation takes: a transform that weights take up costs nothing.
+const NO_TIME: f64 = 1e-12;
+/// A transform may make the model so much slower, by the target description.
+const SLOWER: f64 = 1.05;
+/// How many of the best plans by estimate are measured.
+const MEASURED: usize = 4;
+/// Plans that lose hardly more than the best one compete by latency.
+const AS_GOOD: f64 = 1.02;
+
+/// The plan that transforms every layer that can be.
+pub fn forced(search: &Search, proposals: &Proposals, groups: &[Group], kinds: &Kinds) -> Option<Plan> {
+    let of_group = |(candidates, group): (&Vec<super::propose::Candidate>, &Group)| {
+        let of = |c: &super::propose::Candidate| {
+            let unwanted = |head: bool| if c.kinds.is_empty() && !head { UNWANTED } else { 0.0 };
+            c.errors.iter().zip(&group.layers).map(|(e, l)| e + unwanted(l.head)).collect()
+        };
+        candidates.iter().map(of).collect()
+    };
+    let wanted: Errors = proposals.candidates.iter().zip(groups).map(of_group).collect();
+    let unit = if kinds.0.iter().any(|k| k.is_online()) { 1.0 } else { NO_TIME };
+    search.plan(&wanted, 1.0, unit)
+}
+
+/// The plan with the least loss on the trial's samples among those with the least estimated error that are hardly slower than the model as
+/// it is; `passes` are what quantizes. Without a trial or quantization, the one with the least estimated error.
+///
+/// # Errors
+/// When a plan cannot be applied or run.
+pub fn by_cost(
+    search: &Search,
+    proposals: &Proposals,
+    module: &Module,
+    context: &Context<'_>,
+    trial: Option<&Trial<'_>>,
+    passes: Option<&str>,
+) -> Result<(Option<Plan>, Vec<TradeOff>), String> {
+    let errors: Errors =
+        proposals.candidates.iter().map(|g| g.iter().map(|c| c.errors.clone()).collect()).collect();
+    let Some(unchanged) = search.unchanged(&errors) else { return Ok((None, Vec::new())) };
+    let unit = unchanged.seconds.max(f64::MIN_POSITIVE);
+    let mut plans = search.trade_offs(&errors, &weights(), unit);
+    plans.retain(|p| p.seconds <= SLOWER * unit);
+    if !plans.iter().any(|p| p.chosen == unchanged.chosen) {
+        plans.push(unchanged);
+        plans.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    }
+    let mut order: Vec<usize> = (0..plans.len()).collect();
+    order.sort_by(|a, b| plans[*a].error.total_cmp(&plans[*b].error));
+    let mut losses: Vec<Option<f64>> = vec![None; plans.len()];
+    let mut taken = order.first().copied();
+    if let (Some(trial), Some(passes)) = (trial, passes) {
+        // The model as it is takes part, so that transforms never lose more than none.
+        let as_it_is = plans.iter().position(|p| p.chosen.iter().flatten().all(|c| *c == 0));
+        order.truncate(MEASURED);
+        order.extend(as_it_is.filter(|i| !order.contains(i)));
+        for (done, &i) in order.iter().enumerate() {
+            context.progress.report("measuring plans", done, order.len());
+            let mut transformed = module.clone();
+            search.apply(&mut transformed.functions[0], &plans[i])?;
+            losses[i] = Some(trial.loss(transformed, context, passes)?);
+        }
+        context.progress.report("measuring plans", order.len(), order.len());
+        let loss = |i: usize| losses[i].unwrap_or(f64::INFINITY);
+        let least = order.iter().map(|i| loss(*i)).fold(f64::INFINITY, f64::min);
+        let good = order.iter().copied().filter(|i| loss(*i) <= AS_GOOD * least);
+        taken = good.min_by(|a, b| plans[*a].seconds.total_cmp(&plans[*b].seconds)).or(taken);
+    }
+    let rows = plans.iter().enumerate().map(|(i, plan)| TradeOff {
+        layers: plan.chosen.iter().flatten().filter(|c| **c > 0).count(),
+        online: plan.online.iter().flatten().filter(|s| **s > 0.0).count(),
+        seconds: plan.seconds,
+        error: plan.error,
+        loss: losses[i],
+        chosen: taken == Some(i),
+    });
+    let rows = rows.collect();
+    Ok((taken.map(|i| plans.swap_remove(i)), rows))
+}
+
+/// The weights of the error against the time of the model as it is: a grid from where no error matters to where no time does.
+fn weights() -> Vec<f64> {
+    (-4..=12).map(|half| 10f64.powf(f64::from(half) / 2.0)).collect()
+}
