@@ -68,6 +68,21 @@ pub fn show(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<(), 
     Ok(())
 }
 
+/// What was done where, and why not more, a line each.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn remarks(explanation: &Explanation, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+    let pass = explanation.pass;
+    for l in &explanation.layers {
+        writeln!(to, "remark: {pass}: `{}`: {}", l.layer, l.chosen)?;
+    }
+    for r in &explanation.refused {
+        writeln!(to, "remark: {pass}: `{}` cannot be {}: {}", r.site, r.transform, r.reason)?;
+    }
+    Ok(())
+}
+
 /// The trade-offs of latency and accuracy.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ use qcc_ir::{Diagnostic, Module, Severity, Str, irdl, print, verify};
 use qcc_passes::{Context, Instrumentation, PassError, Pipeline, PrintAfter, Timing};
 
 use crate::cli::Plugins;
-use crate::{Failure, Streams};
+use crate::{Failure, Streams, explain};
 use made_up::MadeUp;
 use shorthand::Shorthands;
 
@@ -51,6 +51,9 @@ pub struct Args {
     /// Run the module before and after each function-preserving pass, with made-up weights and inputs, and compare.
     #[arg(long)]
     pub verify_each: bool,
+    /// Say what transforms did at each layer and what they could not do, as remarks on standard error.
+    #[arg(long)]
+    pub explain: bool,
     /// Treat warnings as errors.
     #[arg(long)]
     pub strict: bool,
@@ -225,6 +228,13 @@ impl Job<'_> {
         };
         let outcome = self.pipeline.run(module, &mut context, &mut instrumentation);
         self.timings.append(&mut instrumentation.timings);
+        drop(instrumentation);
+        if self.args.explain {
+            for explanation in &context.explanations {
+                // Nor must a remark that nobody reads.
+                let _ = explain::remarks(explanation, &mut *streams.stderr);
+            }
+        }
         let severity = if self.args.strict { Severity::Error } else { Severity::Warning };
         let warning = |w: &qcc_passes::Warning| Diagnostic {
             severity,

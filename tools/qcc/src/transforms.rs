@@ -39,7 +39,7 @@ mod tests {
     fn transforms_of_weights_do_not_count() {
         let text = r#"
 "builtin.module"() ({
-  "func.func"() <{arg_attrs = [{qcc.dims = ["B"]}], function_type = (tensor<?x4xf32>) -> tensor<?x4xf32>, sym_name = "main"}> ({
+  "func.func"() <{arg_attrs = [{qcc.dims = ["B", "4"]}], function_type = (tensor<?x4xf32>) -> tensor<?x4xf32>, sym_name = "main"}> ({
   ^bb0(%x: tensor<?x4xf32>):
     %0 = "qcc.relu"(%x) : (tensor<?x4xf32>) -> tensor<?x4xf32>
     %1 = "qcc.hadamard"(%0) {size = 4 : i64, transpose = false} : (tensor<?x4xf32>) -> tensor<?x4xf32>
