@@ -42,6 +42,18 @@ impl Kind {
         }
     }
 
+    /// What a layer is that has it.
+    pub fn participle(self) -> &'static str {
+        match self {
+            Kind::RotateResidual => "rotated with the stream",
+            Kind::RotateHeads => "rotated",
+            Kind::RotateOnline => "transformed",
+            Kind::Smooth => "scaled",
+            Kind::Shift => "shifted",
+            Kind::Permute => "sorted",
+        }
+    }
+
     /// Whether it is work while the model runs.
     pub fn is_online(self) -> bool {
         self == Kind::RotateOnline

@@ -205,8 +205,8 @@ impl Transform {
             reason: reason.to_string(),
         };
         let mut refused: Vec<Refusal> =
-            unfit.iter().map(|r| refusal(&r.layer, self.name, &r.reason)).collect();
-        refused.extend(proposals.refused.iter().map(|r| refusal(&r.site, r.kind.name(), &r.reason)));
+            unfit.iter().map(|r| refusal(&r.layer, "changed", &r.reason)).collect();
+        refused.extend(proposals.refused.iter().map(|r| refusal(&r.site, r.kind.participle(), &r.reason)));
         for (g, (group, candidates)) in problem.groups.iter().zip(&proposals.candidates).enumerate() {
             for (c, candidate) in candidates.iter().enumerate().skip(1) {
                 if let Some(reason) = search.obstacle(problem, g, c) {

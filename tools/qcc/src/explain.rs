@@ -56,7 +56,7 @@ pub fn show(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<(), 
     if !explanation.refused.is_empty() {
         writeln!(streams.stdout, "\n{}: what could not be done, and why", explanation.pass)?;
         let row = |r: &Refusal| vec![r.site.clone(), r.transform.clone(), r.reason.clone()];
-        table(streams, &["layer", "transform", "reason"], explanation.refused.iter().map(row), &[])?;
+        table(streams, &["layer", "cannot be", "because"], explanation.refused.iter().map(row), &[])?;
     }
     if let Some(difference) = explanation.difference {
         writeln!(
@@ -78,7 +78,7 @@ pub fn remarks(explanation: &Explanation, to: &mut dyn std::io::Write) -> std::i
         writeln!(to, "remark: {pass}: `{}`: {}", l.layer, l.chosen)?;
     }
     for r in &explanation.refused {
-        writeln!(to, "remark: {pass}: `{}` cannot be {}: {}", r.site, r.transform, r.reason)?;
+        writeln!(to, "remark: {pass}: `{}`: not {}: {}", r.site, r.transform, r.reason)?;
     }
     Ok(())
 }
