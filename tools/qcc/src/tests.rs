@@ -51,7 +51,10 @@ fn an_error_in_the_input_is_1() {
         (&["compile", "/nonexistent/m", "-o", "x.qcc", "--recipe", "w8a8"], "--calibration"),
         (&["compile", "/nonexistent/m", "-o", "x.qcc", "--target", "x86-64-v5"], "did you mean `x86-64-v"),
         (&["compile", "/nonexistent/m", "-o", "x.qcc", "--target", "nvptx:sm_90"], "not supported yet"),
-        (&["compile", "/nonexistent/m", "-o", "x.qcc", "--target-loss", "1"], "`--target-loss` is not supported yet"),
+        (
+            &["compile", "/nonexistent/m", "-o", "x.qcc", "--target-loss", "1"],
+            "`--target-loss` is not supported yet",
+        ),
         (&["compile", "/nonexistent/m", "-o", "x.qcc", "--pass-pipeline", "canonicalise"], "did you mean"),
         (&["compile", "/nonexistent/m", "-o", "/nonexistent/x.qcc"], "no such folder"),
         (&["run", "m", "--prompt", "a", "--chat"], "`--chat` is not supported yet"),

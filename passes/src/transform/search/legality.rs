@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use egg::Language;
 use qcc_ir::ValueId;
 
 use super::shape::{Mark, Shape};
@@ -168,12 +169,7 @@ impl Shape {
             )),
             Some((head, child, what)) => {
                 let child = if matches!(head, "hadamard") { self.operand(class)? } else { child };
-                let child = self.converted.graph.find(child);
-                let made_by = self.arena.number(child).and_then(|class| self.original(class));
-                Some(format!(
-                    "{what} does not pass {}",
-                    made_by.map_or("a weight that is used as it is".into(), place)
-                ))
+                Some(format!("{what} does not pass {}", self.below(child).map_or("it".into(), place)))
             }
             None => user.map(|node| format!("{} stands in the way", place(node))),
         }
@@ -197,6 +193,20 @@ impl Shape {
             |node: &usize| self.converted.graph.analysis.sources.contains_key(&self.arena.nodes[*node].term);
         let options = self.arena.options[class].clone();
         options.clone().filter(plain).find(of_model).or_else(|| options.clone().find(plain))
+    }
+
+    /// The e-node of the model below transforms.
+    fn below(&self, mut class: egg::Id) -> Option<usize> {
+        // As many transforms lie on each other as there are steps to a candidate.
+        for _ in 0..16 {
+            let number = self.arena.number(self.converted.graph.find(class))?;
+            if let Some(node) = self.original(number) {
+                return Some(node);
+            }
+            let node = self.arena.options[number].clone().next()?;
+            class = *self.arena.nodes[node].term.children().first()?;
+        }
+        None
     }
 
     /// An operation, for people.
