@@ -50,4 +50,37 @@
     %5 = "qcc.exp"(%4) : (tensor<?x2x4xf32>) -> tensor<?x2x4xf32>
     "func.return"(%4) : (tensor<?x2x4xf32>) -> ()
   }) : () -> ()
+
+  // RMSNorm in pieces, as exporters write it, is one operation; over another axis it is none.
+  // CHECK-LABEL: sym_name = "norm"
+  // CHECK: "qcc.rms_norm"(%arg{{[0-9]}}, %{{.*}}) {epsilon = 9.9999999747524271E-7 : f64}
+  // CHECK-NEXT: "func.return"
+  // CHECK-LABEL: sym_name = "no_norm"
+  // CHECK-NOT: "qcc.rms_norm"
+  "func.func"() <{arg_attrs = [{qcc.dims = ["B", "4"]}], function_type = (tensor<?x4xf32>) -> tensor<?x4xf32>, sym_name = "norm"}> ({
+  ^bb0(%x: tensor<?x4xf32>):
+    %two = "qcc.constant"() {value = dense<2.000000e+00> : tensor<f32>} : () -> tensor<f32>
+    %0 = "qcc.pow"(%x, %two) : (tensor<?x4xf32>, tensor<f32>) -> tensor<?x4xf32>
+    %1 = "qcc.reduce_mean"(%0) {axes = array<i64: 1>, keep_dims = true} : (tensor<?x4xf32>) -> tensor<?x1xf32>
+    %epsilon = "qcc.constant"() {value = dense<1.000000e-06> : tensor<f32>} : () -> tensor<f32>
+    %2 = "qcc.add"(%1, %epsilon) : (tensor<?x1xf32>, tensor<f32>) -> tensor<?x1xf32>
+    %3 = "qcc.sqrt"(%2) : (tensor<?x1xf32>) -> tensor<?x1xf32>
+    %4 = "qcc.reciprocal"(%3) : (tensor<?x1xf32>) -> tensor<?x1xf32>
+    %5 = "qcc.mul"(%x, %4) : (tensor<?x4xf32>, tensor<?x1xf32>) -> tensor<?x4xf32>
+    %g = "qcc.parameter"() {name = "gain"} : () -> tensor<4xf32>
+    %6 = "qcc.mul"(%g, %5) : (tensor<4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+    "func.return"(%6) : (tensor<?x4xf32>) -> ()
+  }) : () -> ()
+  "func.func"() <{arg_attrs = [{qcc.dims = ["B", "4"]}], function_type = (tensor<?x4xf32>) -> tensor<?x4xf32>, sym_name = "no_norm"}> ({
+  ^bb0(%x: tensor<?x4xf32>):
+    %0 = "qcc.mul"(%x, %x) : (tensor<?x4xf32>, tensor<?x4xf32>) -> tensor<?x4xf32>
+    %1 = "qcc.reduce_mean"(%0) {axes = array<i64: 0>, keep_dims = true} : (tensor<?x4xf32>) -> tensor<1x4xf32>
+    %epsilon = "qcc.constant"() {value = dense<1.000000e-06> : tensor<f32>} : () -> tensor<f32>
+    %2 = "qcc.add"(%1, %epsilon) : (tensor<1x4xf32>, tensor<f32>) -> tensor<1x4xf32>
+    %3 = "qcc.sqrt"(%2) : (tensor<1x4xf32>) -> tensor<1x4xf32>
+    %4 = "qcc.div"(%x, %3) : (tensor<?x4xf32>, tensor<1x4xf32>) -> tensor<?x4xf32>
+    %g = "qcc.parameter"() {name = "gain"} : () -> tensor<4xf32>
+    %5 = "qcc.mul"(%4, %g) : (tensor<?x4xf32>, tensor<4xf32>) -> tensor<?x4xf32>
+    "func.return"(%5) : (tensor<?x4xf32>) -> ()
+  }) : () -> ()
 }) : () -> ()

@@ -4,6 +4,7 @@
 //! (it is an identity), or merged with an equal earlier one. Folding an operation on weights makes a *weight expression*, evaluated later.
 
 mod fold;
+mod norm;
 mod simplify;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
-//! Identities: operations that do nothing, or undo their operand.
+//! Identities: operations that do nothing, undo their operand, or complete what has an operation of its own.
 
 use qcc_ir::{Function, Op, OpId, ValueId};
+
+use super::norm;
 
 /// The value that the only result of `id` equals, if it is an identity.
 pub(super) fn simplify(function: &mut Function, id: OpId) -> Option<ValueId> {
@@ -42,6 +44,7 @@ pub(super) fn simplify(function: &mut Function, id: OpId) -> Option<ValueId> {
             let location = node.location.clone();
             function.add_one(Op::Transpose { permutation }, [source], &location).ok()
         }
+        Op::Mul {} => norm::spelled_out(function, id),
         Op::Relu {} => match function.defining(x)?.1.op {
             Op::Relu {} => Some(x),
             _ => None,

@@ -45,7 +45,8 @@ impl std::fmt::Debug for Condition {
 }
 
 /// The rule files of this build.
-pub const BUILTIN: [(&str, &str); 7] = [
+pub const BUILTIN: [(&str, &str); 8] = [
+    ("activation.rules", include_str!("rules/activation.rules")),
     ("batch_norm.rules", include_str!("rules/batch_norm.rules")),
     ("norm.rules", include_str!("rules/norm.rules")),
     ("rotate.rules", include_str!("rules/rotate.rules")),

@@ -66,3 +66,24 @@ pub fn external(name: &str, location: &str) -> Message {
     let entry = Message::default().bytes(1, "location").bytes(2, location);
     Message::default().number(1, 2).number(2, 1).bytes(8, name).bytes(13, entry).number(14, 1)
 }
+
+/// An input or output: f32 `[n, columns]`, where `n` is a symbol.
+pub fn sized(name: &str, columns: u64) -> Message {
+    let shape = Message::default()
+        .bytes(1, Message::default().bytes(2, "n"))
+        .bytes(1, Message::default().number(1, columns));
+    let tensor = Message::default().number(1, 1).bytes(2, shape);
+    Message::default().bytes(1, name).bytes(2, Message::default().bytes(1, tensor))
+}
+
+/// An f32 initialiser.
+pub fn initializer(name: &str, dims: &[usize], values: &[f32]) -> Message {
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let tensor = dims.iter().fold(Message::default(), |m, d| m.number(1, *d as u64));
+    tensor.number(2, 1).bytes(8, name).bytes(9, bytes)
+}
+
+/// An attribute of whole numbers.
+pub fn ints(name: &str, values: &[u64]) -> Message {
+    values.iter().fold(Message::default().bytes(1, name), |m, v| m.number(8, *v)).number(20, 7)
+}

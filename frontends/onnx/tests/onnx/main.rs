@@ -1,4 +1,5 @@
-//! Tests of the ONNX frontend: operators against ONNX's own cases, whole models against ONNX Runtime, errors, and hostile files.
+//! Tests of the ONNX frontend: operators against ONNX's own cases, whole models against ONNX Runtime, errors, hostile files, and what
+//! transforms find in models that come this way.
 //! Every case is a test of its own name.
 
 mod cases;
@@ -8,6 +9,7 @@ mod hostile;
 mod models;
 mod nodes;
 mod refusals;
+mod transforms;
 
 use std::path::PathBuf;
 
@@ -19,9 +21,8 @@ fn vectors() -> PathBuf {
 }
 
 fn main() {
-    let trials: Vec<Trial> = [nodes::trials(), models::trials(), refusals::trials(), hostile::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials =
+        [nodes::trials(), models::trials(), refusals::trials(), hostile::trials(), transforms::trials()];
+    let trials: Vec<Trial> = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
