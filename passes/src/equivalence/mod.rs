@@ -14,6 +14,7 @@ pub mod facts;
 pub mod guard;
 pub mod heads;
 pub mod language;
+mod left;
 pub mod passes;
 pub mod proof;
 pub mod rules;

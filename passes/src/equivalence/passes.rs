@@ -5,22 +5,26 @@ use std::sync::Arc;
 
 use qcc_ir::{Function, Module, Op};
 
+use super::left::left;
 use super::rules::{Rule, parse};
 use super::{Limits, Report, proof, rewrite};
 use crate::context::Context;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
+use crate::transform::Explanation;
 
 /// The rules about batch normalisation.
 pub const BATCH_NORM: &str = include_str!("rules/batch_norm.rules");
 
+const FOLD: &str = "fold-batch-norm";
+
 /// The registry entry of `fold-batch-norm`.
 pub const FOLD_BATCH_NORM: PassInfo = PassInfo {
-    name: "fold-batch-norm",
+    name: FOLD,
     summary: "folds batch normalisations into the convolutions and linear layers beside them",
     options: &[],
     make: |_| {
         let rules = parse("batch_norm.rules", BATCH_NORM).map_err(|e| e.to_string())?;
-        Ok(Box::new(Equivalence { name: "fold-batch-norm", rules }))
+        Ok(Box::new(Equivalence { name: FOLD, rules }))
     },
 };
 
@@ -64,15 +68,19 @@ impl Pass for Equivalence {
         Preservation::Relative(1e-9)
     }
 
-    fn run(&self, module: &mut Module, _: &mut Context<'_>) -> Result<Outcome, PassError> {
+    fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         let (mut before, mut after) = (0, 0);
+        let mut refused = Vec::new();
         let mut applied: BTreeMap<String, usize> = BTreeMap::new();
         for function in &mut module.functions {
             before += batch_norms(function);
             let report: Report = rewrite(function, &self.rules, Limits::default())
                 .map_err(|e| PassError::failed(self.name, e))?;
             after += batch_norms(function);
+            if self.name == FOLD {
+                refused.extend(left(function));
+            }
             for (rule, n) in report.applied {
                 *applied.entry(rule).or_default() += n;
             }
@@ -82,6 +90,9 @@ impl Pass for Equivalence {
         }
         outcome.statistics.insert("folded", before.saturating_sub(after));
         outcome.measures.insert("batch_norms_left", after);
+        if !refused.is_empty() {
+            context.explanations.push(Explanation { pass: FOLD, refused, ..Explanation::default() });
+        }
         tracing::info!(?applied, folded = before.saturating_sub(after), left = after, "{}", self.name);
         Ok(outcome)
     }

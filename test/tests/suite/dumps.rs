@@ -52,7 +52,8 @@ fn dumps(locations: bool) -> Result<Vec<String>, String> {
         for command in commands.filter(|c| c.words.starts_with(&words(&["qcc", "opt"]))) {
             let mut words = command.words.clone();
             let (dumps_flag, locations_flag) = ("--mlir-print-ir-after-all", "--mlir-print-debuginfo");
-            words.retain(|w| w != dumps_flag && w != locations_flag);
+            // Remarks would follow the last dump.
+            words.retain(|w| w != dumps_flag && w != locations_flag && w != "--explain");
             words.push(dumps_flag.into());
             words.extend(locations.then(|| locations_flag.to_string()));
             let output = execute::qcc(&words, &[], false);

@@ -42,7 +42,6 @@ pub fn trade_off(t: &TradeOff) -> Value {
 /// # Errors
 /// When the output cannot be written.
 pub fn show(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<(), Failure> {
-    writeln!(streams.stdout, "\n{}: what was done at each layer", explanation.pass)?;
     let rows = explanation.layers.iter().map(|l| {
         vec![
             l.layer.clone(),
@@ -52,7 +51,11 @@ pub fn show(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<(), 
             if l.online_seconds > 0.0 { microseconds(l.online_seconds) } else { "-".into() },
         ]
     });
-    table(streams, &["layer", "transform", "error before", "error after", "online µs"], rows, &[2, 3, 4])?;
+    if !explanation.layers.is_empty() {
+        writeln!(streams.stdout, "\n{}: what was done at each layer", explanation.pass)?;
+        let head = ["layer", "transform", "error before", "error after", "online µs"];
+        table(streams, &head, rows, &[2, 3, 4])?;
+    }
     if !explanation.refused.is_empty() {
         writeln!(streams.stdout, "\n{}: what could not be done, and why", explanation.pass)?;
         let row = |r: &Refusal| vec![r.site.clone(), r.transform.clone(), r.reason.clone()];
