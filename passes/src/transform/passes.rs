@@ -64,6 +64,10 @@ pub const TRANSFORM: PassInfo = PassInfo {
     make: |options| Ok(Box::new(Transform::chosen(options)?)),
 };
 
+/// Why a transform that was asked for by name was not taken where it is legal.
+const WORK: &str =
+    "weights alone do not take it up, so it would be work while the model runs; `transform` weighs that";
+
 /// How transforms are picked.
 enum Mode {
     /// Wherever they are legal.
@@ -172,7 +176,7 @@ impl Pass for Transform {
         let mut explanation = Explanation {
             pass: self.name,
             layers: layers(&groups, &proposals, &plan),
-            refused: self.refused(&search, &problem, &proposals, &unfit),
+            refused: self.refused(&search, &problem, &proposals, &unfit, &plan),
             trade_offs,
             saturations: search.reports.iter().map(Saturation::from).collect(),
             difference: None,
@@ -198,6 +202,7 @@ impl Transform {
         problem: &Problem<'_>,
         proposals: &Proposals,
         unfit: &[Refused],
+        plan: &Plan,
     ) -> Vec<Refusal> {
         let refusal = |site: &str, transform: &str, reason: &str| Refusal {
             site: site.to_string(),
@@ -209,8 +214,14 @@ impl Transform {
         refused.extend(proposals.refused.iter().map(|r| refusal(&r.site, r.kind.participle(), &r.reason)));
         for (g, (group, candidates)) in problem.groups.iter().zip(&proposals.candidates).enumerate() {
             for (c, candidate) in candidates.iter().enumerate().skip(1) {
-                if let Some(reason) = search.obstacle(problem, g, c) {
-                    refused.push(refusal(&group.name(), &candidate.label, &reason));
+                let left =
+                    plan.chosen[g].iter().all(|chosen| *chosen == 0) && group.layers.iter().any(|l| !l.head);
+                match search.obstacle(problem, g, c) {
+                    Some(reason) => refused.push(refusal(&group.name(), &candidate.label, &reason)),
+                    None if left && matches!(self.mode, Mode::Forced) => {
+                        refused.push(refusal(&group.name(), &candidate.label, WORK));
+                    }
+                    None => {}
                 }
             }
         }

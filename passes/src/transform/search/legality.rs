@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use egg::Language;
 use qcc_ir::ValueId;
 
 use super::shape::{Mark, Shape};
@@ -158,29 +157,21 @@ impl Shape {
             }
         }
         let stuck = self.arena.options[class].clone().find_map(|node| {
-            let Term::Apply(head, children) = &self.arena.nodes[node].term else { return None };
-            Some((*head, *children.first()?, transform(head)?))
+            let Term::Apply(head, _) = &self.arena.nodes[node].term else { return None };
+            transform(head).map(|_| *head)
         });
         let place = |node: usize| self.place(problem, placed, &self.arena.nodes[node].term);
         match stuck {
-            Some(("rotate_back", ..)) => Some(format!(
+            Some("rotate_back") => Some(format!(
                 "{} needs the residual stream as it was",
                 user.map_or("something".into(), place)
             )),
-            Some((head, child, what)) => {
-                let child = if matches!(head, "hadamard") { self.operand(class)? } else { child };
-                Some(format!("{what} does not pass {}", self.below(child).map_or("it".into(), place)))
+            Some(_) => {
+                let (what, operation) = self.meeting(class)?;
+                Some(format!("{what} does not pass {}", place(operation)))
             }
             None => user.map(|node| format!("{} stands in the way", place(node))),
         }
-    }
-
-    /// What a fast transform is applied to.
-    fn operand(&self, class: usize) -> Option<egg::Id> {
-        self.arena.options[class].clone().find_map(|node| match &self.arena.nodes[node].term {
-            Term::Apply("hadamard", children) => children.get(1).copied(),
-            _ => None,
-        })
     }
 
     /// The e-node of a class that is in the model, not one that rules made.
@@ -195,16 +186,25 @@ impl Shape {
         options.clone().filter(plain).find(of_model).or_else(|| options.clone().find(plain))
     }
 
-    /// The e-node of the model below transforms.
-    fn below(&self, mut class: egg::Id) -> Option<usize> {
+    /// The innermost of the transforms that lie on each other in a class, and the e-node of the model that it meets.
+    fn meeting(&self, mut class: usize) -> Option<(&'static str, usize)> {
+        let mut innermost = None;
         // As many transforms lie on each other as there are steps to a candidate.
         for _ in 0..16 {
-            let number = self.arena.number(self.converted.graph.find(class))?;
-            if let Some(node) = self.original(number) {
-                return Some(node);
+            if let (Some(what), Some(node)) = (innermost, self.original(class)) {
+                return Some((what, node));
             }
-            let node = self.arena.options[number].clone().next()?;
-            class = *self.arena.nodes[node].term.children().first()?;
+            let mut options = self.arena.options[class].clone();
+            let (what, operand) = options.find_map(|node| match &self.arena.nodes[node].term {
+                // The fast transform has attributes before its operand.
+                Term::Apply(head, children) if head.starts_with("hadamard") => {
+                    Some((transform(head)?, *children.get(1)?))
+                }
+                Term::Apply(head, children) => Some((transform(head)?, *children.first()?)),
+                _ => None,
+            })?;
+            innermost = Some(what);
+            class = self.arena.number(self.converted.graph.find(operand))?;
         }
         None
     }
