@@ -7,3 +7,5 @@ mod reference;
 mod session;
 mod synthetic;
 mod trained;
+mod transformed;
+mod transforms;

@@ -1,0 +1,133 @@
+//! Transforms of imported models keep logits and states, whatever the sizes, and are found without a look at names.
+
+use std::path::Path;
+
+use qcc_huggingface::import;
+use qcc_params::Imported;
+
+use crate::checkpoint::{Checkpoint, Mamba, ODD, Stored};
+use crate::transformed::{Transformed, renamed, spelled};
+
+/// The passes, each with formats under which it has something to do.
+const PASSES: [&str; 7] = [
+    "rotate-residual",
+    "rotate-heads",
+    "rotate-online",
+    "smooth",
+    "shift",
+    "permute{weights=int4:block=8 activations=int8:token:dynamic}",
+    "transform{weights=int4:block=8}",
+];
+
+/// Sizes that are no powers of two, and a rank that no Hadamard matrix has.
+const UNTIED: Mamba = Mamba {
+    hidden: 40,
+    layers: 2,
+    inner: 80,
+    state: 4,
+    kernel: 4,
+    rank: 3,
+    vocabulary: 24,
+    bias: false,
+    convolution_bias: true,
+    tied: false,
+};
+const TIED: Mamba = Mamba { tied: true, ..UNTIED };
+/// 18 and 26 channels: the largest Hadamard matrices that fit have order 2.
+const AWKWARD: Mamba = Mamba { hidden: 18, inner: 26, rank: 2, state: 5, kernel: 3, bias: true, ..TIED };
+
+fn made_up(m: Mamba) -> Imported {
+    import(Checkpoint::mamba(m, Stored::F32).write().path()).expect("it is imported")
+}
+
+fn assert_all_keep_the_function(m: Mamba) {
+    let imported = made_up(m);
+    for pass in PASSES {
+        Transformed::by(&imported, pass).assert_keeps(&imported, 1e-5);
+    }
+    let all = PASSES[..6].join(",canonicalize,");
+    Transformed::by(&imported, &all).assert_keeps(&imported, 1e-5);
+}
+
+#[test]
+fn with_a_tied_head() {
+    assert_all_keep_the_function(TIED);
+}
+
+#[test]
+fn with_an_untied_head() {
+    assert_all_keep_the_function(UNTIED);
+}
+
+#[test]
+fn with_biases_and_channels_that_hadamard_matrices_hardly_divide() {
+    assert_all_keep_the_function(AWKWARD);
+}
+
+#[test]
+fn with_odd_sizes() {
+    assert_all_keep_the_function(ODD);
+    let online = Transformed::by(&made_up(ODD), "rotate-online");
+    let reason = "no Hadamard matrix is known of a size that divides its 11 features";
+    assert!(online.refused("backbone.layers.0.mixer.out_proj").contains(&reason.to_string()));
+}
+
+/// What is done to each projection of a block and to the head.
+fn done(imported: &Imported, pass: &str) -> Vec<String> {
+    let transformed = Transformed::by(imported, pass);
+    let layer = |part: &str| transformed.chosen(&format!("backbone.layers.1.mixer.{part}"));
+    let mut done: Vec<String> = ["in_proj", "x_proj", "dt_proj", "out_proj"].map(layer).into();
+    done.push(transformed.chosen("lm_head"));
+    done
+}
+
+#[test]
+fn each_pass_finds_its_layers() {
+    let imported = made_up(TIED);
+    let none = "as it is";
+    let stream = "rotated with the stream";
+    for (pass, expected) in PASSES.into_iter().zip([
+        [stream, none, none, none, stream],
+        [none; 5],
+        [none, "transformed", none, "transformed", none],
+        ["scaled", none, none, none, none],
+        [none; 5],
+        [none; 5],
+    ]) {
+        assert_eq!(done(&imported, pass), expected, "{pass}");
+    }
+    // The scan needs the input of `x_proj` without its scale, and the halves of `in_proj` are not told apart.
+    for (pass, layer, reason) in [
+        (PASSES[3], "x_proj", "it would be work while the model runs"),
+        (PASSES[5], "out_proj", "a permutation does not pass `backbone.layers.1.mixer.in_proj` (qcc.slice)"),
+    ] {
+        let refused = Transformed::by(&imported, pass).refused(&format!("backbone.layers.1.mixer.{layer}"));
+        assert!(refused.iter().any(|r| r.contains(reason)), "{pass}: {refused:?}");
+    }
+}
+
+/// The first block of the committed model.
+fn trained() -> Imported {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/models/mamba-tiny");
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = std::fs::read_to_string(model.join("config.json")).expect("a configuration");
+    let config = config.replace("\"num_hidden_layers\": 6", "\"num_hidden_layers\": 1");
+    std::fs::write(folder.path().join("config.json"), config).expect("written");
+    let weights = "model.safetensors";
+    std::fs::copy(model.join(weights), folder.path().join(weights)).expect("copied");
+    import(folder.path()).expect("it is imported")
+}
+
+#[test]
+fn names_do_not_matter() {
+    for (imported, passes, seeds) in [(made_up(TIED), &PASSES[..], 1..3), (trained(), &PASSES[6..], 1..2)] {
+        for pass in passes {
+            let as_named = Transformed::by(&imported, pass);
+            for seed in seeds.clone() {
+                let other = Transformed::by(&renamed(&imported, seed), pass);
+                assert_eq!(other.choices(), as_named.choices(), "{pass}");
+                assert_eq!(spelled(&other.module), spelled(&as_named.module), "{pass}");
+            }
+        }
+    }
+}
