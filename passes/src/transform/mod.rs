@@ -13,14 +13,14 @@
 
 mod error;
 mod kind;
-mod matrix;
-mod observe;
+pub(crate) mod matrix;
+pub(crate) mod observe;
 mod part;
 mod passes;
 mod pieces;
 mod propose;
 mod search;
-mod site;
+pub(crate) mod site;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -78,13 +78,17 @@ pub fn groups(function: &Function) -> (Vec<Group>, Vec<Refused>) {
         let mut refuse = |reason: &str| {
             refused.push(Refused { layer: node.location.clone(), reason: reason.to_string() });
         };
+        if site == Site::Floats {
+            continue;
+        }
         let (Some(input), Some(weight)) = (node.operands[0], node.operands[1]) else { continue };
         if let Site::Unfit(why) = &site {
             refuse(why);
             continue;
         }
         // A table that also embeds becomes a weight of its own.
-        let embeds = |(user, slot): &&(OpId, usize)| matches!(function.node(*user).op, Op::Embedding {}) && *slot == 0;
+        let embeds =
+            |(user, slot): &&(OpId, usize)| matches!(function.node(*user).op, Op::Embedding {}) && *slot == 0;
         let users = uses.get(&weight).map_or(0, |uses| uses.iter().filter(|u| !embeds(u)).count());
         let ty = function.ty(input);
         let width = ty.dims.last().and_then(|d| d.constant()).and_then(|n| usize::try_from(n).ok());

@@ -57,7 +57,8 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     for warning in &imported.warnings {
         context.warn("import", warning);
     }
-    if args.calibration.is_some() && !pipeline_text.contains("calibrate") {
+    let measures = ["calibrate", "outlier-columns"].iter().any(|pass| pipeline_text.contains(pass));
+    if args.calibration.is_some() && !measures {
         context.warn("calibrate", "the calibration data is not used: nothing is measured beforehand");
     }
     if !args.plugins.is_empty() && args.pass_pipeline.is_none() {

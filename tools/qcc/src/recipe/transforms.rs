@@ -2,19 +2,19 @@
 
 use crate::Failure;
 
-/// What this build has. `auto` applies all of it: each is exact and never costs.
-const KNOWN: [&str; 1] = ["fold-batch-norm"];
+/// What this build has.
+const KNOWN: [&str; 4] = ["fold-batch-norm", "split", "low-rank", "outlier-columns"];
+
+/// What `auto` applies: each is exact and never costs.
+const AUTO: [&str; 1] = ["fold-batch-norm"];
 
 /// What is to come.
-const TO_COME: [&str; 11] = [
+const TO_COME: [&str; 8] = [
     "rotate-residual",
     "rotate-heads",
     "rotate-online",
     "smooth",
     "equalize",
-    "split",
-    "low-rank",
-    "outlier-columns",
     "permute",
     "awq",
     "rearrange-kv-channels",
@@ -68,7 +68,7 @@ impl Transforms {
     /// Their passes, in order.
     pub fn list(self) -> Vec<&'static str> {
         match self {
-            Transforms::Auto => KNOWN.to_vec(),
+            Transforms::Auto => AUTO.to_vec(),
             Transforms::Named(names) => names,
         }
     }
