@@ -123,12 +123,15 @@ fn take_out(
     let (x, name) = (input(function, layers)?, &layers[0].name);
     let mut patch = Patch::new();
     let indices: Vec<i64> = features.iter().map(|f| *f as i64).collect();
+    let indices = Dense::i64(&[indices.len() as i64], &indices);
     let mut kept = vec![1f32; width];
     features.iter().for_each(|f| kept[*f] = 0.0);
-    let indices = constant(&mut context.parameters, Dense::i64(&[indices.len() as i64], &indices));
-    let mask = constant(&mut context.parameters, Dense::f32(&[kept.len() as i64], &kept));
-    let (i, m) =
-        (value(function, &context.parameters, &indices)?, value(function, &context.parameters, &mask)?);
+    let kept = Dense::f32(&[kept.len() as i64], &kept);
+    let first = weight_name(function, &layers[0])?;
+    let mask = constant(&mut context.parameters, &format!("{first}.rest.mask"), kept);
+    let m = value(function, &context.parameters, &mask)?;
+    let i = function.add_constant(indices.clone(), name);
+    let indices = constant(&mut context.parameters, &format!("{first}.outliers.features"), indices);
     let axis = function.ty(x).dims.len() as i64 - 1;
     let outliers = patch.add(function, Op::Gather { axis }, [x, i], name).map_err(fail)?;
     let others = patch.add(function, Op::Mul {}, [x, m], name).map_err(fail)?;

@@ -178,7 +178,7 @@ impl Masked {
             _ => {
                 let (low, high) = (self.not_above(parameters)?, self.not_below(parameters)?);
                 let outer = self.step(parameters, Op::Add {}, &[&low, &high])?;
-                let one = constant(parameters, Dense::scalar(1.0));
+                let one = constant(parameters, "one", Dense::scalar(1.0));
                 self.step(parameters, Op::Sub {}, &[&one, &outer])?
             }
         };
@@ -187,13 +187,17 @@ impl Masked {
     }
 
     fn not_above(&self, parameters: &mut Parameters) -> Result<Str, String> {
-        let bound = constant(parameters, Dense::f32(&self.dims, &self.low));
+        let bound = constant(parameters, &self.bounds(), Dense::f32(&self.dims, &self.low));
         self.not_negative(parameters, &[&bound, &self.name])
     }
 
     fn not_below(&self, parameters: &mut Parameters) -> Result<Str, String> {
-        let bound = constant(parameters, Dense::f32(&self.dims, &self.high));
+        let bound = constant(parameters, &self.bounds(), Dense::f32(&self.dims, &self.high));
         self.not_negative(parameters, &[&self.name, &bound])
+    }
+
+    fn bounds(&self) -> String {
+        format!("{}.bounds", self.name)
     }
 
     /// 1 where `a − b` is not negative, else 0: `clamp(floor(a − b) + 1, 0, 1)`, exact in any precision, as a difference of floats is 0 only
@@ -201,7 +205,7 @@ impl Masked {
     fn not_negative(&self, parameters: &mut Parameters, difference: &[&Str; 2]) -> Result<Str, String> {
         let difference = self.step(parameters, Op::Sub {}, difference)?;
         let floor = self.step(parameters, Op::Floor {}, &[&difference])?;
-        let one = constant(parameters, Dense::scalar(1.0));
+        let one = constant(parameters, "one", Dense::scalar(1.0));
         let next = self.step(parameters, Op::Add {}, &[&floor, &one])?;
         self.step(parameters, Op::Clamp { min: Float(0.0), max: Float(1.0) }, &[&next])
     }

@@ -18,11 +18,11 @@ pub fn computed(parameters: &mut Parameters, hint: &str, op: Op, operands: &[&St
     Ok(parameters.insert_expression(hint, ty, Expression { op, operands, result: 0 }))
 }
 
-/// Adds a constant.
-pub fn constant(parameters: &mut Parameters, value: Dense) -> Str {
+/// Adds a constant; `hint` becomes its name where that is free.
+pub fn constant(parameters: &mut Parameters, hint: &str, value: Dense) -> Str {
     let ty = value.tensor_type();
     let op = Op::Constant { value };
-    parameters.insert_expression("constant", ty, Expression { op, operands: Vec::new(), result: 0 })
+    parameters.insert_expression(hint, ty, Expression { op, operands: Vec::new(), result: 0 })
 }
 
 /// Adds a tensor; its name gets a number where `name` is taken.
