@@ -85,8 +85,9 @@ impl Points {
     /// The start in `low..=high` of the last run before `end` with the least cost, the smallest of equals, and that cost.
     fn best_start(&self, before: &[f64], low: usize, high: usize, end: usize) -> (usize, f64) {
         let mut best = (low, f64::INFINITY);
-        for start in low..=high.min(end - 1) {
-            let cost = before[start] + self.cost(start, end);
+        let high = high.min(end - 1);
+        for (start, before) in (low..).zip(&before[low..=high]) {
+            let cost = before + self.cost(start, end);
             if cost < best.1 {
                 best = (start, cost);
             }
@@ -179,7 +180,7 @@ mod tests {
         let found = clusters(&values, 3);
         assert!(found.windows(2).all(|c| c[0].most < c[1].least) && found.iter().all(|c| c.least <= c.most));
         for x in &values {
-            assert_eq!(found.iter().filter(|c| (c.least..=c.most).contains(&x)).count(), 1);
+            assert_eq!(found.iter().filter(|c| (c.least..=c.most).contains(x)).count(), 1);
         }
     }
 

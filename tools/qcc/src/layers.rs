@@ -254,7 +254,7 @@ fn is_scale(op: &Op, slot: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use qcc_ir::{Dim, Float, Storage, TensorType};
+    use qcc_ir::{Attribute, Dim, Float, Storage, TensorType};
 
     use super::*;
 
@@ -292,6 +292,41 @@ mod tests {
         let totals = totals(&module, &layers, &Sizes::of_types());
         assert_eq!((totals.parameters, totals.bytes), (8 * 64, 8 * 64 / 2 + 8 * 2 * 2));
         assert_eq!(totals.bits_per_weight, Some(4.5));
+    }
+
+    #[test]
+    fn branches_count_as_one_layer() {
+        let matrix = |rows: i64, columns: i64| TensorType::new([rows, columns], ElementType::F32);
+        let q = QuantType {
+            storage: Storage::Int(4),
+            granularity: Granularity::Tensor,
+            scale: ScaleType::F32,
+            zero_point: false,
+        };
+        let mut f = Function::new("main");
+        let x = f.add_argument("x", matrix(1, 64));
+        let (down, up) = (f.add_parameter("down", matrix(2, 64)), f.add_parameter("up", matrix(8, 2)));
+        let codes = f.add_parameter("codes", TensorType::new([8i64, 64], ElementType::Quant(q)));
+        let scale = f.add_parameter("scale", TensorType::new(Vec::<i64>::new(), ElementType::F32));
+        let rest = f.add_one(Op::Dequantize {}, [codes, scale], "fc").expect("typed");
+        let mut linear = |x, w, branch: &str| {
+            let y = f.add_one(Op::Linear {}, [x, w], "fc").expect("typed");
+            let id = f.defining(y).expect("an operation").0;
+            f.node_mut(id).annotations.insert("branch".into(), Attribute::String(branch.into()));
+            y
+        };
+        let inner = linear(x, down, "low_rank");
+        let (a, b) = (linear(inner, up, "low_rank"), linear(x, rest, "rest"));
+        let y = f.add_one(Op::Add {}, [a, b], "fc").expect("typed");
+        f.add_result("y", y);
+        let module = Module { functions: vec![f] };
+        let layers = layers(&module, &Sizes::of_types());
+        let branches: Vec<_> = layers.iter().map(|l| l.describe()["branch"].clone()).collect();
+        assert_eq!(branches, ["low_rank", "low_rank", "rest"]);
+        let totals = totals(&module, &layers, &Sizes::of_types());
+        assert_eq!(totals.parameters, 8 * 64);
+        let bits = 8 * 64 * 4 + 32 + (2 * 64 + 8 * 2) * 32;
+        assert_eq!(totals.bits_per_weight, Some(f64::from(bits) / f64::from(8 * 64)));
     }
 
     #[test]
