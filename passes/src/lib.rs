@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | clean up | `canonicalize` |
 //! | equivalence | `fold-batch-norm` |
+//! | decompose layers into sums | `split`, `low-rank`, `outlier-columns` |
 //! | measure | `calibrate` |
 //! | choose and apply formats | `quantize`, `lower-quantized` |
 //! | prepare for a backend | `channels-last`, `plan-memory` |
@@ -16,6 +17,7 @@ pub mod calibrate;
 pub mod canonicalize;
 pub mod channels_last;
 pub mod context;
+pub mod decompose;
 pub mod equivalence;
 #[cfg(test)]
 mod fixture;

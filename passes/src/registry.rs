@@ -9,7 +9,7 @@ use crate::equivalence::passes::{FOLD_BATCH_NORM, REWRITE, applying};
 use crate::equivalence::proof::prove;
 use crate::equivalence::rules::{Rule, RuleError, parse};
 use crate::pass::{Options, Pass, PassError, PassInfo};
-use crate::{calibrate, canonicalize, channels_last, plan_memory, quantize, transform};
+use crate::{calibrate, canonicalize, channels_last, decompose, plan_memory, quantize, transform};
 
 /// All passes this build (and its plugins) knows.
 #[derive(Clone)]
@@ -66,6 +66,7 @@ impl Registry {
     pub fn builtin() -> Registry {
         let mut passes = vec![canonicalize::INFO, FOLD_BATCH_NORM, REWRITE, transform::TRANSFORM];
         passes.extend(transform::INFOS);
+        passes.extend(decompose::INFOS);
         passes.extend([
             calibrate::INFO,
             quantize::INFO,

@@ -3,7 +3,8 @@
 //!
 //! `quantize` writes the *meaning*: `linear(dequantize(quantize(x)), dequantize(codes(w)))`. It chooses what to quantize from dataflow alone:
 //! every linear and convolution on a weight, but for the output head of a language model (the linear that yields a result of a function
-//! that embeds tokens), which keeps its type unless a head format is given. Whatever keeps its type against the wish is a warning.
+//! that embeds tokens), which keeps its type unless a head format is given, and but for
+//! [branches](crate::decompose::Branch) that keep floats. Whatever keeps its type against the wish is a warning.
 
 mod activation;
 mod hoist;
@@ -81,7 +82,7 @@ impl Quantize {
         match site {
             Site::Layer => Some((&self.weights, self.activations.as_ref())),
             Site::Head => self.head.as_ref().map(|format| (format, None)),
-            Site::None | Site::Unfit(_) => None,
+            Site::None | Site::Floats | Site::Unfit(_) => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::input::Remembered;
 use file::Recipe;
 use transforms::Transforms;
 
-pub use transforms::by_format;
+pub use transforms::needs_data;
 
 /// The recipes of this build.
 const NAMED: [(&str, &str); 8] = [
@@ -158,7 +158,7 @@ impl Settings {
 
     /// Whether a pass looks at activations, which takes data.
     pub fn needs_data(&self) -> bool {
-        self.is_static || self.transforms.iter().any(|t| transforms::by_format(t))
+        self.is_static || self.transforms.iter().any(|t| needs_data(t))
     }
 
     /// A transform with the options it takes.

@@ -3,16 +3,25 @@
 use crate::Failure;
 
 /// What this build has.
-const KNOWN: [&str; 7] =
-    ["fold-batch-norm", "rotate-residual", "rotate-heads", "rotate-online", "smooth", "shift", "permute"];
+const KNOWN: [&str; 10] = [
+    "fold-batch-norm",
+    "rotate-residual",
+    "rotate-heads",
+    "rotate-online",
+    "smooth",
+    "shift",
+    "permute",
+    "split",
+    "low-rank",
+    "outlier-columns",
+];
 
 /// Those that depend on what activations look like and on formats.
 const BY_FORMAT: [&str; 6] =
     ["rotate-residual", "rotate-heads", "rotate-online", "smooth", "shift", "permute"];
 
 /// What is to come.
-const TO_COME: [&str; 6] =
-    ["equalize", "split", "low-rank", "outlier-columns", "awq", "rearrange-kv-channels"];
+const TO_COME: [&str; 3] = ["equalize", "awq", "rearrange-kv-channels"];
 
 /// Which transforms to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +78,12 @@ impl Transforms {
     }
 }
 
-/// Whether a pass looks at activations, and takes the formats as options.
+/// Whether a pass looks at activations.
+pub fn needs_data(name: &str) -> bool {
+    by_format(name) || name == "outlier-columns"
+}
+
+/// Whether a pass takes the formats as options.
 pub fn by_format(name: &str) -> bool {
     name == "transform" || BY_FORMAT.contains(&name)
 }
