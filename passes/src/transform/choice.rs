@@ -1,5 +1,7 @@
 //! Which plan is taken: the one asked for, or the best trade-off of latency and loss.
 
+use std::time::{Duration, Instant};
+
 use qcc_ir::Module;
 
 use super::explanation::TradeOff;
@@ -21,8 +23,19 @@ const MEASURED: usize = 4;
 /// Plans that lose hardly more than the best one compete by latency.
 const AS_GOOD: f64 = 1.02;
 
+/// What was chosen.
+pub struct Chosen {
+    /// The plan; none when no form of the function can be made.
+    pub plan: Option<Plan>,
+    /// What it was chosen among.
+    pub trade_offs: Vec<TradeOff>,
+    /// Time for finding these.
+    pub time: Duration,
+}
+
 /// The plan that transforms every layer that can be.
-pub fn forced(search: &Search, proposals: &Proposals, groups: &[Group], kinds: &Kinds) -> Option<Plan> {
+pub fn forced(search: &Search, proposals: &Proposals, groups: &[Group], kinds: &Kinds) -> Chosen {
+    let start = Instant::now();
     let of_group = |(candidates, group): (&Vec<super::propose::Candidate>, &Group)| {
         let of = |c: &super::propose::Candidate| {
             let unwanted = |head: bool| if c.kinds.is_empty() && !head { UNWANTED } else { 0.0 };
@@ -32,7 +45,8 @@ pub fn forced(search: &Search, proposals: &Proposals, groups: &[Group], kinds: &
     };
     let wanted: Errors = proposals.candidates.iter().zip(groups).map(of_group).collect();
     let unit = if kinds.0.iter().any(|k| k.is_online()) { 1.0 } else { NO_TIME };
-    search.plan(&wanted, 1.0, unit)
+    let plan = search.plan(&wanted, 1.0, unit);
+    Chosen { plan, trade_offs: Vec::new(), time: start.elapsed() }
 }
 
 /// The plan with the least loss on the trial's samples among those with the least estimated error that are hardly slower than the model as
@@ -47,10 +61,13 @@ pub fn by_cost(
     context: &Context<'_>,
     trial: Option<&Trial<'_>>,
     passes: Option<&str>,
-) -> Result<(Option<Plan>, Vec<TradeOff>), String> {
+) -> Result<Chosen, String> {
+    let start = Instant::now();
     let errors: Errors =
         proposals.candidates.iter().map(|g| g.iter().map(|c| c.errors.clone()).collect()).collect();
-    let Some(unchanged) = search.unchanged(&errors) else { return Ok((None, Vec::new())) };
+    let Some(unchanged) = search.unchanged(&errors) else {
+        return Ok(Chosen { plan: None, trade_offs: Vec::new(), time: start.elapsed() });
+    };
     let unit = unchanged.seconds.max(f64::MIN_POSITIVE);
     let mut plans = search.trade_offs(&errors, &weights(), unit);
     plans.retain(|p| p.seconds <= SLOWER * unit);
@@ -58,6 +75,7 @@ pub fn by_cost(
         plans.push(unchanged);
         plans.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     }
+    let time = start.elapsed();
     let mut order: Vec<usize> = (0..plans.len()).collect();
     order.sort_by(|a, b| plans[*a].error.total_cmp(&plans[*b].error));
     let mut losses: Vec<Option<f64>> = vec![None; plans.len()];
@@ -87,8 +105,8 @@ pub fn by_cost(
         loss: losses[i],
         chosen: taken == Some(i),
     });
-    let rows = rows.collect();
-    Ok((taken.map(|i| plans.swap_remove(i)), rows))
+    let trade_offs = rows.collect();
+    Ok(Chosen { plan: taken.map(|i| plans.swap_remove(i)), trade_offs, time })
 }
 
 /// The weights of the error against the time of the model as it is: a grid from where no error matters to where no time does.

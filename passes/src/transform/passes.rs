@@ -1,11 +1,12 @@
 //! The passes: one for each kind of transform, applied wherever it is legal, and `transform`, which chooses among all.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use qcc_ir::Module;
 use qcc_ir::format::{Format, Role};
 
-use super::choice;
+use super::choice::{self, Chosen};
 use super::error::Formats;
 use super::explanation::{Explanation, LayerChoice, Refusal, Saturation, TradeOff};
 use super::kind::{Basis, Kind, Kinds};
@@ -153,15 +154,17 @@ impl Pass for Transform {
             rules: &rules,
             target: &target,
         };
+        let start = Instant::now();
         let search = Search::new(&problem).map_err(|e| fail(e.to_string()))?;
+        let saturation = start.elapsed();
         let trial = match (context.executor, context.held_out.or(context.samples)) {
             (Some(executor), Some(samples)) if !samples.is_empty() => {
                 Some(Trial::new(&before, &context.parameters, executor, samples).map_err(fail)?)
             }
             _ => None,
         };
-        let (plan, trade_offs) = match &self.mode {
-            Mode::Forced => (choice::forced(&search, &proposals, &groups, &self.kinds), Vec::new()),
+        let Chosen { plan, trade_offs, time } = match &self.mode {
+            Mode::Forced => choice::forced(&search, &proposals, &groups, &self.kinds),
             Mode::Chosen { calibrate } => {
                 let passes = self.formats.passes(calibrate);
                 choice::by_cost(&search, &proposals, module, context, trial.as_ref(), passes.as_deref())
@@ -175,6 +178,7 @@ impl Pass for Transform {
             refused: self.refused(&search, &problem, &proposals, &unfit),
             trade_offs,
             saturations: search.reports.iter().map(Saturation::from).collect(),
+            search: saturation + time,
             difference: None,
         };
         search.apply(&mut module.functions[0], &plan).map_err(fail)?;
