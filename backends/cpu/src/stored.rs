@@ -79,7 +79,7 @@ fn read_forms(
             } =>
         {
             let codes = operand(0).and_then(|value| {
-                let codes = split_codes(function.ty(value).element.quantized()?.storage)?;
+                let codes = split_codes(function.ty(value).element.quantized()?)?;
                 Some((value, Form::Panels(codes.bits())))
             });
             [codes, as_typed(1), as_typed(2)]

@@ -57,7 +57,7 @@ impl Product {
             Product::S8Block(blocks) | Product::F32Block(blocks) => {
                 depth.div_ceil(u64::from(blocks.block)) * blocks.column_bytes() * nr
             }
-            Product::F32Split(codes) => nr * (codes.table_bytes() + 4 * depth.div_ceil(codes.group())),
+            Product::F32Split(codes) => codes.table_bytes(nr) + 4 * nr * depth.div_ceil(codes.group()),
         }
     }
 
@@ -80,7 +80,7 @@ impl Product {
             Product::F32Split(codes) => {
                 let words = e.ceil_div(depth, codes.group() as i64);
                 let words = e.times(words, 4 * nr);
-                e.plus(words, codes.table_bytes() as i64 * nr)
+                e.plus(words, codes.table_bytes(nr as u64) as i64)
             }
         }
     }

@@ -2,14 +2,14 @@
 //!
 //! | part of a panel of `nr` columns | |
 //! | --- | --- |
-//! | offsets | `[3][nr]` of i32: a cluster's zero point plus its first code |
-//! | scales | `[3][nr]` of f32 |
+//! | offsets | `[3][nr]` of i32, or `[3]` for all columns: a cluster's zero point plus its first code |
+//! | scales | `[3][nr]` of f32, or `[3]`, padded to 64 bytes together |
 //! | codes | `[K/group][nr]` words of 32 bits, the k-th code of a group from bit `bits · k` on |
 //!
 //! A code has the 4 bits of split2, or lies in the next byte or two: 8 bits for split3 to split6, 16 for split7 and split8. A value is
 //! `(code − offset) · scale` by its cluster's table, the bits that the format's definition gives.
 
-use super::emit::{Emitter, F32X16, I32X16, Value};
+use super::emit::{Emitter, F32, F32X16, I32, I32X16, Type, Value};
 use super::pack::{PackError, check, size};
 
 const CLUSTERS: usize = qcc_ir::element::SPLIT_CLUSTERS;
@@ -19,6 +19,8 @@ const CLUSTERS: usize = qcc_ir::element::SPLIT_CLUSTERS;
 pub struct SplitCodes {
     /// Bits of a level: 2 to 8.
     pub level_bits: u8,
+    /// Whether one table is for all columns.
+    pub shared: bool,
 }
 
 impl SplitCodes {
@@ -36,9 +38,9 @@ impl SplitCodes {
         u64::from(32 / self.bits())
     }
 
-    /// Bytes of a column's part of the tables.
-    pub fn table_bytes(self) -> u64 {
-        8 * CLUSTERS as u64
+    /// Bytes of the tables of a panel of `nr` columns.
+    pub fn table_bytes(self, nr: u64) -> u64 {
+        if self.shared { 64 } else { 8 * CLUSTERS as u64 * nr }
     }
 
     fn levels(self) -> i32 {
@@ -54,15 +56,25 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Those of the `v`-th sixteen columns of a panel.
-    pub(super) fn load(e: &mut Emitter, panel: Value, nr: i64, v: usize) -> Tables {
-        let row = |e: &mut Emitter, row: usize, ty| {
-            let p = e.offset(panel, 4 * nr * row as i64 + 64 * v as i64);
-            e.load(p, ty)
+    /// Those of each sixteen columns of a panel of `nr`.
+    pub(super) fn load(e: &mut Emitter, codes: SplitCodes, panel: Value, nr: usize) -> Vec<Tables> {
+        let lanes = |e: &mut Emitter, row: usize, v: usize, (one, lanes): (Type, Type)| {
+            if codes.shared {
+                let p = e.offset(panel, 4 * row as i64);
+                let x = e.load(p, one);
+                return e.splat(x, 16);
+            }
+            let p = e.offset(panel, (4 * nr * row + 64 * v) as i64);
+            e.load(p, lanes)
         };
-        let offsets = std::array::from_fn(|c| row(e, c, I32X16));
-        let scales = std::array::from_fn(|c| row(e, CLUSTERS + c, F32X16));
-        Tables { offsets, scales }
+        let tables = |e: &mut Emitter, v: usize| Tables {
+            offsets: std::array::from_fn(|c| lanes(e, c, v, (I32, I32X16))),
+            scales: std::array::from_fn(|c| lanes(e, CLUSTERS + c, v, (F32, F32X16))),
+        };
+        if codes.shared {
+            return vec![tables(e, 0); nr / 16];
+        }
+        (0..nr / 16).map(|v| tables(e, v)).collect()
     }
 
     /// The values of the codes in the lowest bits of words.
@@ -82,7 +94,7 @@ impl Tables {
     }
 }
 
-/// Split codes `[N, K]` with their tables `[3]` or `[N, 3]` as panels. Absent columns have scales of 0.
+/// Split codes `[N, K]` with their tables `[3]` or `[N, 3]` as panels. What absent columns hold is never stored.
 pub fn pack_split(
     values: &[u16],
     (scales, zero_points): (&[f32], &[i32]),
@@ -92,29 +104,32 @@ pub fn pack_split(
     codes: SplitCodes,
 ) -> Result<Vec<u8>, PackError> {
     check("weights", columns.checked_mul(depth), values.len())?;
-    let tables = if scales.len() == CLUSTERS { 1 } else { columns };
+    let tables = if codes.shared { 1 } else { columns };
     check("scales", tables.checked_mul(CLUSTERS), scales.len())?;
     check("zero points", Some(scales.len()), zero_points.len())?;
     let highest = CLUSTERS as i32 * codes.levels() - 1;
     if let Some(index) = values.iter().position(|&c| i32::from(c) > highest) {
         return Err(PackError::Code { index, code: i32::from(values[index]), lo: 0, hi: highest });
     }
-    let (group, table_bytes) = (codes.group() as usize, codes.table_bytes() as usize);
-    let column_bytes = table_bytes + 4 * depth.div_ceil(group);
-    let mut bytes = vec![0; size(columns, depth, nr, column_bytes.checked_mul(nr))?];
+    let (group, table_bytes) = (codes.group() as usize, codes.table_bytes(nr as u64) as usize);
+    let panel_bytes = (4 * depth.div_ceil(group)).checked_mul(nr).and_then(|b| b.checked_add(table_bytes));
+    let mut bytes = vec![0; size(columns, depth, nr, panel_bytes)?];
+    let panel_bytes = panel_bytes.unwrap_or_default();
     for n in 0..columns {
-        let panel = &mut bytes[n / nr * nr * column_bytes..][..nr * column_bytes];
+        let panel = &mut bytes[n / nr * panel_bytes..][..panel_bytes];
         let lane = 4 * (n % nr);
+        // Rows of a table of their own, or of one for all.
+        let (row, at) = if codes.shared { (4, 0) } else { (4 * nr, lane) };
         for c in 0..CLUSTERS {
-            let at = n.min(tables - 1) * CLUSTERS + c;
-            let offset = zero_points[at].wrapping_add(c as i32 * codes.levels());
-            panel[4 * nr * c + lane..][..4].copy_from_slice(&offset.to_le_bytes());
-            panel[4 * nr * (CLUSTERS + c) + lane..][..4].copy_from_slice(&scales[at].to_le_bytes());
+            let from = n.min(tables - 1) * CLUSTERS + c;
+            let offset = zero_points[from].wrapping_add(c as i32 * codes.levels());
+            panel[row * c + at..][..4].copy_from_slice(&offset.to_le_bytes());
+            panel[row * (CLUSTERS + c) + at..][..4].copy_from_slice(&scales[from].to_le_bytes());
         }
         for (g, run) in values[n * depth..(n + 1) * depth].chunks(group).enumerate() {
             let shifted = run.iter().enumerate().map(|(k, &c)| u32::from(c) << (codes.bits() * k as u32));
             let word = shifted.fold(0, |word, code| word | code);
-            panel[nr * table_bytes + 4 * nr * g + lane..][..4].copy_from_slice(&word.to_le_bytes());
+            panel[table_bytes + 4 * nr * g + lane..][..4].copy_from_slice(&word.to_le_bytes());
         }
     }
     Ok(bytes)

@@ -443,11 +443,10 @@ impl Body<'_> {
     }
 
     fn f32_split(&self, e: &mut Emitter, starts: &[Value], codes: SplitCodes) -> Vec<Value> {
-        let tables: Vec<Tables> =
-            (0..self.vectors).map(|v| Tables::load(e, self.t.panel, self.nr(), v)).collect();
+        let tables = Tables::load(e, codes, self.t.panel, self.spec.nr);
         let zero = e.floats(0.0);
         let start = self.each_sum(|_, _| zero);
-        let words = e.offset(self.t.panel, codes.table_bytes() as i64 * self.nr());
+        let words = e.offset(self.t.panel, codes.table_bytes(self.nr() as u64) as i64);
         let first = e.int(0);
         self.decoded(e, starts, Code::Split(codes, &tables), (words, first, self.t.depth), &start)
     }

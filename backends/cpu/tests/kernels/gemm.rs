@@ -60,9 +60,10 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
         ("u4f24", Product::F32Block(Blocks::nibbles(24)), bare),
         ("u8f32", Product::F32Block(bytes(32, BlockScales::F32)), F32_OUT),
         ("u8f96", Product::F32Block(bytes(96, BlockScales::F16)), bare),
-        ("split2", Product::F32Split(SplitCodes { level_bits: 2 }), F32_OUT),
-        ("split5", Product::F32Split(SplitCodes { level_bits: 5 }), bare),
-        ("split8", Product::F32Split(SplitCodes { level_bits: 8 }), F32_OUT),
+        ("split2", Product::F32Split(SplitCodes { level_bits: 2, shared: true }), F32_OUT),
+        ("split5", Product::F32Split(SplitCodes { level_bits: 5, shared: false }), bare),
+        ("split8", Product::F32Split(SplitCodes { level_bits: 8, shared: true }), F32_OUT),
+        ("split2_columns", Product::F32Split(SplitCodes { level_bits: 2, shared: false }), bare),
     ] {
         let spec = GemmSpec::new(&level.caps, product, Rows::Matrix, epilogue);
         out.push((name.to_string(), GemmSpec { row_tiles: 2, ..spec }));
@@ -120,8 +121,7 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
                 Product::F32Split(form) => {
                     let levels = 1 << form.level_bits;
                     let codes: Vec<u16> = (0..n * k).map(|_| r.int(0, 3 * levels - 1) as u16).collect();
-                    // One table, or one a column.
-                    let tables = if r.int(0, 1) == 0 { 1 } else { n };
+                    let tables = if form.shared { 1 } else { n };
                     let scales: Vec<f32> =
                         (0..3 * tables).map(|_| (0.001 + r.real().abs()) / levels as f32).collect();
                     let zeros: Vec<i32> = (0..3 * tables).map(|_| r.int(-300, 300) as i32).collect();

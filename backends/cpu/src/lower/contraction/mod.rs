@@ -374,10 +374,17 @@ pub fn panel_bits(storage: qcc_ir::Storage) -> Option<u32> {
     }
 }
 
-/// The form in which split codes lie in panels.
-pub fn split_codes(storage: qcc_ir::Storage) -> Option<SplitCodes> {
-    match storage {
-        qcc_ir::Storage::Split(level_bits @ 2..=8) => Some(SplitCodes { level_bits }),
+/// The form in which split codes of a weight lie in panels, if they can.
+pub fn split_codes(q: QuantType) -> Option<SplitCodes> {
+    let shared = match q.granularity {
+        Granularity::Tensor => true,
+        Granularity::Channel { axis: 0 } => false,
+        _ => return None,
+    };
+    match (q.storage, q.scale) {
+        (qcc_ir::Storage::Split(level_bits @ 2..=8), ScaleType::F32) => {
+            Some(SplitCodes { level_bits, shared })
+        }
         _ => None,
     }
 }
@@ -388,11 +395,7 @@ pub fn is_split_weight(function: &Function, node: &Node) -> bool {
     let q = function.ty(codes).element.quantized();
     matches!(node.op, Op::Dequantize {})
         && node.operands.iter().all(|o| o.is_some_and(|v| function.parameter_name(v).is_some()))
-        && q.is_some_and(|q| {
-            split_codes(q.storage).is_some()
-                && q.scale == ScaleType::F32
-                && matches!(q.granularity, Granularity::Tensor | Granularity::Channel { axis: 0 })
-        })
+        && q.and_then(split_codes).is_some()
 }
 
 /// Whether matrix products are all that reads a weight: linear layers, and convolutions in one group.
@@ -408,7 +411,7 @@ pub fn only_products_read(function: &Function, users: &[(OpId, usize)]) -> bool 
 }
 
 fn integer_product(q: QuantType, x: Storage, shape: &Shape) -> Result<Product, LowerError> {
-    if let (Some(codes), Storage::F32) = (split_codes(q.storage), x) {
+    if let (Some(codes), Storage::F32) = (split_codes(q), x) {
         return Ok(Product::F32Split(codes));
     }
     let products = match (q.granularity, panel_bits(q.storage)) {
