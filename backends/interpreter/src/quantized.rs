@@ -13,6 +13,7 @@ use crate::convolution::Geometry;
 use crate::evaluate::{Call, Result};
 use crate::precision::{Precision, integers};
 use crate::real::Real;
+use crate::split::{dequantize_split, quantize_split};
 
 /// What happens to a sum after scaling: bounds of the fused activation, and the element type of the result.
 pub(crate) struct Finish {
@@ -59,7 +60,7 @@ pub(crate) fn quantize(call: &Call<'_>, to: ElementType, narrow: bool, rounding:
     codes(call, to, narrow, rounding)
 }
 
-/// `dynamic_quantize`: codes and scales.
+/// `dynamic_quantize`: codes and scales, of split codes zero points too.
 pub(crate) fn dynamic_quantize(
     call: &Call<'_>,
     to: ElementType,
@@ -75,6 +76,14 @@ pub(crate) fn dynamic_quantize(
         let x = call.at(0)?;
         let q = quant_type(to)?;
         let values = R::read(x);
+        if q.storage.is_split() {
+            let split = quantize_split(&values, &x.dims, q, rounding).map_err(text)?;
+            return Ok(vec![
+                call.data(0, split.codes)?,
+                R::store(call.dims(1).to_vec(), call.element(1), split.scales)?,
+                call.data(2, Data::I32(split.zero_points))?,
+            ]);
+        }
         let scales = dynamic_scales(&values, &x.dims, q, narrow).map_err(text)?;
         let data = quantize_codes(&values, &x.dims, q, narrow, rounding, &scales, None).map_err(text)?;
         Ok(vec![call.data(0, data)?, R::store(call.dims(1).to_vec(), call.element(1), scales)?])
@@ -101,8 +110,11 @@ pub(crate) fn dequantized(
     fn values<R: Real>(x: &Tensor, scale: &Tensor, zero_point: Option<&Tensor>) -> Result<Tensor> {
         let q = quant_type(x.element)?;
         let (scales, zero) = (scales::<R>(scale, q)?, zero_points(zero_point));
-        let values = dequantize_codes(&x.data, &x.dims, q, &scales, zero.as_deref()).map_err(text)?;
-        R::store(x.dims.clone(), ElementType::F32, values)
+        let values = match &zero {
+            Some(zero) if q.storage.is_split() => dequantize_split(&x.data, &x.dims, q, &scales, zero),
+            zero => dequantize_codes(&x.data, &x.dims, q, &scales, zero.as_deref()),
+        };
+        R::store(x.dims.clone(), ElementType::F32, values.map_err(text)?)
     }
     match precision {
         Precision::F32 => values::<f32>(codes, scale, zero_point),

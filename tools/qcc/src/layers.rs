@@ -193,7 +193,8 @@ fn format(element: ElementType, dynamic: bool) -> String {
             ScaleType::F16
         }
     };
-    if zero_point {
+    // Split codes always have one.
+    if zero_point && !storage.is_split() {
         text.push_str(":asym");
     }
     if scale != usual {

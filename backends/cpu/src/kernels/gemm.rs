@@ -9,6 +9,7 @@ use super::blocks::Blocks;
 use super::emit::{Emitter, I64, Kernel, Type, Value};
 use super::epilogue::{Activation, Output};
 use super::patches::{self, Geometry};
+use super::split::SplitCodes;
 use super::tile::{Tile, emit_tile, tile_name};
 use super::{SLACK, TargetCaps};
 
@@ -29,14 +30,20 @@ pub enum Product {
     F32S4,
     /// f32 activations, weight codes in the panels of `S8Block`.
     F32Block(Blocks),
+    /// f32 activations, split weight codes with their tables in the panels.
+    F32Split(SplitCodes),
 }
 
 impl Product {
     /// Bytes of one activation.
     pub fn activation_bytes(self) -> u64 {
         match self {
-            Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32Block(_) => 4,
-            _ => 1,
+            Product::F32F32
+            | Product::F32S8
+            | Product::F32S4
+            | Product::F32Block(_)
+            | Product::F32Split(_) => 4,
+            Product::U8S8 | Product::U8S4 | Product::S8Block(_) => 1,
         }
     }
 
@@ -50,6 +57,7 @@ impl Product {
             Product::S8Block(blocks) | Product::F32Block(blocks) => {
                 depth.div_ceil(u64::from(blocks.block)) * blocks.column_bytes() * nr
             }
+            Product::F32Split(codes) => codes.table_bytes(nr) + 4 * nr * depth.div_ceil(codes.group()),
         }
     }
 
@@ -68,6 +76,11 @@ impl Product {
             Product::S8Block(blocks) | Product::F32Block(blocks) => {
                 let count = e.ceil_div(depth, i64::from(blocks.block));
                 e.times(count, blocks.column_bytes() as i64 * nr)
+            }
+            Product::F32Split(codes) => {
+                let words = e.ceil_div(depth, codes.group() as i64);
+                let words = e.times(words, 4 * nr);
+                e.plus(words, codes.table_bytes(nr as u64) as i64)
             }
         }
     }
