@@ -3,7 +3,7 @@
 //! | stage | pass |
 //! | --- | --- |
 //! | clean up | `canonicalize` |
-//! | equivalence | `fold-batch-norm` |
+//! | equivalence | `fold-batch-norm`, `equalize` |
 //! | measure | `calibrate` |
 //! | choose and apply formats | `quantize`, `lower-quantized` |
 //! | prepare for a backend | `channels-last`, `plan-memory` |
@@ -16,6 +16,7 @@ pub mod calibrate;
 pub mod canonicalize;
 pub mod channels_last;
 pub mod context;
+pub mod equalize;
 pub mod equivalence;
 #[cfg(test)]
 mod fixture;

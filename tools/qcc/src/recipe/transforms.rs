@@ -3,15 +3,14 @@
 use crate::Failure;
 
 /// What this build has. `auto` applies all of it: each is exact and never costs.
-const KNOWN: [&str; 1] = ["fold-batch-norm"];
+const KNOWN: [&str; 2] = ["fold-batch-norm", "equalize"];
 
 /// What is to come.
-const TO_COME: [&str; 11] = [
+const TO_COME: [&str; 10] = [
     "rotate-residual",
     "rotate-heads",
     "rotate-online",
     "smooth",
-    "equalize",
     "split",
     "low-rank",
     "outlier-columns",
