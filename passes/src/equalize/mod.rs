@@ -7,11 +7,15 @@
 //! | convolutions that share an input | [`site`] |
 //! | which convolutions before it can take up its scale | [`carry`] |
 //! | the scales | [`ranges`] |
+//! | what activations look like | [`observe`] |
+//! | where it helps | [`estimate`] |
 //!
 //! Legality is what the [rules](crate::equivalence) make of a scale: they carry it through ReLU, leaky ReLU, clamps (whose bounds become
 //! bounds by channel), pools and into convolutions. What they cannot carry to the weights stays as it was, with a reason.
 
 mod carry;
+mod estimate;
+mod observe;
 mod ranges;
 mod site;
 #[cfg(test)]
@@ -20,6 +24,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use qcc_ir::format::{Format, Role};
 use qcc_ir::{Dim, ElementType, Function, Module, Op, TensorType, ValueId};
 use qcc_params::Tensor;
 
@@ -27,6 +32,7 @@ use crate::context::Context;
 use crate::equivalence::rules::{BUILTIN, Rule, parse};
 use crate::pass::{Outcome, Pass, PassError, PassInfo, Preservation};
 use carry::Carry;
+use estimate::Formats;
 use ranges::{Layer, Magnitudes, equalized};
 use site::{Refused, Site, sites};
 
@@ -34,11 +40,28 @@ use site::{Refused, Site, sites};
 pub const INFO: PassInfo = PassInfo {
     name: "equalize",
     summary: "scales channels between convolutions so that the ranges of their weights are alike",
-    options: &[],
-    make: |_| {
+    options: &[
+        ("where", "everywhere it is legal (default), or where it helps: where the estimated error goes down"),
+        ("weights", "the format that weights will have, for where=helps; omitted: f32"),
+        ("activations", "the format that activations will have, for where=helps; omitted: f32"),
+    ],
+    make: |options| {
         let (file, text) = BUILTIN.iter().find(|(file, _)| *file == RULES).ok_or("its rules are missing")?;
         let rules = parse(file, text).map_err(|e| e.to_string())?;
-        Ok(Box::new(Equalize { rules }))
+        let formats = match options.take::<String>("where")?.as_deref() {
+            None | Some("everywhere") => None,
+            Some("helps") => Some(Formats::default()),
+            Some(other) => return Err(format!("`where={other}`: use everywhere or helps")),
+        };
+        let mut format = |name: &str, role: Role| -> Result<Option<Format>, String> {
+            let Some(text) = options.take::<String>(name)? else { return Ok(None) };
+            let format = Format::parse(&text, role).map_err(|e| e.to_string())?;
+            Ok((!format.is_float()).then_some(format))
+        };
+        let weights = format("weights", Role::Weight)?;
+        let activations = format("activations", Role::Activation)?;
+        let helps = formats.map(|_| Formats { weights, activations });
+        Ok(Box::new(Equalize { rules, helps }))
     },
 };
 
@@ -47,6 +70,8 @@ const RULES: &str = "scale.rules";
 
 struct Equalize {
     rules: Vec<Arc<Rule>>,
+    /// The formats to help, where it shall only act where it helps.
+    helps: Option<Formats>,
 }
 
 impl Pass for Equalize {
@@ -56,8 +81,11 @@ impl Pass for Equalize {
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
-        for function in &mut module.functions {
-            self.function(function, context, &mut outcome).map_err(|e| PassError::failed(NAME, e))?;
+        // Calibration measures the entry function alone.
+        let functions =
+            if self.helps.is_some() { module.functions.len().min(1) } else { module.functions.len() };
+        for index in 0..functions {
+            self.function(module, index, context, &mut outcome)?;
         }
         Ok(outcome)
     }
@@ -66,15 +94,18 @@ impl Pass for Equalize {
 impl Equalize {
     fn function(
         &self,
-        function: &mut Function,
+        module: &mut Module,
+        index: usize,
         context: &mut Context<'_>,
         outcome: &mut Outcome,
-    ) -> Result<(), String> {
-        let (sites, mut refused) = sites(function);
-        let mut scaled = function.clone();
+    ) -> Result<(), PassError> {
+        let fail = |e: String| PassError::failed(NAME, e);
+        let (sites, mut refused) = sites(&module.functions[index]);
+        let mut scaled = module.functions[index].clone();
         let scales: Vec<ValueId> = sites.iter().map(|site| parameter(&mut scaled, site, context)).collect();
         let probe = scaled.clone();
-        let (carry, report) = Carry::new(&probe, &sites, &scales, &self.rules).map_err(|e| e.to_string())?;
+        let (carry, report) =
+            Carry::new(&probe, &sites, &scales, &self.rules).map_err(|e| fail(e.to_string()))?;
         tracing::debug!(
             iterations = report.iterations,
             nodes = report.nodes,
@@ -92,27 +123,32 @@ impl Equalize {
         for Refused { site, reason } in &refused {
             tracing::info!(layer = %site, reason, "not equalized");
         }
-        let layers = layers(&probe, &sites, &pairs, context)?;
+        let (layers, weights) = layers(&probe, &sites, &pairs, context).map_err(fail)?;
         let channels: Vec<usize> = pairs.iter().map(|p| sites[p.site].channels).collect();
-        let values = equalized(&layers, &channels);
+        let mut values = equalized(&layers, &channels);
+        if let Some(formats) = &self.helps {
+            values = helpful(module, &layers, &weights, formats, &values, context)?;
+        }
         let mut chosen = vec![false; sites.len()];
         for (pair, values) in pairs.iter().zip(&values) {
             let site = &sites[pair.site];
-            #[allow(clippy::cast_possible_truncation, reason = "scales are weights, which are f32")]
-            let data: Vec<f32> = values.iter().map(|s| *s as f32).collect();
-            let tensor = Tensor::f32(&[data.len()], data).map_err(|e| e.to_string())?;
-            let name = probe.parameter_name(scales[pair.site]).ok_or("invariant: a scale is a parameter")?;
-            context.parameters.insert_tensor(name, tensor).map_err(|e| e.to_string())?;
-            chosen[pair.site] = true;
             let bounds = values.iter().fold((f64::INFINITY, 0.0), |(l, h), s| (s.min(l), s.max(h)));
+            if bounds == (1.0, 1.0) {
+                tracing::info!(layer = %site.name, "not equalized: it would not help");
+                continue;
+            }
             tracing::info!(layer = %site.name, smallest = bounds.0, largest = bounds.1, "equalized");
+            insert(&probe, scales[pair.site], values, context).map_err(fail)?;
+            chosen[pair.site] = true;
         }
-        if !pairs.is_empty() {
-            carry.apply(&mut scaled, &chosen)?;
+        let equalized = chosen.iter().filter(|c| **c).count();
+        if equalized > 0 {
+            carry.apply(&mut scaled, &chosen).map_err(fail)?;
             scaled.remove_dead();
-            *function = scaled;
+            module.functions[index] = scaled;
         }
-        *outcome.statistics.entry("pairs").or_default() += pairs.len();
+        *outcome.statistics.entry("pairs").or_default() += equalized;
+        *outcome.measures.entry("legal").or_default() += pairs.len();
         *outcome.measures.entry("refused").or_default() += refused.len();
         *outcome.measures.entry("e_nodes").or_default() += report.nodes;
         *outcome.measures.entry("iterations").or_default() += report.iterations;
@@ -120,10 +156,60 @@ impl Equalize {
     }
 }
 
+/// The numbers of a scale.
+fn insert(
+    function: &Function,
+    scale: ValueId,
+    values: &[f64],
+    context: &mut Context<'_>,
+) -> Result<(), String> {
+    #[allow(clippy::cast_possible_truncation, reason = "scales are weights, which are f32")]
+    let data: Vec<f32> = values.iter().map(|s| *s as f32).collect();
+    let tensor = Tensor::f32(&[data.len()], data).map_err(|e| e.to_string())?;
+    let name = function.parameter_name(scale).ok_or("a scale is no parameter")?;
+    context.parameters.insert_tensor(name, tensor).map_err(|e| e.to_string())?;
+    Ok(())
+}
+
+/// The scales where they help, 1 elsewhere.
+fn helpful(
+    module: &Module,
+    layers: &[Layer],
+    weights: &[Weight],
+    formats: &Formats,
+    everywhere: &[Vec<f64>],
+    context: &Context<'_>,
+) -> Result<Vec<Vec<f64>>, PassError> {
+    if layers.is_empty() {
+        return Ok(everywhere.to_vec());
+    }
+    let activations: Vec<(ValueId, usize)> = weights.iter().map(|w| (w.input, w.channels)).collect();
+    let seen = observe::channels(module, &activations, context)?;
+    let elements: Vec<Vec<f32>> = weights.iter().map(|w| w.tensor.to_f32_vec()).collect();
+    let parts = layers.iter().zip(weights).zip(elements.iter().zip(&seen));
+    let layers: Vec<estimate::Layer<'_>> = parts
+        .map(|((ranges, weight), (elements, input))| estimate::Layer {
+            ranges,
+            dims: &weight.tensor.dims,
+            weight: elements,
+            input,
+        })
+        .collect();
+    estimate::chosen(&layers, formats, everywhere).map_err(|e| PassError::failed(NAME, e))
+}
+
 /// A site whose scale can be carried, and the weights of the convolutions that take it up.
 struct Pair {
     site: usize,
     before: Vec<ValueId>,
+}
+
+/// The weight of a layer, and its input.
+struct Weight {
+    tensor: Arc<Tensor>,
+    input: ValueId,
+    /// Of the input.
+    channels: usize,
 }
 
 /// A weight of the function for the scale of a site, whose numbers are still to come.
@@ -148,7 +234,7 @@ fn layers(
     sites: &[Site],
     pairs: &[Pair],
     context: &Context<'_>,
-) -> Result<Vec<Layer>, String> {
+) -> Result<(Vec<Layer>, Vec<Weight>), String> {
     let mut ends: HashMap<ValueId, (Option<usize>, Option<usize>)> = HashMap::new();
     for (index, pair) in pairs.iter().enumerate() {
         for layer in &sites[pair.site].layers {
@@ -158,10 +244,10 @@ fn layers(
             ends.entry(*weight).or_default().1 = Some(index);
         }
     }
-    let mut layers = Vec::new();
+    let (mut layers, mut weights) = (Vec::new(), Vec::new());
     for &op in function.order() {
         let node = function.node(op);
-        let Some(Some(weight)) = node.operands.get(1) else { continue };
+        let Some([Some(x), Some(weight)]) = node.operands.get(..2) else { continue };
         let Some((input, output)) = ends.get(weight) else { continue };
         let name = function.parameter_name(*weight).ok_or("a weight is computed")?;
         let tensor = context.parameters.evaluate(name, context.evaluator).map_err(|e| e.to_string())?;
@@ -169,6 +255,9 @@ fn layers(
         let depthwise = groups > 1 && tensor.dims[1] == 1 && i64::try_from(tensor.dims[0]) == Ok(groups);
         let magnitudes = Magnitudes::new(&tensor.dims, &tensor.to_f32_vec(), depthwise);
         layers.push(Layer { magnitudes, input: *input, output: *output });
+        let channels = function.ty(*x).dims.get(1).and_then(Dim::constant);
+        let channels = channels.and_then(|n| usize::try_from(n).ok()).ok_or("the channels are not known")?;
+        weights.push(Weight { tensor, input: *x, channels });
     }
-    Ok(layers)
+    Ok((layers, weights))
 }

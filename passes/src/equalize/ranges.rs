@@ -7,7 +7,7 @@ const SWEEPS: usize = 40;
 /// Relative change of a scale that counts as none.
 const SETTLED: f64 = 1e-4;
 /// Scales lie between one by this and this: beyond it a channel is as good as dead, and its bias would become an outlier.
-const LARGEST: f64 = 1024.0;
+pub const LARGEST: f64 = 1024.0;
 
 /// The largest |w| over the taps, for each pair of channels that a layer joins.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,25 +70,12 @@ pub struct Layer {
 /// The scale of each channel of each of the pairs, `channels` long. Channels without a range on either side keep 1.
 pub fn equalized(layers: &[Layer], channels: &[usize]) -> Vec<Vec<f64>> {
     let mut scales: Vec<Vec<f64>> = channels.iter().map(|n| vec![1.0; *n]).collect();
+    let all: Vec<&Layer> = layers.iter().collect();
     for _ in 0..SWEEPS {
         let mut change = 0.0;
         for pair in 0..scales.len() {
-            let of = |p: Option<usize>| p.map(|p| scales[p].as_slice());
-            // Ranges of the layers as they are before this pair's scale.
-            let (mut first, mut second) = (vec![0.0; channels[pair]], vec![0.0; channels[pair]]);
-            for layer in layers {
-                if layer.output == Some(pair) {
-                    widen(&mut first, &layer.magnitudes.of_outputs(of(layer.input)));
-                }
-                if layer.input == Some(pair) {
-                    widen(&mut second, &layer.magnitudes.of_inputs(of(layer.output)));
-                }
-            }
-            for (i, scale) in scales[pair].iter_mut().enumerate() {
-                let new = match (first[i], second[i]) {
-                    (r1, r2) if r1 > 0.0 && r2 > 0.0 => (r2 / r1).sqrt().clamp(1.0 / LARGEST, LARGEST),
-                    _ => 1.0,
-                };
+            let [first, second] = sides(&all, &scales, pair);
+            for (scale, new) in scales[pair].iter_mut().zip(evened(&first, &second)) {
                 change = f64::max(change, (new / *scale - 1.0).abs());
                 *scale = new;
             }
@@ -98,6 +85,30 @@ pub fn equalized(layers: &[Layer], channels: &[usize]) -> Vec<Vec<f64>> {
         }
     }
     scales
+}
+
+/// The ranges of the channels of a pair in the layers before and after it, without its own scale and with those of all others.
+pub fn sides(layers: &[&Layer], scales: &[Vec<f64>], pair: usize) -> [Vec<f64>; 2] {
+    let of = |p: Option<usize>| p.map(|p| scales[p].as_slice());
+    let (mut first, mut second) = (vec![0.0; scales[pair].len()], vec![0.0; scales[pair].len()]);
+    for layer in layers {
+        if layer.output == Some(pair) {
+            widen(&mut first, &layer.magnitudes.of_outputs(of(layer.input)));
+        }
+        if layer.input == Some(pair) {
+            widen(&mut second, &layer.magnitudes.of_inputs(of(layer.output)));
+        }
+    }
+    [first, second]
+}
+
+/// The scales that make the ranges on both sides alike; 1 for channels without a range.
+pub fn evened(first: &[f64], second: &[f64]) -> Vec<f64> {
+    let scale = |(r1, r2): (&f64, &f64)| match *r1 > 0.0 && *r2 > 0.0 {
+        true => (r2 / r1).sqrt().clamp(1.0 / LARGEST, LARGEST),
+        false => 1.0,
+    };
+    first.iter().zip(second).map(scale).collect()
 }
 
 fn widen(ranges: &mut [f64], others: &[f64]) {

@@ -1,5 +1,10 @@
-use qcc_ir::{Float, Op, ValueId, ops::ImageLayout};
+use qcc_interpreter::{Interpreter, Precision};
+use qcc_ir::{Float, Function, Op, ValueId, ops::ImageLayout};
 
+use super::carry::Carry;
+use super::site::sites;
+use super::{BUILTIN, RULES, parameter, parse};
+use crate::context::Context;
 use crate::fixture::{Fixture, Transformed, conv};
 
 /// A convolution with a bias; padded so that the size stays.
@@ -100,4 +105,45 @@ fn a_shared_weight_stays() {
     let y = f.op(conv(2, 1, 0, 1), &[a, w]);
     f.result(y);
     assert_eq!(equalized(f).count("pairs"), 0);
+}
+
+/// For each site, why its scale cannot be carried; empty where it can.
+fn reasons(f: Fixture) -> Vec<String> {
+    let Fixture { mut function, parameters, .. } = f;
+    let evaluator = Interpreter::new(Precision::F32);
+    let context = Context::new(parameters, &evaluator);
+    let (sites, refused) = sites(&function);
+    let scales: Vec<ValueId> = sites.iter().map(|s| parameter(&mut function, s, &context)).collect();
+    let (file, text) = BUILTIN.iter().find(|(file, _)| *file == RULES).expect("built in");
+    let rules = parse(file, text).expect("they parse");
+    let (carry, _) = Carry::new(&function, &sites, &scales, &rules).expect("it saturates");
+    let reasons = (0..sites.len()).map(|i| carry.reach(i).err().unwrap_or_default());
+    reasons.chain(refused.into_iter().map(|r| r.reason)).collect()
+}
+
+#[test]
+fn what_stays_says_why() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B, 4, 6, 6");
+    let a = layer(&mut f, "a", x, [4, 4, 1, 1], 1);
+    let relu = f.op(Op::Relu {}, &[a]);
+    let b = layer(&mut f, "b", relu, [4, 4, 3, 3], 1);
+    let sum = f.op(Op::Add {}, &[relu, b]);
+    let c = layer(&mut f, "c", sum, [4, 4, 3, 3], 1);
+    let silu = f.op(Op::Silu {}, &[c]);
+    let d = layer(&mut f, "d", silu, [4, 4, 1, 1], 1);
+    let e = layer(&mut f, "e", d, [4, 2, 1, 1], 2);
+    f.result(e);
+    let name = |function: &Function, v: ValueId| function.value(v).name.to_string();
+    let [relu, sum, silu] = [relu, sum, silu].map(|v| name(&f.function, v));
+    assert_eq!(
+        reasons(f),
+        [
+            "a scale cannot pass `x`, an input of the function".to_string(),
+            format!("`{relu}` (qcc.relu) has other users"),
+            format!("a scale cannot pass `{sum}` (qcc.add)"),
+            format!("a scale cannot pass `{silu}` (qcc.silu)"),
+            "it has 2 groups and is not depthwise".to_string(),
+        ]
+    );
 }

@@ -119,14 +119,18 @@ impl Settings {
         if args.preprocess.is_some() {
             input.preprocess = Some(input.preprocess(args.preprocess.as_deref())?);
         }
+        let transforms_named = matches!(wanted, Transforms::Named(_));
+        let mut transforms = wanted.list();
+        // Where it helps is seen on activations.
+        transforms.retain(|t| transforms_named || is_static || *t != "equalize");
         Ok(Settings {
             recipe,
             weights,
             activations,
             head,
             is_static,
-            transforms_named: matches!(wanted, Transforms::Named(_)),
-            transforms: wanted.list(),
+            transforms_named,
+            transforms,
             calibrate: calibration.options()?,
             samples,
             seq_len: seq_len.unwrap_or(SEQ_LEN),
@@ -138,8 +142,9 @@ impl Settings {
     pub fn pipeline(&self) -> String {
         let mut passes = vec!["canonicalize".to_string()];
         for transform in &self.transforms {
+            let options = if *transform == "equalize" { self.equalize() } else { String::new() };
             // What a transform does to a weight becomes part of the weight: later passes see weights only.
-            passes.extend([transform.to_string(), "canonicalize".into()]);
+            passes.extend([format!("{transform}{options}"), "canonicalize".into()]);
         }
         if let Some(weights) = &self.weights {
             if self.is_static {
@@ -156,6 +161,16 @@ impl Settings {
             passes.extend([quantize, "canonicalize,lower-quantized,canonicalize".into()]);
         }
         passes.join(",")
+    }
+
+    /// Options of `equalize`: where it is not asked for by name it acts where it helps.
+    fn equalize(&self) -> String {
+        match (&self.weights, &self.activations, self.transforms_named) {
+            (Some(weights), Some(activations), false) => {
+                format!("{{where=helps weights={weights} activations={activations}}}")
+            }
+            _ => String::new(),
+        }
     }
 
     /// What a manifest says of it.
