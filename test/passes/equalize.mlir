@@ -8,10 +8,10 @@
 // HELPS: sym_name = "relu"
 "builtin.module"() ({
   // CHECK-LABEL: sym_name = "relu"
-  // CHECK-DAG: %[[A:.*]] = "qcc.parameter"() {name = "r.a.mul"}
-  // CHECK-DAG: %[[B:.*]] = "qcc.parameter"() {name = "r.b.mul"}
+  // CHECK: %[[A:.*]] = "qcc.parameter"() {name = "r.a.mul"}
   // CHECK: %[[Y:.*]] = "qcc.conv"(%{{.*}}, %[[A]])
   // CHECK-NEXT: %[[R:.*]] = "qcc.relu"(%[[Y]])
+  // CHECK: %[[B:.*]] = "qcc.parameter"() {name = "r.b.mul"}
   // CHECK-NEXT: %[[Z:.*]] = "qcc.conv"(%[[R]], %[[B]])
   // CHECK-NEXT: "func.return"(%[[Z]])
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "3", "8", "8"], qcc.name = "x"}], function_type = (tensor<?x3x8x8xf32>) -> tensor<?x4x8x8xf32>, sym_name = "relu"}> ({
@@ -28,11 +28,11 @@
   // CHECK-LABEL: sym_name = "relu6"
   // CHECK: %[[A:.*]] = "qcc.conv"(%{{.*}}
   // CHECK-NEXT: %[[B:.*]] = "qcc.relu"(%[[A]])
-  // CHECK-NEXT: %[[C:.*]] = "qcc.min"(%[[B]], %{{.*}}tensor<6x1x1xf32>
-  // CHECK-NEXT: %[[D:.*]] = "qcc.conv"(%[[C]], %{{.*}}groups = 6
+  // CHECK: %[[C:.*]] = "qcc.min"(%[[B]], %{{.*}}tensor<6x1x1xf32>
+  // CHECK: %[[D:.*]] = "qcc.conv"(%[[C]], %{{.*}}groups = 6
   // CHECK-NEXT: %[[E:.*]] = "qcc.relu"(%[[D]])
-  // CHECK-NEXT: %[[F:.*]] = "qcc.min"(%[[E]], %{{.*}}tensor<6x1x1xf32>
-  // CHECK-NEXT: "qcc.conv"(%[[F]]
+  // CHECK: %[[F:.*]] = "qcc.min"(%[[E]], %{{.*}}tensor<6x1x1xf32>
+  // CHECK: "qcc.conv"(%[[F]]
   // CHECK-NEXT: "func.return"
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "3", "8", "8"], qcc.name = "x"}], function_type = (tensor<?x3x8x8xf32>) -> tensor<?x3x8x8xf32>, sym_name = "relu6"}> ({
   ^bb0(%x: tensor<?x3x8x8xf32>):
