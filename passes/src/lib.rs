@@ -3,7 +3,8 @@
 //! | stage | pass |
 //! | --- | --- |
 //! | clean up | `canonicalize` |
-//! | equivalence | `fold-batch-norm` |
+//! | equivalence | `fold-batch-norm`, `equalize`, `rewrite` |
+//! | rotate, scale, shift, sort | `transform`, `rotate-residual`, `rotate-heads`, `rotate-online`, `smooth`, `shift`, `permute` |
 //! | decompose layers into sums | `split`, `low-rank`, `outlier-columns` |
 //! | measure | `calibrate` |
 //! | choose and apply formats | `quantize`, `lower-quantized` |
@@ -18,6 +19,7 @@ pub mod canonicalize;
 pub mod channels_last;
 pub mod context;
 pub mod decompose;
+pub mod equalize;
 pub mod equivalence;
 #[cfg(test)]
 mod fixture;

@@ -175,18 +175,15 @@ fn sum<R: Real>(exact: i64) -> Result<R> {
     i32::try_from(exact).map(R::from_i32).map_err(|_| format!("the integer sum {exact} overflows i32"))
 }
 
-/// Clamps, then stores as f32 or quantizes with operands 6 and 7.
-fn finish<R: Real>(call: &Call<'_>, finish: &Finish, mut y: Vec<R>) -> Result<Tensor> {
+/// A value between the bounds. Comparisons with NaN are false, so NaN stays.
+fn clamped<R: Real>(finish: &Finish, y: R) -> R {
     let (lower, upper) = (R::from_f64(finish.lower), R::from_f64(finish.upper));
-    for y in &mut y {
-        // Comparisons with NaN are false, so NaN stays.
-        if *y < lower {
-            *y = lower;
-        }
-        if *y > upper {
-            *y = upper;
-        }
-    }
+    let y = if y < lower { lower } else { y };
+    if y > upper { upper } else { y }
+}
+
+/// Stores as f32, or quantizes with operands 6 and 7.
+fn finish<R: Real>(call: &Call<'_>, finish: &Finish, y: Vec<R>) -> Result<Tensor> {
     let dims = call.dims(0);
     let Some(q) = finish.to.quantized() else {
         return R::store(dims.to_vec(), finish.to, y);
@@ -219,7 +216,8 @@ fn linear_in<R: Real>(call: &Call<'_>, end: &Finish) -> Result<Tensor> {
         let values: Vec<f64> = values.into_iter().map(Real::to_f64).collect();
         let mut y = vec![0.0; call.count(0)];
         product(&call.reals(0)?, &values, inner, &mut y);
-        let shifted = y.iter().enumerate().map(|(i, y)| R::from_f64(y + bias[i % outs].to_f64()));
+        let shifted =
+            y.iter().enumerate().map(|(i, y)| clamped(end, R::from_f64(y + bias[i % outs].to_f64())));
         return finish(call, end, shifted.collect());
     }
     let activation = Activation::<R>::read(call)?;
@@ -251,7 +249,7 @@ fn linear_in<R: Real>(call: &Call<'_>, end: &Finish) -> Result<Tensor> {
             *y = sum::<R>(s)?.mul_add(multiplier, bias[i % outs]);
         }
     }
-    finish(call, end, y)
+    finish(call, end, y.into_iter().map(|y| clamped(end, y)).collect())
 }
 
 /// `quantized_conv`; `window` is strides, pads, dilations.
@@ -290,8 +288,14 @@ fn conv_in<R: Real>(
     let sums = geometry.sums(&activation.codes, &weight_codes(weight, q)?);
     let mut y = vec![R::ZERO; sums.len()];
     let mut failure = None;
+    let bounds: Option<Vec<R>> = call.optional(8).map(R::read);
     geometry.for_each_output(|i, channel| match sum::<R>(sums[i]) {
-        Ok(s) => y[i] = s.mul_add(x_scale * scales[channel], bias[channel]),
+        Ok(s) => {
+            y[i] = clamped(end, s.mul_add(x_scale * scales[channel], bias[channel]));
+            if let Some(bound) = bounds.as_ref().map(|b| b[channel]).filter(|b| y[i] > *b) {
+                y[i] = bound;
+            }
+        }
         Err(e) => failure = Some(e),
     });
     match failure {

@@ -242,7 +242,8 @@ op_table! {
     /// (no `x_scale`) meets dequantized weights. `narrow` as in `quantize`.
     QuantizedLinear = "quantized_linear" { to: ElementType, narrow: bool, lower: Float, upper: Float }
         (x, weight, weight_scale, x_scale: Optional, x_zero_point: Optional, bias: Optional, y_scale: Optional, y_zero_point: Optional) -> (y)
-    /// `conv` on codes, as `quantized_linear`; padding counts as the zero point.
+    /// `conv` on codes, as `quantized_linear`; padding counts as the zero point. After `upper`, `bounds` (f32 `[out]`) is a further upper
+    /// bound for each channel.
     QuantizedConv = "quantized_conv" { strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, groups: i64, layout: ImageLayout, to: ElementType, narrow: bool, lower: Float, upper: Float }
-        (x, weight, weight_scale, x_scale, x_zero_point: Optional, bias: Optional, y_scale: Optional, y_zero_point: Optional) -> (y)
+        (x, weight, weight_scale, x_scale, x_zero_point: Optional, bias: Optional, y_scale: Optional, y_zero_point: Optional, bounds: Optional) -> (y)
 }

@@ -114,7 +114,9 @@ impl Settings {
             input.preprocess = Some(input.preprocess(args.preprocess.as_deref())?);
         }
         let builtin = NAMED.iter().any(|(name, _)| *name == named);
-        let quantized = weights.is_some();
+        let transforms_named =
+            matches!(wanted, Transforms::Named(_)) && (args.transforms.is_some() || !builtin);
+        let transforms = wanted.list(weights.is_some(), is_static);
         Ok(Settings {
             recipe,
             weights,
@@ -122,9 +124,8 @@ impl Settings {
             head,
             is_static,
             // A recipe of this build is for many models: what finds nothing in one of them was not asked for.
-            transforms_named: matches!(wanted, Transforms::Named(_))
-                && (args.transforms.is_some() || !builtin),
-            transforms: wanted.list(quantized),
+            transforms_named,
+            transforms,
             calibrate: calibration.options()?,
             samples,
             seq_len: seq_len.unwrap_or(SEQ_LEN),
@@ -163,6 +164,12 @@ impl Settings {
 
     /// A transform with the options it takes.
     fn transform(&self, name: &str) -> String {
+        // Where it is not asked for by name it acts where it helps.
+        if let ("equalize", Some(weights), Some(activations), false) =
+            (name, &self.weights, &self.activations, self.transforms_named)
+        {
+            return format!("equalize{{where=helps weights={weights} activations={activations}}}");
+        }
         if !transforms::by_format(name) {
             return name.to_string();
         }

@@ -105,6 +105,8 @@ pub struct Epilogue {
     pub scale: ActivationScale,
     /// The fused activation.
     pub activation: Activation,
+    /// Whether results then have an upper bound by column.
+    pub bounded: bool,
     /// How results are stored.
     pub output: Output,
 }
@@ -183,7 +185,7 @@ impl GemmSpec {
 }
 
 /// Argument slots of a matrix product, then those of [`Rows::Patches`] only. Strides in bytes; addresses that a spec does not use may be 0.
-pub const ARGS: [&str; 15] = [
+pub const ARGS: [&str; 16] = [
     "a",
     "a_stride",
     "weights",
@@ -199,6 +201,7 @@ pub const ARGS: [&str; 15] = [
     "rows",
     "columns",
     "depth",
+    "bounds",
 ];
 
 /// All slots of a convolution: [`ARGS`] (where `a` is the image and `a_stride` unused), then the geometry.
@@ -233,6 +236,7 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
         row_sums: p(e, "row_sums"),
         c: (p(e, "c"), n(e, "c_stride")),
         out: (p(e, "out_scale"), n(e, "out_zero")),
+        bounds: p(e, "bounds"),
     };
     let (rows, columns) = (n(e, "rows"), n(e, "columns"));
     let geometry = match spec.rows {
@@ -305,11 +309,11 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
         let c = e.select(whole, result, k.scratch);
         let c_stride = e.select(whole, t.c.1, tile_stride);
         let by_column = e.times(column, 4);
-        let [corrections, multipliers, bias] =
-            [t.corrections, t.multipliers, t.bias].map(|p| e.at(p, by_column));
+        let [corrections, multipliers, bias, bounds] =
+            [t.corrections, t.multipliers, t.bias, t.bounds].map(|p| e.at(p, by_column));
         let start = e.mul(panel, panel_bytes);
-        let at_panel =
-            Tile { a, panel: e.at(t.panel, start), corrections, multipliers, bias, c: (c, c_stride), ..t };
+        let panel = e.at(t.panel, start);
+        let at_panel = Tile { a, panel, corrections, multipliers, bias, bounds, c: (c, c_stride), ..t };
         let call = |e: &mut Emitter, row: Value, variant: usize| {
             let a_bytes = e.mul(row, a.1);
             let c_bytes = e.mul(row, c_stride);

@@ -33,10 +33,12 @@ pub(super) struct Tile {
     pub c: (Value, Value),
     /// Address of the result's scale, and its zero point.
     pub out: (Value, Value),
+    /// f32 upper bounds, a column each.
+    pub bounds: Value,
 }
 
 impl Tile {
-    pub const TYPES: [Type; 13] = [
+    pub const TYPES: [Type; 14] = [
         Type::Ptr,
         I64,
         Type::Ptr,
@@ -50,9 +52,10 @@ impl Tile {
         I64,
         Type::Ptr,
         I64,
+        Type::Ptr,
     ];
 
-    pub fn values(&self) -> [Value; 13] {
+    pub fn values(&self) -> [Value; 14] {
         [
             self.a.0,
             self.a.1,
@@ -67,6 +70,7 @@ impl Tile {
             self.c.1,
             self.out.0,
             self.out.1,
+            self.bounds,
         ]
     }
 
@@ -82,6 +86,7 @@ impl Tile {
             row_sums: v[8],
             c: (v[9], v[10]),
             out: (v[11], v[12]),
+            bounds: v[13],
         }
     }
 }
@@ -537,6 +542,7 @@ impl Body<'_> {
                 .collect()
         };
         let bias = if epilogue.bias { columns(e, t.bias) } else { vec![e.floats(0.0); self.vectors] };
+        let bounds = if epilogue.bounded { columns(e, t.bounds) } else { Vec::new() };
         let multipliers = match self.spec.product {
             Product::U8S8 | Product::U8S4 | Product::F32S8 | Product::F32S4 => columns(e, t.multipliers),
             _ => Vec::new(),
@@ -577,6 +583,7 @@ impl Body<'_> {
                     }
                 };
                 let y = epilogue.activation.apply(e, y);
+                let y = bounds.get(v).map_or(y, |bound| e.smaller(*bound, y));
                 let stored = writer.encode(e, y);
                 debug_assert!(stored.ty() == F32X16 || stored.ty() == I8X16);
                 let p = e.offset(row, 16 * size * v as i64);

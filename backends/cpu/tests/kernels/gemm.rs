@@ -26,6 +26,7 @@ const F32_OUT: Epilogue = Epilogue {
     bias: true,
     scale: ActivationScale::Tensor,
     activation: Activation::None,
+    bounded: false,
     output: Output::F32,
 };
 
@@ -37,6 +38,7 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
     let token = Epilogue { scale: ActivationScale::Token, ..F32_OUT };
     let codes =
         Epilogue { activation: Activation::Relu, output: Output::Codes { lo: -127, hi: 127 }, ..F32_OUT };
+    let bounded = Epilogue { bounded: true, ..codes };
     let bare = Epilogue { bias: false, ..F32_OUT };
     let mut out = Vec::new();
     for (name, product, epilogue) in [
@@ -45,6 +47,7 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
         ("s8", Product::U8S8, F32_OUT),
         ("s8_token", Product::U8S8, token),
         ("s8_codes", Product::U8S8, codes),
+        ("s8_bounded", Product::U8S8, bounded),
         ("s8_bare", Product::U8S8, bare),
         ("s4", Product::U8S4, codes),
         ("u4b32_token", Product::S8Block(Blocks::nibbles(32)), token),
@@ -90,7 +93,7 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
     };
     let (out_scale, out_zero) = (0.7f32, 3i32);
     let (mut wanted, mut wide, mut magnitude) = (vec![0f32; m * n], vec![0f64; m * n], vec![0f64; m * n]);
-    let mut args = vec![0u64; 15];
+    let mut args = vec![0u64; 16];
     let lda = k + extra;
     match spec.product {
         Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32Block(_) | Product::F32Split(_) => {
@@ -226,6 +229,8 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
     args[10] = hold(Buffer::f32(&[out_scale]));
     args[11] = out_zero as u64;
     (args[12], args[13], args[14]) = (m as u64, n as u64, k as u64);
+    let bounds: Vec<f32> = (0..n).map(|_| r.real().abs()).collect();
+    args[15] = hold(Buffer::f32(&pack::pad_columns(&bounds, spec.nr)));
     let case = Case { m, n, k, args, c, _held: held };
     let items = spec.items(m as u64, n as u64);
     library.run(name, &case.args, items, spec.scratch_bytes(case.k as u64), 1 + r.next() % 3);
@@ -234,6 +239,7 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
         let found = case.c.to_i8();
         for i in 0..case.m * case.n {
             let y = if epilogue.activation == Activation::Relu { wanted[i].max(0.0) } else { wanted[i] };
+            let y = if epilogue.bounded { y.min(bounds[i % n]) } else { y };
             let q = quantize(y, out_scale, out_zero, -127, 127);
             assert_eq!(i32::from(found[at(i)]), q, "{what}: element {i}");
         }

@@ -2,9 +2,9 @@
 
 use crate::Failure;
 
-/// What this build has.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 11] = [
     "fold-batch-norm",
+    "equalize",
     "rotate-residual",
     "rotate-heads",
     "rotate-online",
@@ -21,7 +21,7 @@ const BY_FORMAT: [&str; 6] =
     ["rotate-residual", "rotate-heads", "rotate-online", "smooth", "shift", "permute"];
 
 /// What is to come.
-const TO_COME: [&str; 3] = ["equalize", "awq", "rearrange-kv-channels"];
+const TO_COME: [&str; 2] = ["awq", "rearrange-kv-channels"];
 
 /// Which transforms to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +68,11 @@ impl Transforms {
         Ok(Transforms::Named(names.into_iter().map(known).collect::<Result<_, _>>()?))
     }
 
-    /// Their passes, in order, for a model that is quantized or not: nothing is gained by making floats easier to quantize.
-    pub fn list(self, quantized: bool) -> Vec<&'static str> {
+    /// Their passes, in order, for a model that is quantized or not, with ranges measured beforehand or not: nothing is gained by making
+    /// floats easier to quantize, and where equalizing helps is seen on activations.
+    pub fn list(self, quantized: bool, is_static: bool) -> Vec<&'static str> {
         match self {
+            Transforms::Auto if is_static => vec!["fold-batch-norm", "equalize", "transform"],
             Transforms::Auto if quantized => vec!["fold-batch-norm", "transform"],
             Transforms::Auto => vec!["fold-batch-norm"],
             Transforms::Named(names) => names,

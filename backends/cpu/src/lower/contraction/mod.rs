@@ -46,6 +46,8 @@ struct Layer<'n> {
     bias: Option<ValueId>,
     y_scale: Option<ValueId>,
     y_zero_point: Option<ValueId>,
+    /// An upper bound for each channel, after the activation.
+    bounds: Option<ValueId>,
     /// The result after a fused activation.
     result: ValueId,
     activation: Activation,
@@ -80,6 +82,7 @@ impl<'a> Lowering<'a> {
             bias: if quantized { operand(5) } else { operand(2) },
             y_scale: at(6),
             y_zero_point: at(7),
+            bounds: at(8),
             result: node.results[0],
             activation: Activation::None,
             output: Output::F32,
@@ -111,6 +114,7 @@ impl<'a> Lowering<'a> {
             layer.output = Output::Codes { lo: (lo + offset) as i16, hi: (hi + offset) as i16 };
         } else if layer.activation == Activation::None {
             self.fuse_activation(&mut layer);
+            self.fuse_bounds(&mut layer);
         }
         Ok(layer)
     }
@@ -125,6 +129,24 @@ impl<'a> Lowering<'a> {
         {
             layer.activation = fused;
             layer.result = self.function.node(*user).results[0];
+            self.skipped.insert(*user);
+        }
+    }
+
+    /// Takes a minimum with a bound for each channel, a convolution's only user, into its epilogue.
+    fn fuse_bounds(&mut self, layer: &mut Layer<'_>) {
+        if self.targets.contains_key(&layer.result) || !matches!(layer.node.op, Op::Conv { .. }) {
+            return;
+        }
+        let Some([(user, slot @ (0 | 1))]) = self.uses.get(&layer.result).map(Vec::as_slice) else { return };
+        let node = self.function.node(*user);
+        let (Op::Min {}, Some(Some(bounds))) = (&node.op, node.operands.get(1 - slot)) else { return };
+        let (ty, image) = (self.function.ty(*bounds), self.function.ty(layer.result));
+        let whole = ty.dims.last() == image.dims.last() && ty.rank() <= image.rank();
+        let vector = ty.dims.iter().rev().skip(1).all(|d| *d == Dim::Const(1));
+        if whole && vector && self.function.parameter_name(*bounds).is_some() {
+            layer.bounds = Some(*bounds);
+            layer.result = node.results[0];
             self.skipped.insert(*user);
         }
     }
@@ -202,6 +224,7 @@ impl<'a> Lowering<'a> {
             bias: layer.bias.is_some(),
             scale: if token { ActivationScale::Token } else { ActivationScale::Tensor },
             activation: layer.activation,
+            bounded: layer.bounds.is_some(),
             output: layer.output,
         };
         let spec = GemmSpec::new(self.caps, product, rows, epilogue);
@@ -234,6 +257,10 @@ impl<'a> Lowering<'a> {
             Some(bias) => self.packed_vector(bias, shape.columns, spec.nr, "bias")?,
             None => none(),
         };
+        let bounds = match layer.bounds {
+            Some(bounds) => self.packed_vector(bounds, shape.columns, spec.nr, "bounds")?,
+            None => none(),
+        };
         let c = self.result_of(layer)?;
         let (out_scale, out_zero) = self.output_quantizer(layer)?;
         operands.extend([
@@ -252,6 +279,7 @@ impl<'a> Lowering<'a> {
             Operand::Size(row_count.clone()),
             Operand::Bits(shape.columns as u64),
             Operand::Bits(shape.depth as u64),
+            bounds,
         ]);
         Ok(spec)
     }
