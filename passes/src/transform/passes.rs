@@ -30,7 +30,7 @@ const CHOICE_OPTIONS: &[(&str, &str)] = &[
     FORMAT_OPTIONS[0],
     FORMAT_OPTIONS[1],
     FORMAT_OPTIONS[2],
-    FORMAT_OPTIONS[3],
+    ("basis", "of rotations: hadamard, random-hadamard, klt-hadamard or givens (default: the best)"),
     ("kinds", "the transforms to choose among, with + between (default all)"),
     ("method", "how `calibrate` will measure ranges: minmax (default) or percentile"),
     ("percentile", "its percentile"),
@@ -76,7 +76,7 @@ enum Mode {
 struct Transform {
     name: &'static str,
     kinds: Kinds,
-    basis: Basis,
+    basis: Option<Basis>,
     formats: Formats,
     mode: Mode,
 }
@@ -95,7 +95,11 @@ impl Transform {
         let weights = format("weights", Role::Weight, "int8:channel")?;
         let activations = format("activations", Role::Activation, "int8:tensor")?;
         let head = format("head", Role::Weight, "f32")?;
-        let basis = options.take("basis")?.unwrap_or(Basis::KltHadamard);
+        let basis = options.take("basis")?;
+        let basis = match mode {
+            Mode::Forced => basis.or(Some(Basis::KltHadamard)),
+            Mode::Chosen { .. } => basis,
+        };
         Ok(Transform { name, kinds, basis, formats: Formats { weights, activations, head }, mode })
     }
 
