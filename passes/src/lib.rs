@@ -3,7 +3,9 @@
 //! | stage | pass |
 //! | --- | --- |
 //! | clean up | `canonicalize` |
-//! | equivalence | `fold-batch-norm` |
+//! | equivalence | `fold-batch-norm`, `equalize`, `rewrite` |
+//! | rotate, scale, shift, sort | `transform`, `rotate-residual`, `rotate-heads`, `rotate-online`, `smooth`, `shift`, `permute` |
+//! | decompose layers into sums | `split`, `low-rank`, `outlier-columns` |
 //! | measure | `calibrate` |
 //! | choose and apply formats | `quantize`, `lower-quantized` |
 //! | prepare for a backend | `channels-last`, `plan-memory` |
@@ -16,6 +18,8 @@ pub mod calibrate;
 pub mod canonicalize;
 pub mod channels_last;
 pub mod context;
+pub mod decompose;
+pub mod equalize;
 pub mod equivalence;
 #[cfg(test)]
 mod fixture;

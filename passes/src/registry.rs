@@ -9,7 +9,7 @@ use crate::equivalence::passes::{FOLD_BATCH_NORM, REWRITE, applying};
 use crate::equivalence::proof::prove;
 use crate::equivalence::rules::{Rule, RuleError, parse};
 use crate::pass::{Options, Pass, PassError, PassInfo};
-use crate::{calibrate, canonicalize, channels_last, plan_memory, quantize, transform};
+use crate::{calibrate, canonicalize, channels_last, decompose, equalize, plan_memory, quantize, transform};
 
 /// All passes this build (and its plugins) knows.
 #[derive(Clone)]
@@ -64,8 +64,10 @@ impl RuleText {
 impl Registry {
     /// The passes of this build.
     pub fn builtin() -> Registry {
-        let mut passes = vec![canonicalize::INFO, FOLD_BATCH_NORM, REWRITE, transform::TRANSFORM];
+        let mut passes =
+            vec![canonicalize::INFO, FOLD_BATCH_NORM, equalize::INFO, REWRITE, transform::TRANSFORM];
         passes.extend(transform::INFOS);
+        passes.extend(decompose::INFOS);
         passes.extend([
             calibrate::INFO,
             quantize::INFO,

@@ -130,7 +130,11 @@ fn random_input(ty: &TensorType, random: &mut Random) -> Result<Tensor, String> 
         ElementType::Bool => Data::Bool((0..n).map(|_| random.below(2) == 1).collect()),
         ElementType::F16 => return from_bytes(halves(n, 0x3C00, 10, random)),
         ElementType::BF16 => return from_bytes(halves(n, 0x3F80, 7, random)),
-        ElementType::Quant(q) => return from_bytes((0..n).map(|_| code(q.storage, random)).collect()),
+        ElementType::Quant(q) => {
+            let wide = qcc_params::tensor::wide_codes(q.storage);
+            let bytes = (0..n).flat_map(|_| [Some(code(q.storage, random)), wide.then_some(0)]);
+            return from_bytes(bytes.flatten().collect());
+        }
     };
     Tensor::new(dims, ty.element, data).map_err(|e| e.to_string())
 }
@@ -143,7 +147,7 @@ fn halves(n: usize, one: u16, mantissa: u32, random: &mut Random) -> Vec<u8> {
 }
 
 /// A small code that is neither NaN nor infinite.
-#[allow(clippy::cast_possible_truncation, reason = "codes have 8 bits at most")]
+#[allow(clippy::cast_possible_truncation, reason = "small codes have 8 bits at most")]
 fn code(storage: Storage, random: &mut Random) -> u8 {
     match storage {
         Storage::Binary => [1, 0xFF][random.below(2) as usize],

@@ -2,6 +2,8 @@
 // PIPELINE:
 // PIPELINE: quantize{weights=int8:channel activations=uint8:tensor:asym range=-1..3},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int8:tensor activations=int8:tensor range=-2..2},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=split4},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=split2:tensor activations=uint8:tensor:asym range=-1..3},canonicalize,lower-quantized,canonicalize
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "3", "17", "15"]}], function_type = (tensor<?x3x17x15xf32>) -> tensor<?x10xf32>, sym_name = "main"}> ({
   ^bb0(%x: tensor<?x3x17x15xf32>):

@@ -9,6 +9,9 @@
 // PIPELINE: quantize{weights=int4:channel},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int4:block=32},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int4:block=32 activations=int8:token:dynamic},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=split2},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=split5:channel activations=int8:token},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=split8 activations=uint8:asym range=-1..3},canonicalize,lower-quantized,canonicalize
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "T", "70"]}], function_type = (tensor<?x?x70xf32>) -> tensor<?x?x33xf32>, sym_name = "main"}> ({
   ^bb0(%x: tensor<?x?x70xf32>):

@@ -3,6 +3,7 @@
 // PIPELINE: quantize{weights=int8:channel activations=int8:token:dynamic},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int8:channel activations=int8:tensor range=-4..4},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=int4:block=8},canonicalize,lower-quantized,canonicalize
+// PIPELINE: quantize{weights=split3},canonicalize,lower-quantized,canonicalize
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "T"]}, {qcc.dims = ["B", "24", "3"]}, {qcc.dims = ["B", "24", "4"]}], function_type = (tensor<?x?xi64>, tensor<?x24x3xf32>, tensor<?x24x4xf32>) -> (tensor<?x?x9xf32>, tensor<?x24x3xf32>, tensor<?x24x4xf32>), sym_name = "main"}> ({
   ^bb0(%tokens: tensor<?x?xi64>, %conv: tensor<?x24x3xf32>, %ssm: tensor<?x24x4xf32>):

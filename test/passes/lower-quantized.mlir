@@ -36,4 +36,22 @@
     %4 = "qcc.add"(%1, %3) : (tensor<?x?x8xf32>, tensor<?x?x8xf32>) -> tensor<?x?x8xf32>
     "func.return"(%4) : (tensor<?x?x8xf32>) -> ()
   }) : () -> ()
+
+  // A minimum with a bound for each channel goes into the convolution, and the quantize behind it too.
+  // CHECK-LABEL: sym_name = "bounded"
+  // CHECK: %[[B:.*]] = "qcc.parameter"() {name = "bounds.reshape"} : () -> tensor<4xf32>
+  // CHECK: %[[C:.*]] = "qcc.quantized_conv"({{.*}}, %[[B]]) {{.*}}lower = 0.000000e+00 : f64{{.*}}to = !qcc.q<i8, {}, f32, none>
+  // CHECK-NOT: qcc.min
+  // CHECK: "qcc.quantized_conv"(%[[C]]
+  "func.func"() <{arg_attrs = [{qcc.dims = ["B", "3", "8", "8"]}], function_type = (tensor<?x3x8x8xf32>) -> tensor<?x2x8x8xf32>, sym_name = "bounded"}> ({
+  ^bb0(%arg2: tensor<?x3x8x8xf32>):
+    %0 = "qcc.parameter"() {name = "e"} : () -> tensor<4x3x1x1xf32>
+    %1 = "qcc.conv"(%arg2, %0) {dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "channels_first", pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<?x3x8x8xf32>, tensor<4x3x1x1xf32>) -> tensor<?x4x8x8xf32>
+    %2 = "qcc.relu"(%1) : (tensor<?x4x8x8xf32>) -> tensor<?x4x8x8xf32>
+    %3 = "qcc.parameter"() {name = "bounds"} : () -> tensor<4x1x1xf32>
+    %4 = "qcc.min"(%2, %3) : (tensor<?x4x8x8xf32>, tensor<4x1x1xf32>) -> tensor<?x4x8x8xf32>
+    %5 = "qcc.parameter"() {name = "f"} : () -> tensor<2x4x1x1xf32>
+    %6 = "qcc.conv"(%4, %5) {dilations = array<i64: 1, 1>, groups = 1 : i64, layout = "channels_first", pads = array<i64: 0, 0, 0, 0>, strides = array<i64: 1, 1>} : (tensor<?x4x8x8xf32>, tensor<2x4x1x1xf32>) -> tensor<?x2x8x8xf32>
+    "func.return"(%6) : (tensor<?x2x8x8xf32>) -> ()
+  }) : () -> ()
 }) : () -> ()

@@ -1,6 +1,7 @@
 // RUN: qcc opt %s --pass-pipeline='quantize{weights=int8:channel},canonicalize' | FileCheck %s --check-prefix=WEIGHTS
 // RUN: qcc opt %s --pass-pipeline='quantize{weights=int4:block=8 activations=int8:token:dynamic},canonicalize' | FileCheck %s --check-prefix=DYNAMIC
 // RUN: qcc opt %s --pass-pipeline='quantize{weights=int8:channel activations=uint8:tensor:asym range=-1..3},canonicalize' | FileCheck %s --check-prefix=STATIC
+// RUN: qcc opt %s --pass-pipeline='quantize{weights=split2},canonicalize,lower-quantized' | FileCheck %s --check-prefix=SPLIT
 
 // A format's meaning is written with quantize and dequantize. Codes and scales of a weight are weights of their own, computed when the model
 // is compiled; the linear layers stay what they were.
@@ -27,6 +28,12 @@
 // STATIC: "qcc.linear"(%[[X]]
 // STATIC: %[[R:.*]] = "qcc.relu"
 // STATIC: "qcc.quantize"(%[[R]], %[[S]], %[[Z]])
+// Split codes have tables of scales and zero points, three each. No integer operation takes them: they are decoded for the float one.
+// SPLIT: %[[C:.*]] = "qcc.parameter"() {name = "up.codes"} : () -> tensor<8x16x!qcc.q<!qcc.element<"split2">, {}, f32, !qcc.element<"split2">>>
+// SPLIT: %[[S:.*]] = "qcc.parameter"() {name = "up.scale"} : () -> tensor<3xf32>
+// SPLIT: %[[Z:.*]] = "qcc.parameter"() {name = "up.zero_point"} : () -> tensor<3xi32>
+// SPLIT: %[[W:.*]] = "qcc.dequantize"(%[[C]], %[[S]], %[[Z]])
+// SPLIT: "qcc.linear"(%arg{{[0-9]}}, %[[W]], %{{.*}})
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "16"]}], function_type = (tensor<?x16xf32>) -> tensor<?x4xf32>, sym_name = "main"}> ({
   ^bb0(%arg0: tensor<?x16xf32>):

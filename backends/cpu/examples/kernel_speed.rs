@@ -53,6 +53,7 @@ fn main() {
         bias: true,
         scale: ActivationScale::Tensor,
         activation: Activation::None,
+        bounded: false,
         output: Output::F32,
     };
     let token = Epilogue { scale: ActivationScale::Token, ..out };
@@ -104,6 +105,7 @@ fn main() {
                 m,
                 n,
                 k,
+                0,
             ];
             let t = best(|| library.run(name, &args, spec.items(m, n), spec.scratch_bytes(k), 1));
             let gops = 2.0 * (m * n * k) as f64 / t / 1e9;

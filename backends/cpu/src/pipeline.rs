@@ -5,10 +5,12 @@
 //! | `canonicalize` | weights become parameters, with everything that is done to them |
 //! | `legalize` | operations without kernels become others, while images are still channels first |
 //! | `channels-last` | convolution kernels want channels innermost |
-//! | decode weights | float kernels read floats: a `dequantize` of codes that no integer kernel takes becomes part of the weight |
+//! | decode weights | float kernels read floats: a `dequantize` of codes that no kernel takes becomes part of the weight |
 //! | `legalize`, `canonicalize` | what `channels-last` left, and the weights of it all |
 
-use qcc_ir::{Function, Module, Op, OpId, Patch};
+use std::collections::HashMap;
+
+use qcc_ir::{Function, Module, Op, OpId, Patch, ValueId};
 use qcc_params::{Expression, OpEvaluator, Parameters};
 use qcc_passes::{
     Context, Instrumentation, Options, Outcome, Pass, PassError, PassInfo, Pipeline, Preservation, Registry,
@@ -16,6 +18,7 @@ use qcc_passes::{
 
 use crate::CpuError;
 use crate::legalize;
+use crate::lower::{is_split_weight, only_products_read};
 
 const PIPELINE: &str =
     "canonicalize,legalize,canonicalize,channels-last,decode-weights,legalize,canonicalize";
@@ -49,7 +52,7 @@ pub fn legalize(
 
 const DECODE_WEIGHTS: PassInfo = PassInfo {
     name: "decode-weights",
-    summary: "makes the decoding of weights that no integer kernel takes part of the weight",
+    summary: "makes the decoding of weights that no kernel takes part of the weight",
     options: &[],
     make: |_: &mut Options| Ok(Box::new(DecodeWeights)),
 };
@@ -64,17 +67,28 @@ impl Pass for DecodeWeights {
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
         let mut decoded = 0;
         for function in &mut module.functions {
+            let uses = function.uses();
             for id in function.order().to_vec() {
-                decoded += usize::from(decode(function, id, &mut context.parameters)?);
+                decoded += usize::from(decode(function, id, &uses, &mut context.parameters)?);
             }
         }
         Ok(Outcome::of([("decoded", decoded)]))
     }
 }
 
-fn decode(function: &mut Function, id: OpId, parameters: &mut Parameters) -> Result<bool, PassError> {
+fn decode(
+    function: &mut Function,
+    id: OpId,
+    uses: &HashMap<ValueId, Vec<(OpId, usize)>>,
+    parameters: &mut Parameters,
+) -> Result<bool, PassError> {
     let node = function.node(id);
     if !matches!(node.op, Op::Dequantize {}) {
+        return Ok(false);
+    }
+    let users = uses.get(&node.results[0]).map(Vec::as_slice).unwrap_or_default();
+    let is_result = function.results.contains(&node.results[0]);
+    if is_split_weight(function, node) && !is_result && only_products_read(function, users) {
         return Ok(false);
     }
     let names: Option<Vec<_>> = node

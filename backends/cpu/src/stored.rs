@@ -1,21 +1,22 @@
 //! What quantized weights take in a compiled program, known from the module before anything is packed.
 //!
-//! Codes lie in the panels of the next wider format that has kernels; a weight that no integer kernel takes is decoded, and its scales and
-//! zero points with it. Padding to whole panels is not counted.
+//! Codes lie in the panels of the next wider format that has kernels; a weight that no kernel takes is decoded, and its scales and zero
+//! points with it. Padding to whole panels is not counted, nor that panels repeat the scales of a tensor for each column.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use qcc_ir::{Function, Node, Op, Str, ValueId};
+use qcc_ir::{Function, Node, Op, OpId, Str, ValueId};
 
-use crate::lower::panel_bits;
+use crate::lower::{is_split_weight, only_products_read, panel_bits, split_codes};
 
 /// Bits that an element of each quantized weight takes, and of each scale and zero point that is decoded with one: none. Other parameters,
 /// which are stored as their types say, are absent.
 pub fn stored_bits(function: &Function) -> BTreeMap<Str, u32> {
     // A weight that kernels read in two forms is stored twice.
     let mut forms: BTreeMap<Str, BTreeSet<Form>> = BTreeMap::new();
+    let uses = function.uses();
     for &id in function.order() {
-        for (value, form) in read_forms(function, function.node(id)) {
+        for (value, form) in read_forms(function, &uses, function.node(id)) {
             if let Some(name) = function.parameter_name(value) {
                 forms.entry(name.clone()).or_default().insert(form);
             }
@@ -52,7 +53,11 @@ impl Form {
 }
 
 /// The forms in which an operation has its quantized weights and what belongs to them.
-fn read_forms(function: &Function, node: &Node) -> Vec<(ValueId, Form)> {
+fn read_forms(
+    function: &Function,
+    uses: &HashMap<ValueId, Vec<(OpId, usize)>>,
+    node: &Node,
+) -> Vec<(ValueId, Form)> {
     let operand = |slot: usize| node.operands.get(slot).copied().flatten();
     let codes = |slot: usize| {
         let value = operand(slot)?;
@@ -67,6 +72,18 @@ fn read_forms(function: &Function, node: &Node) -> Vec<(ValueId, Form)> {
         }
         Op::QuantizedConv { .. } => [codes(1), as_typed(2), None],
         Op::Embedding {} => [codes(0), as_typed(2), None],
+        Op::Dequantize {}
+            if is_split_weight(function, node) && {
+                let users = uses.get(&node.results[0]).map(Vec::as_slice).unwrap_or_default();
+                only_products_read(function, users)
+            } =>
+        {
+            let codes = operand(0).and_then(|value| {
+                let codes = split_codes(function.ty(value).element.quantized()?)?;
+                Some((value, Form::Panels(codes.bits())))
+            });
+            [codes, as_typed(1), as_typed(2)]
+        }
         Op::Dequantize {} => {
             let absorbed = |slot: usize| operand(slot).map(|value| (value, Form::Absorbed));
             // Codes that are computed, of activations, keep their scales.

@@ -1,5 +1,5 @@
-//! Integer formats of every width on compiled code: layers on codes give the interpreter's bits, whatever kernel format the codes lie in;
-//! layers on floats stay within what the order of a sum may change.
+//! Integer and split formats of every width on compiled code: layers on codes give the interpreter's bits, whatever kernel format the codes
+//! lie in; layers on floats stay within what the order of a sum may change.
 
 use qcc_cpu::CpuExecutor;
 use qcc_interpreter::{Interpreter, Precision};
@@ -195,6 +195,29 @@ fn weights_in_blocks_meet_static_activations_in_float() {
     }
 }
 
+#[test]
+fn rows_of_split_weights() {
+    for bits in 2..=8 {
+        for (sharing, activations) in [
+            ("", None),
+            (":channel", None),
+            (":tensor", Some("int8:token")),
+            (":channel", Some("uint8:asym")),
+        ] {
+            assert_eq!(check(rows(), &format!("split{bits}{sharing}"), activations), 0);
+        }
+    }
+}
+
+#[test]
+fn images_of_split_weights() {
+    for (weights, activations) in
+        [("split2", None), ("split3:tensor", None), ("split8", None), ("split4", Some("int8"))]
+    {
+        assert_eq!(check(image(), weights, activations), 0);
+    }
+}
+
 /// Layers whose sizes are whole panels and blocks, without biases.
 fn whole(convolution: bool) -> Model {
     let mut m = Model::new();
@@ -222,6 +245,10 @@ fn what_weights_take_is_known_before_they_are_packed() {
         (false, "int2:block=32", Some("int4:token")),
         (false, "int7:block=16:scale=f32", None),
         (false, "int4:block=32", Some("int8")),
+        (false, "split2:channel", None),
+        (false, "split6:channel", Some("int8:token")),
+        (false, "split7:channel", None),
+        (true, "split4", None),
         (true, "int8:channel", None),
         (true, "int2:channel", Some("uint4:asym")),
     ] {

@@ -13,7 +13,7 @@ use crate::real::Real;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// The format has no implementation.
-    #[error("format {0} is not implemented yet; integer formats of 2 to 8 bits are")]
+    #[error("format {0} is not implemented yet; integer and split formats of 2 to 8 bits are")]
     Unimplemented(String),
     /// The scale type has no implementation.
     #[error("scales of type {0} are not implemented yet; f32, f16 and bf16 are")]
@@ -164,7 +164,7 @@ pub(crate) fn check_scale_type(q: QuantType) -> Result<(), FormatError> {
     }
 }
 
-fn check_count(what: &'static str, got: usize, expected: usize) -> Result<(), FormatError> {
+pub(crate) fn check_count(what: &'static str, got: usize, expected: usize) -> Result<(), FormatError> {
     if got == expected { Ok(()) } else { Err(FormatError::Count { what, got, expected }) }
 }
 

@@ -21,6 +21,7 @@ macro_rules! same_type {
             Data::Bool($v) => Data::Bool($body),
             Data::I8($v) => Data::I8($body),
             Data::U8($v) => Data::U8($body),
+            Data::U16($v) => Data::U16($body),
             Data::I32($v) => Data::I32($body),
             Data::I64($v) => Data::I64($body),
         }
@@ -102,7 +103,7 @@ pub(crate) fn concat(call: &Call<'_>, axis: i64) -> Result<Tensor> {
             }
         };
     }
-    let data = join!(F64, F32, F16, BF16, Bool, I8, U8, I32, I64);
+    let data = join!(F64, F32, F16, BF16, Bool, I8, U8, U16, I32, I64);
     call.data(0, data)
 }
 
@@ -204,6 +205,7 @@ pub(crate) fn pad(call: &Call<'_>, pads: &[i64], mode: PadMode, value: f64) -> R
         Data::Bool(v) => Data::Bool(fill!(v, value != 0.0)),
         Data::I8(v) => Data::I8(fill!(v, value as i8)),
         Data::U8(v) => Data::U8(fill!(v, value as u8)),
+        Data::U16(v) => Data::U16(fill!(v, value as u16)),
         Data::I32(v) => Data::I32(fill!(v, value as i32)),
         Data::I64(v) => Data::I64(fill!(v, value as i64)),
     };

@@ -47,6 +47,7 @@ pub(crate) fn integers(tensor: &Tensor) -> Vec<i64> {
         Data::I32(v) => v.iter().map(|x| i64::from(*x)).collect(),
         Data::I8(v) => v.iter().map(|x| i64::from(*x)).collect(),
         Data::U8(v) => v.iter().map(|x| i64::from(*x)).collect(),
+        Data::U16(v) => v.iter().map(|x| i64::from(*x)).collect(),
         Data::Bool(v) => v.iter().map(|x| i64::from(*x)).collect(),
         #[allow(clippy::cast_possible_truncation, reason = "documented truncation")]
         _ => tensor.to_f64_vec().into_iter().map(|x| x as i64).collect(),

@@ -13,6 +13,7 @@ use crate::convolution::Geometry;
 use crate::evaluate::{Call, Result};
 use crate::precision::{Precision, integers};
 use crate::real::Real;
+use crate::split::{dequantize_split, quantize_split};
 
 /// What happens to a sum after scaling: bounds of the fused activation, and the element type of the result.
 pub(crate) struct Finish {
@@ -59,7 +60,7 @@ pub(crate) fn quantize(call: &Call<'_>, to: ElementType, narrow: bool, rounding:
     codes(call, to, narrow, rounding)
 }
 
-/// `dynamic_quantize`: codes and scales.
+/// `dynamic_quantize`: codes and scales, of split codes zero points too.
 pub(crate) fn dynamic_quantize(
     call: &Call<'_>,
     to: ElementType,
@@ -75,6 +76,14 @@ pub(crate) fn dynamic_quantize(
         let x = call.at(0)?;
         let q = quant_type(to)?;
         let values = R::read(x);
+        if q.storage.is_split() {
+            let split = quantize_split(&values, &x.dims, q, rounding).map_err(text)?;
+            return Ok(vec![
+                call.data(0, split.codes)?,
+                R::store(call.dims(1).to_vec(), call.element(1), split.scales)?,
+                call.data(2, Data::I32(split.zero_points))?,
+            ]);
+        }
         let scales = dynamic_scales(&values, &x.dims, q, narrow).map_err(text)?;
         let data = quantize_codes(&values, &x.dims, q, narrow, rounding, &scales, None).map_err(text)?;
         Ok(vec![call.data(0, data)?, R::store(call.dims(1).to_vec(), call.element(1), scales)?])
@@ -101,8 +110,11 @@ pub(crate) fn dequantized(
     fn values<R: Real>(x: &Tensor, scale: &Tensor, zero_point: Option<&Tensor>) -> Result<Tensor> {
         let q = quant_type(x.element)?;
         let (scales, zero) = (scales::<R>(scale, q)?, zero_points(zero_point));
-        let values = dequantize_codes(&x.data, &x.dims, q, &scales, zero.as_deref()).map_err(text)?;
-        R::store(x.dims.clone(), ElementType::F32, values)
+        let values = match &zero {
+            Some(zero) if q.storage.is_split() => dequantize_split(&x.data, &x.dims, q, &scales, zero),
+            zero => dequantize_codes(&x.data, &x.dims, q, &scales, zero.as_deref()),
+        };
+        R::store(x.dims.clone(), ElementType::F32, values.map_err(text)?)
     }
     match precision {
         Precision::F32 => values::<f32>(codes, scale, zero_point),
@@ -163,18 +175,15 @@ fn sum<R: Real>(exact: i64) -> Result<R> {
     i32::try_from(exact).map(R::from_i32).map_err(|_| format!("the integer sum {exact} overflows i32"))
 }
 
-/// Clamps, then stores as f32 or quantizes with operands 6 and 7.
-fn finish<R: Real>(call: &Call<'_>, finish: &Finish, mut y: Vec<R>) -> Result<Tensor> {
+/// A value between the bounds. Comparisons with NaN are false, so NaN stays.
+fn clamped<R: Real>(finish: &Finish, y: R) -> R {
     let (lower, upper) = (R::from_f64(finish.lower), R::from_f64(finish.upper));
-    for y in &mut y {
-        // Comparisons with NaN are false, so NaN stays.
-        if *y < lower {
-            *y = lower;
-        }
-        if *y > upper {
-            *y = upper;
-        }
-    }
+    let y = if y < lower { lower } else { y };
+    if y > upper { upper } else { y }
+}
+
+/// Stores as f32, or quantizes with operands 6 and 7.
+fn finish<R: Real>(call: &Call<'_>, finish: &Finish, y: Vec<R>) -> Result<Tensor> {
     let dims = call.dims(0);
     let Some(q) = finish.to.quantized() else {
         return R::store(dims.to_vec(), finish.to, y);
@@ -207,7 +216,8 @@ fn linear_in<R: Real>(call: &Call<'_>, end: &Finish) -> Result<Tensor> {
         let values: Vec<f64> = values.into_iter().map(Real::to_f64).collect();
         let mut y = vec![0.0; call.count(0)];
         product(&call.reals(0)?, &values, inner, &mut y);
-        let shifted = y.iter().enumerate().map(|(i, y)| R::from_f64(y + bias[i % outs].to_f64()));
+        let shifted =
+            y.iter().enumerate().map(|(i, y)| clamped(end, R::from_f64(y + bias[i % outs].to_f64())));
         return finish(call, end, shifted.collect());
     }
     let activation = Activation::<R>::read(call)?;
@@ -239,7 +249,7 @@ fn linear_in<R: Real>(call: &Call<'_>, end: &Finish) -> Result<Tensor> {
             *y = sum::<R>(s)?.mul_add(multiplier, bias[i % outs]);
         }
     }
-    finish(call, end, y)
+    finish(call, end, y.into_iter().map(|y| clamped(end, y)).collect())
 }
 
 /// `quantized_conv`; `window` is strides, pads, dilations.
@@ -278,8 +288,14 @@ fn conv_in<R: Real>(
     let sums = geometry.sums(&activation.codes, &weight_codes(weight, q)?);
     let mut y = vec![R::ZERO; sums.len()];
     let mut failure = None;
+    let bounds: Option<Vec<R>> = call.optional(8).map(R::read);
     geometry.for_each_output(|i, channel| match sum::<R>(sums[i]) {
-        Ok(s) => y[i] = s.mul_add(x_scale * scales[channel], bias[channel]),
+        Ok(s) => {
+            y[i] = clamped(end, s.mul_add(x_scale * scales[channel], bias[channel]));
+            if let Some(bound) = bounds.as_ref().map(|b| b[channel]).filter(|b| y[i] > *b) {
+                y[i] = bound;
+            }
+        }
         Err(e) => failure = Some(e),
     });
     match failure {

@@ -1,7 +1,7 @@
 //! A tensor in memory: sizes, element type, and typed elements in row-major order.
 //!
 //! Quantized elements are held unpacked, one code an element: signed integer and BFP codes as `i8`, every other code as its bit pattern in
-//! a `u8`. Packing is the backend's business.
+//! a `u8`, or in a `u16` where it has more than 8 bits. Packing is the backend's business.
 
 use half::{bf16, f16};
 use qcc_ir::{Dense, DenseData, Dim, ElementType, Float, Storage, TensorType};
@@ -28,6 +28,7 @@ pub enum Data {
     Bool(Vec<bool>),
     I8(Vec<i8>),
     U8(Vec<u8>),
+    U16(Vec<u16>),
     I32(Vec<i32>),
     I64(Vec<i64>),
 }
@@ -64,6 +65,7 @@ macro_rules! for_each_data {
             Data::Bool($v) => $body,
             Data::I8($v) => $body,
             Data::U8($v) => $body,
+            Data::U16($v) => $body,
             Data::I32($v) => $body,
             Data::I64($v) => $body,
         }
@@ -90,17 +92,17 @@ pub fn element_count(dims: &[usize]) -> Result<usize, TensorError> {
     dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(|| TensorError::TooLarge(dims.to_vec()))
 }
 
-/// Whether codes of this storage are held as `i8` (else as bit patterns in `u8`).
+/// Whether codes of this storage are held as `i8` (else as bit patterns, in `u8` or in `u16` if they are [wide](wide_codes)).
 pub fn signed_codes(storage: Storage) -> bool {
     matches!(
         storage,
-        Storage::Int(_)
-            | Storage::Bfp(_)
-            | Storage::Split(_)
-            | Storage::Fixed { .. }
-            | Storage::Ternary
-            | Storage::Binary
+        Storage::Int(_) | Storage::Bfp(_) | Storage::Fixed { .. } | Storage::Ternary | Storage::Binary
     )
+}
+
+/// Whether codes of this storage have more than 8 bits and are held in `u16`.
+pub fn wide_codes(storage: Storage) -> bool {
+    !signed_codes(storage) && storage.bits() > 8
 }
 
 impl Tensor {
@@ -120,7 +122,8 @@ impl Tensor {
             | (Data::I32(_), ElementType::I32)
             | (Data::I64(_), ElementType::I64) => true,
             (Data::I8(_), ElementType::Quant(q)) => signed_codes(q.storage),
-            (Data::U8(_), ElementType::Quant(q)) => !signed_codes(q.storage),
+            (Data::U8(_), ElementType::Quant(q)) => !signed_codes(q.storage) && !wide_codes(q.storage),
+            (Data::U16(_), ElementType::Quant(q)) => wide_codes(q.storage),
             _ => false,
         };
         if !fits {
@@ -166,12 +169,13 @@ impl Tensor {
             ElementType::I32 => Data::I32(vec![0; n]),
             ElementType::I64 => Data::I64(vec![0; n]),
             ElementType::Quant(q) if signed_codes(q.storage) => Data::I8(vec![0; n]),
+            ElementType::Quant(q) if wide_codes(q.storage) => Data::U16(vec![0; n]),
             ElementType::Quant(_) => Data::U8(vec![0; n]),
         };
         Tensor::new(dims, ty.element, data)
     }
 
-    /// A tensor from little-endian bytes, as archives hold them (one byte a `bool` or a code).
+    /// A tensor from little-endian bytes, as archives hold them (one byte a `bool`, one or two a code).
     ///
     /// # Errors
     /// When the bytes do not fill the type exactly.
@@ -203,6 +207,7 @@ impl Tensor {
             ElementType::I64 => read!(i64, I64),
             ElementType::Bool => Data::Bool(bytes.iter().map(|b| *b != 0).collect()),
             ElementType::Quant(q) if signed_codes(q.storage) => read!(i8, I8),
+            ElementType::Quant(q) if wide_codes(q.storage) => read!(u16, U16),
             ElementType::Quant(_) => read!(u8, U8),
         };
         Tensor::new(dims, ty.element, data)
@@ -218,6 +223,7 @@ impl Tensor {
             Data::F16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Data::BF16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Data::I8(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Data::U16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Data::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
             Data::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
         }
@@ -294,6 +300,7 @@ impl Tensor {
             Data::Bool(v) => v.iter().map(|x| f64::from(u8::from(*x))).collect(),
             Data::I8(v) => v.iter().map(|x| f64::from(*x)).collect(),
             Data::U8(v) => v.iter().map(|x| f64::from(*x)).collect(),
+            Data::U16(v) => v.iter().map(|x| f64::from(*x)).collect(),
             Data::I32(v) => v.iter().map(|x| f64::from(*x)).collect(),
             #[allow(clippy::cast_precision_loss, reason = "documented widening")]
             Data::I64(v) => v.iter().map(|x| *x as f64).collect(),

@@ -17,6 +17,10 @@ pub(super) fn check(format: &Format) -> Result<(), String> {
 }
 
 fn weight(format: &Format, storage: Storage) -> bool {
+    if storage.is_split() {
+        return !matches!(format.sharing, Sharing::Block(_) | Sharing::Token)
+            && format.scale == ScaleType::F32;
+    }
     if format.asymmetric || !is_int(storage) {
         return false;
     }
@@ -48,7 +52,7 @@ fn refusal(format: &Format) -> String {
     let (role, can) = match format.role {
         Role::Weight => (
             "weights",
-            "int2 to int8 per tensor or channel with f32 scales, and in blocks of 8, 16, 32, 64, 96, … with f16 or f32 scales, all symmetric",
+            "int2 to int8 per tensor or channel with f32 scales, and in blocks of 8, 16, 32, 64, 96, … with f16 or f32 scales, all symmetric, and split2 to split8 per tensor or channel with f32 scales",
         ),
         Role::Activation => (
             "activations",

@@ -129,13 +129,16 @@ pub(super) fn parse(text: &str, role: Role) -> Result<Format, String> {
     }
     let signed = matches!(element, Element::Coded(Storage::Int(_)));
     let integer = matches!(element, Element::Coded(Storage::Int(_) | Storage::UInt(_)));
+    let split = matches!(element, Element::Coded(Storage::Split(_)));
+    if asymmetric && split {
+        return Err("split codes always have zero points: leave `asym` out".into());
+    }
     if asymmetric && !integer {
         return Err("only integer formats have a zero point".into());
     }
     if full && (!signed || asymmetric) {
         return Err("`full` adds the lowest code of a symmetric signed integer".into());
     }
-    let split = matches!(element, Element::Coded(Storage::Split(_)));
     let by_role = match role {
         Role::Weight if split => Sharing::Kernel,
         Role::Weight => Sharing::Channel,

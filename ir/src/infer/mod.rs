@@ -211,7 +211,7 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
                 y_zero_point: optional(7),
             };
             let window = window::Window { strides, pads, dilations };
-            quantized::conv(&io, &window, *groups, *layout, *to)
+            quantized::conv(&io, &window, *groups, *layout, *to, optional(8))
         }
     }
 }

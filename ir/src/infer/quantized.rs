@@ -146,8 +146,14 @@ pub(super) fn conv(
     groups: i64,
     layout: ImageLayout,
     to: ElementType,
+    bounds: Option<&TensorType>,
 ) -> Result<Types> {
     check_inputs(io)?;
     let y = conv_type(io.x, io.weight, io.bias, window, groups, layout)?;
+    if let Some(bounds) = bounds
+        && (bounds.element != ElementType::F32 || bounds.dims != io.weight.dims[..1])
+    {
+        return Err(format!("`bounds` {bounds} must be f32, one for each of {} channels", io.weight.dims[0]));
+    }
     result(io, y, to)
 }

@@ -228,10 +228,12 @@ op_table! {
     /// `1 / largest code`; 1 where all are zero.
     ///
     /// Split codes of n-bit levels (`"splitn"`) group what would share a scale into the three clusters of least squared error, or as many as
-    /// there are distinct values. A value on the boundary between two, the midpoint of their centres, goes to the outer one. `scale` and
+    /// there are distinct values; a boundary is the midpoint of two centres, and what lies on it belongs to the outer cluster. `scale` and
     /// `zero_point` (integers, not only levels) are tables with a last axis of three, and 1 and 0 for a cluster that is not there: a
-    /// cluster's levels `0 … 2ⁿ − 1` stand for its least to its greatest value, `scale = max((max − min) / (2ⁿ − 1), max|x| · 2⁻²²)` and
-    /// `zero_point = −round(min / scale)`. The code is `cluster · 2ⁿ + clamp(round(x / scale) + zero_point)`; NaN has that of 0.
+    /// cluster's levels `0 … 2ⁿ − 1` stand for its least to its greatest value, `scale = max((max − min) / (2ⁿ − 1), max|x| · 2⁻²²)`, or 1
+    /// where that is 0, and `zero_point = −round(min / scale)`, ties to even. The code is
+    /// `cluster · 2ⁿ + clamp(round(x / scale) + zero_point)`. All is computed in f64, but for the rounding of scales to their type. NaN and
+    /// infinities belong to no cluster: NaN has the code of 0, an infinity the outermost level of an outermost cluster.
     DynamicQuantize = "dynamic_quantize" { to: ElementType, narrow: bool, rounding: Rounding } (x) -> (y, scale, zero_point: Optional)
     /// `(x − zero_point) · scale`; of split codes the level, by the tables of its cluster.
     Dequantize = "dequantize" {} (x, scale, zero_point: Optional) -> (y)
@@ -240,7 +242,8 @@ op_table! {
     /// (no `x_scale`) meets dequantized weights. `narrow` as in `quantize`.
     QuantizedLinear = "quantized_linear" { to: ElementType, narrow: bool, lower: Float, upper: Float }
         (x, weight, weight_scale, x_scale: Optional, x_zero_point: Optional, bias: Optional, y_scale: Optional, y_zero_point: Optional) -> (y)
-    /// `conv` on codes, as `quantized_linear`; padding counts as the zero point.
+    /// `conv` on codes, as `quantized_linear`; padding counts as the zero point. After `upper`, `bounds` (f32 `[out]`) is a further upper
+    /// bound for each channel.
     QuantizedConv = "quantized_conv" { strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, groups: i64, layout: ImageLayout, to: ElementType, narrow: bool, lower: Float, upper: Float }
-        (x, weight, weight_scale, x_scale, x_zero_point: Optional, bias: Optional, y_scale: Optional, y_zero_point: Optional) -> (y)
+        (x, weight, weight_scale, x_scale, x_zero_point: Optional, bias: Optional, y_scale: Optional, y_zero_point: Optional, bounds: Optional) -> (y)
 }

@@ -1,13 +1,13 @@
 //! `lower-quantized`: the quantize–dequantize form becomes integer operations.
 //!
 //! `linear(dequantize(x), dequantize(w), b)`, an activation that clamps, and a static `quantize` of the only use fuse into one
-//! `quantized_linear` (and likewise `quantized_conv`). The result may differ from the float form in the last bits, since sums are exact
+//! `quantized_linear` (and likewise `quantized_conv`, with a minimum by channel too). The result may differ from the float form in the last bits, since sums are exact
 //! integers here; it is what runs, and interpreter and kernels agree on it bit by bit.
 
 use std::collections::BTreeMap;
 
 use qcc_ir::{
-    ElementType, Float, Function, Granularity, Module, Node, Op, OpId, Patch, ValueId, ops::Rounding,
+    Dim, ElementType, Float, Function, Granularity, Module, Node, Op, OpId, Patch, ValueId, ops::Rounding,
 };
 
 use super::hoist::hoist;
@@ -63,6 +63,8 @@ struct Fused {
     weight: [Option<ValueId>; 2],
     lower: f64,
     upper: f64,
+    /// The further upper bound of each channel.
+    bounds: Option<ValueId>,
     /// The `quantize` of the result.
     quantize: Option<Node>,
     /// The value that all this replaces.
@@ -79,6 +81,11 @@ fn dequantized(function: &Function, value: ValueId) -> Option<&Node> {
 fn is_blocked(function: &Function, weight: &Node) -> bool {
     let q = weight.operands[0].and_then(|codes| function.ty(codes).element.quantized());
     q.is_some_and(|q| matches!(q.granularity, Granularity::Block { .. }))
+}
+
+fn is_split(function: &Function, decoded: &Node) -> bool {
+    let q = decoded.operands[0].and_then(|codes| function.ty(codes).element.quantized());
+    q.is_some_and(|q| q.storage.is_split())
 }
 
 fn comes_in_tokens(function: &Function, scale: ValueId) -> bool {
@@ -105,7 +112,7 @@ fn match_site(function: &Function, id: OpId) -> Option<Fused> {
         return None;
     }
     let (x, weight) = (node.operands[0]?, node.operands[1]?);
-    // Codes of weights have no zero point in the integer operations.
+    // Codes of weights have no zero point in the integer operations: split codes are decoded.
     let weight = dequantized(function, weight).filter(|d| d.operands.get(2).copied().flatten().is_none())?;
     let conv = matches!(node.op, Op::Conv { .. });
     let x = match dequantized(function, x) {
@@ -129,6 +136,7 @@ fn match_site(function: &Function, id: OpId) -> Option<Fused> {
         weight: [weight.operands[0], weight.operands[1]],
         lower: f64::NEG_INFINITY,
         upper: f64::INFINITY,
+        bounds: None,
         quantize: None,
         result: node.results[0],
     };
@@ -142,6 +150,11 @@ fn match_site(function: &Function, id: OpId) -> Option<Fused> {
             (fused.lower, fused.upper, fused.result) = (lower, upper, user.results[0]);
         }
     }
+    if let (true, Some(user)) = (conv, only_use(fused.result))
+        && let Some(bounds) = channel_bounds(function, user, fused.result)
+    {
+        (fused.bounds, fused.result) = (Some(bounds), user.results[0]);
+    }
     if let Some(user) = only_use(fused.result).filter(|_| fused.x[1].is_some())
         && let Op::Quantize { to, rounding: Rounding::HalfEven, .. } = &user.op
         && to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor)
@@ -151,6 +164,19 @@ fn match_site(function: &Function, id: OpId) -> Option<Fused> {
         fused.quantize = Some(user.clone());
     }
     Some(fused)
+}
+
+/// The other operand of a minimum with `y`, if it is a weight with an element for each channel (axis 1).
+fn channel_bounds(function: &Function, minimum: &Node, y: ValueId) -> Option<ValueId> {
+    let (Op::Min {}, [Some(a), Some(b)]) = (&minimum.op, minimum.operands.as_slice()) else { return None };
+    let bounds = if *a == y { *b } else { *a };
+    let (ty, image) = (function.ty(bounds), function.ty(y));
+    let missing = image.rank().checked_sub(ty.rank())?;
+    let dim = |axis: usize| ty.dims.get(axis.checked_sub(missing)?);
+    let others = (0..image.rank()).filter(|axis| *axis != 1).filter_map(dim).all(|d| *d == Dim::Const(1));
+    let weight = matches!(function.defining(bounds)?.1.op, Op::Parameter { .. } | Op::Constant { .. });
+    let fits = ty.element == ElementType::F32 && dim(1) == image.dims.get(1);
+    (others && weight && fits).then_some(bounds)
 }
 
 fn lower(function: &mut Function, id: OpId, fused: &Fused) -> Result<(), PassError> {
@@ -164,8 +190,16 @@ fn lower(function: &mut Function, id: OpId, fused: &Fused) -> Result<(), PassErr
         (y_scale, y_zero_point) = (q.operands[1], q.operands.get(2).copied().flatten());
     }
     let bias = node.operands.get(2).copied().flatten();
-    let operands =
-        [fused.x[0], fused.weight[0], fused.weight[1], fused.x[1], fused.x[2], bias, y_scale, y_zero_point];
+    let mut operands = vec![
+        fused.x[0],
+        fused.weight[0],
+        fused.weight[1],
+        fused.x[1],
+        fused.x[2],
+        bias,
+        y_scale,
+        y_zero_point,
+    ];
     let (lower, upper) = (Float(fused.lower), Float(fused.upper));
     let op = match node.op.clone() {
         Op::Conv { strides, pads, dilations, groups, layout } => {
@@ -174,6 +208,11 @@ fn lower(function: &mut Function, id: OpId, fused: &Fused) -> Result<(), PassErr
         _ => Op::QuantizedLinear { to, narrow, lower, upper },
     };
     let mut patch = Patch::new();
+    if let Some(bounds) = fused.bounds {
+        let shape = vec![function.ty(node.results[0]).dims[1].clone()];
+        let vector = patch.add(function, Op::Reshape { shape }, [bounds], &node.location);
+        operands.push(Some(vector.map_err(|e| at(&e))?));
+    }
     let y = patch.add(function, op, operands, &node.location).map_err(|e| at(&e))?;
     if let Some((id, _)) = function.defining(y) {
         function.node_mut(id).annotations = node.annotations.clone();
@@ -183,12 +222,14 @@ fn lower(function: &mut Function, id: OpId, fused: &Fused) -> Result<(), PassErr
     Ok(())
 }
 
-/// How many operations of each kind read decoded codes.
+/// How many operations of each kind read decoded codes. Split codes have no other use than to be decoded for a float operation: they count
+/// where they meet codes.
 fn on_decoded(function: &Function) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
     for &id in function.order() {
         let node = function.node(id);
-        if node.operands.iter().flatten().any(|v| dequantized(function, *v).is_some()) {
+        let mut decoded = node.operands.iter().flatten().filter_map(|v| dequantized(function, *v));
+        if decoded.any(|d| !is_split(function, d)) {
             *counts.entry(node.op.name()).or_default() += 1;
         }
     }

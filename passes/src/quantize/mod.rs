@@ -3,7 +3,8 @@
 //!
 //! `quantize` writes the *meaning*: `linear(dequantize(quantize(x)), dequantize(codes(w)))`. It chooses what to quantize from dataflow alone:
 //! every linear and convolution on a weight, but for the output head of a language model (the linear that yields a result of a function
-//! that embeds tokens), which keeps its type unless a head format is given. Whatever keeps its type against the wish is a warning.
+//! that embeds tokens), which keeps its type unless a head format is given, and but for
+//! [branches](crate::decompose::Branch) that keep floats. Whatever keeps its type against the wish is a warning.
 
 mod activation;
 mod hoist;
@@ -14,7 +15,9 @@ pub(crate) mod site;
 mod tests;
 
 use qcc_ir::format::{Format, Role, Sharing};
-use qcc_ir::{ElementType, Function, Granularity, Module, Op, OpId, QuantType, Storage, ops::Rounding};
+use qcc_ir::{
+    ElementType, Function, Granularity, Module, Op, OpId, QuantType, Storage, ValueId, ops::Rounding,
+};
 
 use crate::calibrate::{Range, Statistics};
 use crate::context::Context;
@@ -81,7 +84,7 @@ impl Quantize {
         match site {
             Site::Layer => Some((&self.weights, self.activations.as_ref())),
             Site::Head => self.head.as_ref().map(|format| (format, None)),
-            Site::None | Site::Unfit(_) => None,
+            Site::None | Site::Floats | Site::Unfit(_) => None,
         }
     }
 }
@@ -153,6 +156,10 @@ fn apply(
     if !function.ty(x).element.is_float() {
         return Ok(Err("its input is not a float".into()));
     }
+    let tables = embeddings(function, weight);
+    if !tables.is_empty() && weights.storage().is_some_and(Storage::is_split) {
+        return Ok(Err("its weight is also the table of an embedding, which reads no split codes".into()));
+    }
     let conv = matches!(node.op, Op::Conv { .. });
     let depth = function.ty(weight).dims.get(1).and_then(qcc_ir::Dim::constant);
     let to = match weight_type(weights, conv, depth) {
@@ -168,17 +175,24 @@ fn apply(
     };
     let quantize = Op::DynamicQuantize { to, narrow: weights.narrow(), rounding: Rounding::HalfEven };
     let codes = function.add(quantize, [weight], &node.location).map_err(at)?;
-    let new_weight = function.add_one(Op::Dequantize {}, [codes[0], codes[1]], &node.location).map_err(at)?;
+    let new_weight = function.add_one(Op::Dequantize {}, codes, &node.location).map_err(at)?;
     let node = function.node_mut(id);
     node.operands[0] = Some(new_x);
     node.operands[1] = Some(new_weight);
     // A head's table that also embeds tokens is one weight, stored once.
-    for (user, slot) in function.uses().remove(&weight).unwrap_or_default() {
-        if matches!(function.node(user).op, Op::Embedding {}) && slot == 0 {
-            function.node_mut(user).operands[0] = Some(new_weight);
-        }
+    for user in tables {
+        function.node_mut(user).operands[0] = Some(new_weight);
     }
     Ok(Ok(()))
+}
+
+/// The embeddings whose table a value is.
+fn embeddings(function: &Function, value: ValueId) -> Vec<OpId> {
+    let users = function.uses().remove(&value).unwrap_or_default();
+    let reads = |(user, slot): (OpId, usize)| {
+        (slot == 0 && matches!(function.node(user).op, Op::Embedding {})).then_some(user)
+    };
+    users.into_iter().filter_map(reads).collect()
 }
 
 /// The type of a weight of `depth` values along the reduced axis. A block longer than that is as long as it, rounded up to what kernels take.
@@ -198,10 +212,11 @@ fn weight_type(format: &Format, conv: bool, depth: Option<i64>) -> Result<QuantT
         Sharing::Block(_) => return Err("block formats of convolutions are not supported yet".into()),
         Sharing::Token => return Err("weights have no tokens".into()),
     };
-    if format.asymmetric() {
+    let storage = codes(format)?;
+    if format.asymmetric() && !storage.is_split() {
         return Err("asymmetric weights are not supported yet".into());
     }
-    Ok(QuantType { storage: codes(format)?, granularity, scale: format.scale(), zero_point: false })
+    Ok(QuantType { storage, granularity, scale: format.scale(), zero_point: format.asymmetric() })
 }
 
 /// The codes of a quantized format.

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use qcc_ir::{Function, Op, OpId, ValueId};
 
+use crate::decompose::Branch;
+
 /// What an operation is to quantization.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Site {
@@ -13,6 +15,8 @@ pub(crate) enum Site {
     Layer,
     /// The output head of a language model.
     Head,
+    /// A branch of a layer that keeps floats.
+    Floats,
     /// A layer that has no quantized form, and why.
     Unfit(String),
 }
@@ -32,6 +36,9 @@ fn site(function: &Function, id: OpId, heads: &HashSet<ValueId>) -> Site {
             return Site::Unfit("transposed convolutions have no quantized form yet".into());
         }
         _ => return Site::None,
+    }
+    if Branch::of(node).is_some_and(Branch::keeps_floats) {
+        return Site::Floats;
     }
     let is_weight = node.operands[1].is_some_and(|w| function.parameter_name(w).is_some());
     match (is_weight, heads.contains(&node.results[0])) {

@@ -147,6 +147,50 @@ fn blocks_of_weights_meet_static_activations_in_float() {
 }
 
 #[test]
+fn split_weights_are_decoded_for_float_products() {
+    for bits in 2..=8 {
+        let q = quantized(mlp(), &format!("quantize{{weights=split{bits}}},{LOWER}"));
+        assert_eq!(q.ops(), ["dequantize", "linear", "relu", "dequantize", "linear"]);
+        let whole = quantized(mlp(), &format!("quantize{{weights=int{bits}:tensor}},{LOWER}"));
+        assert!(q.error > 0.0 && q.error < whole.error, "split{bits}: {} of {}", q.error, whole.error);
+        assert!(q.warnings.is_empty(), "{:?}", q.warnings);
+        // The codes and their two tables are weight expressions.
+        let tables = q.parameters.iter().filter(|(_, ty)| ty.constant_dims() == Some(vec![3]));
+        assert_eq!(tables.count(), 4);
+    }
+    for activations in ["int8", "int8:token"] {
+        let q = quantized(
+            mlp(),
+            &format!("calibrate,quantize{{weights=split4 activations={activations}}},{LOWER}"),
+        );
+        assert!(q.warnings[0].contains("run in f32 on decoded codes: linear ×2"), "{:?}", q.warnings);
+        assert!(q.error < 0.1, "{}", q.error);
+    }
+}
+
+#[test]
+fn kernels_of_a_convolution_have_clusters_of_their_own() {
+    let build = || {
+        let mut f = Fixture::new();
+        let x = f.input("x", "B,3,8");
+        let w = f.weight("w", &[4, 3, 3]);
+        let y = f.op(conv(1, 1, 1, 1), &[x, w]);
+        f.result(y);
+        f
+    };
+    for (format, granularity) in [
+        ("split4", Granularity::Channel { axis: 0 }),
+        ("split4:channel", Granularity::Channel { axis: 0 }),
+        ("split4:tensor", Granularity::Tensor),
+    ] {
+        let q = quantized(build(), &format!("quantize{{weights={format}}},{LOWER}"));
+        let mut codes = q.parameters.iter().filter_map(|(_, ty)| ty.element.quantized());
+        assert!(codes.all(|t| (t.storage, t.granularity) == (Storage::Split(4), granularity)), "{format}");
+        assert_eq!(q.ops(), ["dequantize", "conv"]);
+    }
+}
+
+#[test]
 fn what_lies_between_convolutions_runs_on_codes() {
     let mut f = Fixture::new();
     let x = f.input("x", "B,3,9,9");
@@ -234,6 +278,13 @@ fn the_output_head_keeps_its_type_unless_asked() {
     let q =
         quantized(language_model(), &format!("quantize{{weights=int8:channel head=int8:channel}},{LOWER}"));
     assert_eq!(q.ops(), ["embedding", "quantized_linear", "quantized_linear"]);
+}
+
+#[test]
+fn a_table_that_is_also_the_head_has_no_split_codes() {
+    let q = quantized(language_model(), &format!("quantize{{weights=split4 head=split4}},{LOWER}"));
+    assert_eq!(q.ops(), ["embedding", "dequantize", "linear", "linear"]);
+    assert!(q.warnings[0].contains("its weight is also the table of an embedding"), "{:?}", q.warnings);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Which plan is taken: the one asked for, or the best trade-off of latency and loss.
 
+use std::time::{Duration, Instant};
+
 use qcc_ir::Module;
 
 use super::explanation::TradeOff;
-use super::kind::Kinds;
-use super::propose::Proposals;
+use super::kind::{Kind, Kinds};
+use super::propose::{Candidate, Proposals};
 use super::search::{Errors, Plan, Search};
 use super::site::Group;
 use super::trial::Trial;
@@ -17,14 +19,25 @@ const NO_TIME: f64 = 1e-12;
 /// A transform may make the model so much slower, by the target description.
 const SLOWER: f64 = 1.05;
 /// How many of the best plans by estimate are measured.
-const MEASURED: usize = 4;
+const MEASURED: usize = 3;
 /// Plans that lose hardly more than the best one compete by latency.
-const AS_GOOD: f64 = 1.02;
+const AS_GOOD: f64 = 1.005;
+
+/// What was chosen.
+pub struct Chosen {
+    /// The plan; none when no form of the function can be made.
+    pub plan: Option<Plan>,
+    /// What it was chosen among.
+    pub trade_offs: Vec<TradeOff>,
+    /// Time for finding these.
+    pub time: Duration,
+}
 
 /// The plan that transforms every layer that can be.
-pub fn forced(search: &Search, proposals: &Proposals, groups: &[Group], kinds: &Kinds) -> Option<Plan> {
-    let of_group = |(candidates, group): (&Vec<super::propose::Candidate>, &Group)| {
-        let of = |c: &super::propose::Candidate| {
+pub fn forced(search: &Search, proposals: &Proposals, groups: &[Group], kinds: &Kinds) -> Chosen {
+    let start = Instant::now();
+    let of_group = |(candidates, group): (&Vec<Candidate>, &Group)| {
+        let of = |c: &Candidate| {
             let unwanted = |head: bool| if c.kinds.is_empty() && !head { UNWANTED } else { 0.0 };
             c.errors.iter().zip(&group.layers).map(|(e, l)| e + unwanted(l.head)).collect()
         };
@@ -32,7 +45,8 @@ pub fn forced(search: &Search, proposals: &Proposals, groups: &[Group], kinds: &
     };
     let wanted: Errors = proposals.candidates.iter().zip(groups).map(of_group).collect();
     let unit = if kinds.0.iter().any(|k| k.is_online()) { 1.0 } else { NO_TIME };
-    search.plan(&wanted, 1.0, unit)
+    let plan = search.plan(&wanted, 1.0, unit);
+    Chosen { plan, trade_offs: Vec::new(), time: start.elapsed() }
 }
 
 /// The plan with the least loss on the trial's samples among those with the least estimated error that are hardly slower than the model as
@@ -47,26 +61,40 @@ pub fn by_cost(
     context: &Context<'_>,
     trial: Option<&Trial<'_>>,
     passes: Option<&str>,
-) -> Result<(Option<Plan>, Vec<TradeOff>), String> {
+) -> Result<Chosen, String> {
+    let start = Instant::now();
     let errors: Errors =
         proposals.candidates.iter().map(|g| g.iter().map(|c| c.errors.clone()).collect()).collect();
-    let Some(unchanged) = search.unchanged(&errors) else { return Ok((None, Vec::new())) };
+    let Some(unchanged) = search.unchanged(&errors) else {
+        return Ok(Chosen { plan: None, trade_offs: Vec::new(), time: start.elapsed() });
+    };
     let unit = unchanged.seconds.max(f64::MIN_POSITIVE);
     let mut plans = search.trade_offs(&errors, &weights(), unit);
-    plans.retain(|p| p.seconds <= SLOWER * unit);
-    if !plans.iter().any(|p| p.chosen == unchanged.chosen) {
-        plans.push(unchanged);
-        plans.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    // Estimates do not tell everything: plans that have one kind wherever they can are tried too, and the model as it is, so that
+    // transforms never lose more than none.
+    let mut others = vec![unchanged];
+    for kind in Kind::ALL.into_iter().filter(|kind| proposals.has(*kind)) {
+        let plan = search.plan(&preferring(proposals, kind), MOST, unit);
+        others.extend(plan.map(|p| search.priced(p, &errors)));
     }
+    plans.extend(others.iter().cloned());
+    plans.retain(|p| p.seconds <= SLOWER * unit);
+    let mut seen: Vec<Vec<Vec<usize>>> = Vec::new();
+    plans.retain(|p| {
+        !seen.contains(&p.chosen) && {
+            seen.push(p.chosen.clone());
+            true
+        }
+    });
+    plans.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    let time = start.elapsed();
     let mut order: Vec<usize> = (0..plans.len()).collect();
     order.sort_by(|a, b| plans[*a].error.total_cmp(&plans[*b].error));
     let mut losses: Vec<Option<f64>> = vec![None; plans.len()];
     let mut taken = order.first().copied();
     if let (Some(trial), Some(passes)) = (trial, passes) {
-        // The model as it is takes part, so that transforms never lose more than none.
-        let as_it_is = plans.iter().position(|p| p.chosen.iter().flatten().all(|c| *c == 0));
-        order.truncate(MEASURED);
-        order.extend(as_it_is.filter(|i| !order.contains(i)));
+        let rest = order.split_off(order.len().min(MEASURED));
+        order.extend(rest.into_iter().filter(|i| others.iter().any(|p| p.chosen == plans[*i].chosen)));
         for (done, &i) in order.iter().enumerate() {
             context.progress.report("measuring plans", done, order.len());
             let mut transformed = module.clone();
@@ -87,9 +115,25 @@ pub fn by_cost(
         loss: losses[i],
         chosen: taken == Some(i),
     });
-    let rows = rows.collect();
-    Ok((taken.map(|i| plans.swap_remove(i)), rows))
+    let trade_offs = rows.collect();
+    Ok(Chosen { plan: taken.map(|i| plans.swap_remove(i)), trade_offs, time })
 }
+
+/// The errors, with a layer undesirable that lacks a kind it could have.
+fn preferring(proposals: &Proposals, kind: Kind) -> Errors {
+    let of_group = |candidates: &Vec<Candidate>| {
+        let possible = candidates.iter().any(|c| c.kinds.contains(&kind));
+        let of = |c: &Candidate| {
+            let extra = if possible && !c.kinds.contains(&kind) { UNWANTED } else { 0.0 };
+            c.errors.iter().map(|e| e + extra).collect()
+        };
+        candidates.iter().map(of).collect()
+    };
+    proposals.candidates.iter().map(of_group).collect()
+}
+
+/// The most weight that an error has against the time of the model as it is.
+const MOST: f64 = 1e6;
 
 /// The weights of the error against the time of the model as it is: a grid from where no error matters to where no time does.
 fn weights() -> Vec<f64> {

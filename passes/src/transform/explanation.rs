@@ -15,6 +15,8 @@ pub struct Explanation {
     pub trade_offs: Vec<TradeOff>,
     /// Saturation of each distinct piece.
     pub saturations: Vec<Saturation>,
+    /// Time for saturating and for finding the plans among which to choose; measuring them is not in it.
+    pub search: Duration,
     /// Largest relative error of an output of the transformed model in f32 against the model before (max|a − b| / max|b|), over the
     /// samples it was compared on; none where there was nothing to run it with.
     pub difference: Option<f64>,

@@ -95,6 +95,13 @@ pub enum Basis {
     Givens,
 }
 
+impl Basis {
+    /// Whether it has random signs.
+    pub fn is_random(self) -> bool {
+        matches!(self, Basis::RandomHadamard | Basis::KltHadamard)
+    }
+}
+
 impl FromStr for Basis {
     type Err = String;
 

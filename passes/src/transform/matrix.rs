@@ -50,6 +50,7 @@ impl Matrix {
     }
 
     /// The transpose.
+    #[cfg(test)]
     #[must_use]
     pub fn transposed(&self) -> Matrix {
         let data =

@@ -17,14 +17,14 @@ mod choice;
 mod error;
 pub mod explanation;
 mod kind;
-mod matrix;
-mod observe;
+pub(crate) mod matrix;
+pub(crate) mod observe;
 mod part;
 mod passes;
 mod pieces;
 mod propose;
 mod search;
-mod site;
+pub(crate) mod site;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -34,16 +34,6 @@ impl Rows {
         }
     }
 
-    /// How many rows were kept.
-    pub fn len(&self) -> usize {
-        self.data.len() / self.width.max(1)
-    }
-
-    /// Whether nothing was seen.
-    pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
-    }
-
     /// Takes in the rows of one sample, of which `even` are kept wherever they lie.
     fn see(&mut self, values: &[f32], even: usize) {
         let rows: Vec<&[f32]> = values.chunks_exact(self.width.max(1)).collect();

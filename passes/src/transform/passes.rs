@@ -1,11 +1,12 @@
 //! The passes: one for each kind of transform, applied wherever it is legal, and `transform`, which chooses among all.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use qcc_ir::Module;
 use qcc_ir::format::{Format, Role};
 
-use super::choice;
+use super::choice::{self, Chosen};
 use super::error::Formats;
 use super::explanation::{Explanation, LayerChoice, Refusal, Saturation, TradeOff};
 use super::kind::{Basis, Kind, Kinds};
@@ -29,7 +30,7 @@ const CHOICE_OPTIONS: &[(&str, &str)] = &[
     FORMAT_OPTIONS[0],
     FORMAT_OPTIONS[1],
     FORMAT_OPTIONS[2],
-    FORMAT_OPTIONS[3],
+    ("basis", "of rotations: hadamard, random-hadamard, klt-hadamard or givens (default: the best)"),
     ("kinds", "the transforms to choose among, with + between (default all)"),
     ("method", "how `calibrate` will measure ranges: minmax (default) or percentile"),
     ("percentile", "its percentile"),
@@ -79,7 +80,7 @@ enum Mode {
 struct Transform {
     name: &'static str,
     kinds: Kinds,
-    basis: Basis,
+    basis: Option<Basis>,
     formats: Formats,
     mode: Mode,
 }
@@ -98,7 +99,11 @@ impl Transform {
         let weights = format("weights", Role::Weight, "int8:channel")?;
         let activations = format("activations", Role::Activation, "int8:tensor")?;
         let head = format("head", Role::Weight, "f32")?;
-        let basis = options.take("basis")?.unwrap_or(Basis::KltHadamard);
+        let basis = options.take("basis")?;
+        let basis = match mode {
+            Mode::Forced => basis.or(Some(Basis::KltHadamard)),
+            Mode::Chosen { .. } => basis,
+        };
         Ok(Transform { name, kinds, basis, formats: Formats { weights, activations, head }, mode })
     }
 
@@ -157,15 +162,17 @@ impl Pass for Transform {
             rules: &rules,
             target: &target,
         };
+        let start = Instant::now();
         let search = Search::new(&problem).map_err(|e| fail(e.to_string()))?;
+        let saturation = start.elapsed();
         let trial = match (context.executor, context.held_out.or(context.samples)) {
             (Some(executor), Some(samples)) if !samples.is_empty() => {
                 Some(Trial::new(&before, &context.parameters, executor, samples).map_err(fail)?)
             }
             _ => None,
         };
-        let (plan, trade_offs) = match &self.mode {
-            Mode::Forced => (choice::forced(&search, &proposals, &groups, &self.kinds), Vec::new()),
+        let Chosen { plan, trade_offs, time } = match &self.mode {
+            Mode::Forced => choice::forced(&search, &proposals, &groups, &self.kinds),
             Mode::Chosen { calibrate } => {
                 let passes = self.formats.passes(calibrate);
                 choice::by_cost(&search, &proposals, module, context, trial.as_ref(), passes.as_deref())
@@ -179,6 +186,7 @@ impl Pass for Transform {
             refused: self.refused(&search, &problem, &proposals, &unfit, &plan),
             trade_offs,
             saturations: search.reports.iter().map(Saturation::from).collect(),
+            search: saturation + time,
             difference: None,
         };
         search.apply(&mut module.functions[0], &plan).map_err(fail)?;

@@ -27,6 +27,9 @@ use crate::context::Context;
 use crate::equivalence::facts::Properties;
 use crate::random::Random;
 
+/// Random signs tried for a rotation of the residual stream.
+const SIGNS: usize = 4;
+
 /// What could be done at a group.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -55,6 +58,13 @@ pub struct Proposals {
     pub refused: Vec<NotProposed>,
 }
 
+impl Proposals {
+    /// Whether a layer could have this kind.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.candidates.iter().flatten().any(|c| c.kinds.contains(&kind))
+    }
+}
+
 /// A kind that was wanted and cannot be proposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotProposed {
@@ -71,8 +81,8 @@ pub struct NotProposed {
 pub struct Wish {
     /// These kinds.
     pub kinds: Vec<Kind>,
-    /// The rotation of offline rotations.
-    pub basis: Basis,
+    /// The rotation of offline rotations; none takes the best for the residual stream.
+    pub basis: Option<Basis>,
     /// What layers will be rounded to.
     pub formats: Formats,
     /// The seed of random signs.
@@ -104,7 +114,7 @@ pub fn propose(
     let inputs: Vec<Matrix> = rows.iter().map(|r| widened(&r.data, r.width)).collect();
     let gains = proposer.gains(groups)?;
     if wish.has(Kind::RotateResidual) {
-        proposer.frames(groups, &inputs, &gains)?;
+        proposer.frames(groups, rows, &inputs, &gains)?;
     }
     for (g, group) in groups.iter().enumerate() {
         let candidates = proposer.group(group, &rows[g], &inputs[g], &gains)?;
@@ -170,6 +180,7 @@ impl Proposer<'_, '_> {
     fn frames(
         &mut self,
         groups: &[Group],
+        rows: &[Rows],
         inputs: &[Matrix],
         gains: &HashMap<ValueId, Gain>,
     ) -> Result<(), String> {
@@ -186,17 +197,63 @@ impl Proposer<'_, '_> {
             }
         }
         for covariance in pooled {
-            let rotation = self.rotation(&covariance)?;
+            let rotation = self.stream_rotation(&covariance, groups, rows, inputs, gains)?;
             let frame = self.matrix("rotation.stream", &rotation)?;
             self.proposals.frames.push(frame);
         }
         Ok(())
     }
 
-    /// An orthogonal matrix in the basis that is wished for, or the nearest there is for this size.
-    fn rotation(&mut self, covariance: &Matrix) -> Result<Matrix, String> {
+    /// The rotation whose groups have the least error together: of some with random signs, and of all bases where none is wished for.
+    fn stream_rotation(
+        &mut self,
+        covariance: &Matrix,
+        groups: &[Group],
+        rows: &[Rows],
+        inputs: &[Matrix],
+        gains: &HashMap<ValueId, Gain>,
+    ) -> Result<Matrix, String> {
+        let bases = match self.wish.basis {
+            Some(basis) => vec![basis],
+            None => vec![Basis::KltHadamard, Basis::Hadamard],
+        };
+        let mut best: Option<(f64, Matrix)> = None;
+        for basis in bases {
+            for _ in 0..if basis.is_random() { SIGNS } else { 1 } {
+                let rotation = self.rotation(basis, covariance)?;
+                let mut error = 0.0;
+                for ((group, rows), x) in groups.iter().zip(rows).zip(inputs) {
+                    if let Some(gain) = gains.get(&group.input).filter(|_| group.width == rotation.rows) {
+                        let mut parts = stripped(gain);
+                        parts.push(Part::Rotate(rotation.clone()));
+                        let errors = self.site(group, rows, x)?.errors(&self.wish.formats, &parts)?;
+                        error += errors.iter().sum::<f64>();
+                    }
+                }
+                if best.as_ref().is_none_or(|(least, _)| error < *least) {
+                    best = Some((error, rotation));
+                }
+            }
+        }
+        Ok(best.ok_or("there is no rotation")?.1)
+    }
+
+    /// A group in numbers.
+    fn site<'s>(&self, group: &'s Group, rows: &'s Rows, x: &'s Matrix) -> Result<Site<'s>, String> {
+        let mut weights = Vec::new();
+        for layer in &group.layers {
+            let name = self.function.parameter_name(layer.weight).ok_or("a weight is no parameter")?;
+            let w =
+                self.context.parameters.evaluate(name, self.context.evaluator).map_err(|e| e.to_string())?;
+            weights.push(widened(&w.to_f32_vec(), group.width));
+        }
+        Ok(Site { group, rows, x, weights })
+    }
+
+    /// An orthogonal matrix in this basis, or the nearest there is for this size.
+    fn rotation(&mut self, basis: Basis, covariance: &Matrix) -> Result<Matrix, String> {
         let n = covariance.rows;
-        let made = match self.wish.basis {
+        let made = match basis {
             Basis::Hadamard => hadamard(n),
             Basis::RandomHadamard => random_hadamard(n, &mut self.random),
             Basis::KltHadamard => klt_hadamard(covariance, &mut self.random)?,
@@ -238,19 +295,13 @@ impl Proposer<'_, '_> {
         x: &Matrix,
         gains: &HashMap<ValueId, Gain>,
     ) -> Result<Vec<Candidate>, String> {
-        let mut weights = Vec::new();
-        for layer in &group.layers {
-            let name = self.function.parameter_name(layer.weight).ok_or("a weight is no parameter")?;
-            let w =
-                self.context.parameters.evaluate(name, self.context.evaluator).map_err(|e| e.to_string())?;
-            weights.push(widened(&w.to_f32_vec(), group.width));
-        }
-        let site = Site { group, rows, x, weights };
+        let site = self.site(group, rows, x)?;
         let mut all = vec![self.candidate(&site, "as it is", &[], Vec::new())?];
         let name = group.name();
         if self.wish.has(Kind::Smooth) {
             let smooth = self.scaled(&site, &[])?;
-            all.push(self.candidate(&site, "scaled", &[Kind::Smooth], vec![smooth])?);
+            let scaled = self.candidate(&site, "scaled", &[Kind::Smooth], vec![smooth])?;
+            self.add_if_better(&site, scaled, &mut all);
         }
         if let Some(gain) = gains.get(&group.input) {
             for (frame, rotation) in self.fitting_frames(group.width)? {
@@ -267,9 +318,22 @@ impl Proposer<'_, '_> {
         }
         if self.wish.has(Kind::Permute) && self.blocks() {
             let step = self.sorted(&site, &name)?;
-            all.push(self.candidate(&site, "sorted", &[Kind::Permute], vec![step])?);
+            let sorted = self.candidate(&site, "sorted", &[Kind::Permute], vec![step])?;
+            self.add_if_better(&site, sorted, &mut all);
         }
         Ok(all)
+    }
+
+    /// Adds what has less error than the group as it is, or says that it has not.
+    fn add_if_better(&mut self, site: &Site<'_>, candidate: Candidate, all: &mut Vec<Candidate>) {
+        let total = |c: &Candidate| c.errors.iter().sum::<f64>();
+        let (before, after) = (all.first().map_or(f64::INFINITY, total), total(&candidate));
+        if after < before || site.group.layers.iter().all(|l| l.head) {
+            all.push(candidate);
+        } else if let Some(&kind) = candidate.kinds.first() {
+            let reason = format!("its error would be {after:.2e} instead of {before:.2e}");
+            self.refuse(site.group, kind, reason);
+        }
     }
 
     /// Whether neighbours along the features share scales.
@@ -321,7 +385,8 @@ impl Proposer<'_, '_> {
             }
             for (mut steps, mut kinds, label) in before {
                 let x = steps.iter().fold(site.x.clone(), |x, (_, part)| part.of_activation(&x));
-                let rotation = self.rotation(&x.covariance())?;
+                let rotation =
+                    self.rotation(self.wish.basis.unwrap_or(Basis::KltHadamard), &x.covariance())?;
                 let r = self.matrix(&format!("rotation.{name}"), &rotation)?;
                 let free = vec![("?r", Binding::Value(r))];
                 steps.push((Introduction { rule: "rotated-input", free }, Part::Rotate(rotation)));
@@ -336,7 +401,8 @@ impl Proposer<'_, '_> {
             let part = Part::Shift(middle.iter().map(|v| f64::from(*v)).collect());
             let free = vec![("?v", Binding::Value(v))];
             let step = (Introduction { rule: "shifted-input", free }, part);
-            all.push(self.candidate(site, "shifted", &[Kind::Shift], vec![step])?);
+            let shifted = self.candidate(site, "shifted", &[Kind::Shift], vec![step])?;
+            self.add_if_better(site, shifted, all);
         }
         Ok(())
     }

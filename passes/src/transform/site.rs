@@ -78,6 +78,9 @@ pub fn groups(function: &Function) -> (Vec<Group>, Vec<Refused>) {
         let mut refuse = |reason: &str| {
             refused.push(Refused { layer: node.location.clone(), reason: reason.to_string() });
         };
+        if site == Site::Floats {
+            continue;
+        }
         let (Some(input), Some(weight)) = (node.operands[0], node.operands[1]) else { continue };
         if let Site::Unfit(why) = &site {
             refuse(why);

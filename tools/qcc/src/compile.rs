@@ -69,7 +69,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     for warning in &imported.warnings {
         context.warn("import", warning);
     }
-    let looks = |name: &str| name == "calibrate" || recipe::by_format(name);
+    let looks = |name: &str| name == "calibrate" || recipe::needs_data(name);
     let looked_at = pipeline.names().any(looks);
     if args.calibration.is_some() && !looked_at {
         context.warn("calibrate", "the calibration data is not used: nothing is measured beforehand");

@@ -9,7 +9,7 @@ use crate::{Failure, Streams};
 
 /// Everything, for programs.
 pub fn describe(explanation: &Explanation) -> Value {
-    let Explanation { pass, layers, refused, trade_offs, saturations, difference } = explanation;
+    let Explanation { pass, layers, refused, trade_offs, saturations, search, difference } = explanation;
     let layer = |l: &LayerChoice| {
         json!({
             "name": l.layer, "transform": l.chosen, "error_before": l.before, "error_after": l.after,
@@ -25,6 +25,7 @@ pub fn describe(explanation: &Explanation) -> Value {
         "saturations": saturations.iter().map(|s| json!({
             "classes": s.classes, "nodes": s.nodes, "iterations": s.iterations, "seconds": s.time.as_secs_f64(),
         })).collect::<Value>(),
+        "search_seconds": search.as_secs_f64(),
         "max_relative_error": difference,
     })
 }

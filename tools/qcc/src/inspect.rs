@@ -1,6 +1,7 @@
 //! `qcc inspect`: what a model, artifact or IR file consists of.
 
 use qcc_data::read;
+use qcc_passes::decompose::Branch;
 use serde_json::{Map, Value, json};
 
 use crate::cli::InspectArgs;
@@ -43,14 +44,24 @@ pub fn run(args: &InspectArgs, streams: &mut Streams<'_>) -> Result<(), Failure>
         return report::json(streams, &Value::Object(object));
     }
     if args.layers {
-        let header = ["layer", "op", "shape", "weights", "activations", "bytes"];
+        let header = ["layer", "op", "branch", "shape", "weights", "activations", "bytes"];
         let rows = layers.iter().map(|l| {
             let shape: Vec<String> = l.shape.iter().map(ToString::to_string).collect();
             let formats = [l.weight_format.clone(), l.activation_format.clone()];
             let [weights, activations] = formats;
-            vec![l.name.clone(), l.op.into(), shape.join("×"), weights, activations, report::bytes(l.bytes)]
+            let branch = l.branch.map_or("-", Branch::keyword);
+            let name = l.name.clone();
+            vec![
+                name,
+                l.op.into(),
+                branch.into(),
+                shape.join("×"),
+                weights,
+                activations,
+                report::bytes(l.bytes),
+            ]
         });
-        report::table(streams, &header, rows, &[5])?;
+        report::table(streams, &header, rows, &[6])?;
     }
     let recipe = manifest.as_ref().and_then(|m| m.get("recipe")?.get("name")?.as_str());
     let mut rows = vec![

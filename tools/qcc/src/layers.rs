@@ -1,8 +1,9 @@
 //! The layers of a module: operations on a weight, with the formats their numbers have and the bytes they take.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use qcc_ir::{ElementType, Function, Granularity, Module, Op, QuantType, ScaleType, Str, ValueId};
+use qcc_passes::decompose::Branch;
 use serde_json::{Value, json};
 
 /// What elements of parameters take.
@@ -32,6 +33,8 @@ pub struct Layer {
     pub name: String,
     /// The operation.
     pub op: &'static str,
+    /// What it is in the sum that a layer was decomposed into.
+    pub branch: Option<Branch>,
     /// The weight's shape.
     pub shape: Vec<i64>,
     /// The weight's format.
@@ -52,21 +55,30 @@ pub struct Layer {
 impl Layer {
     /// As JSON.
     pub fn describe(&self) -> Value {
-        json!({
+        let mut layer = json!({
             "name": self.name, "op": self.op, "shape": self.shape, "weight_format": self.weight_format,
             "activation_format": self.activation_format, "bytes": self.bytes,
-        })
+        });
+        if let Some(branch) = self.branch {
+            layer["branch"] = json!(branch.keyword());
+        }
+        layer
+    }
+
+    /// Whether its elements count: those of a decomposed layer count once, in one branch.
+    fn counts(&self) -> bool {
+        self.branch.is_none_or(Branch::is_first)
     }
 }
 
 /// Sums over all parameters, each counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
-    /// Elements, scales and zero points excluded.
+    /// Elements, scales and zero points excluded, of branches of a layer only those that stand for it.
     pub parameters: u64,
     /// Bytes as stored, packed.
     pub bytes: u64,
-    /// Bits of an element with its scales, over quantized weights; over all layers where none is.
+    /// Bits of an element with its scales and all branches of its layer, over quantized weights; over all layers where none is.
     pub bits_per_weight: Option<f64>,
 }
 
@@ -96,6 +108,7 @@ fn layer(function: &Function, id: qcc_ir::OpId, sizes: &Sizes) -> Option<Layer> 
     Some(Layer {
         name: node.location.to_string(),
         op: node.op.name(),
+        branch: Branch::of(node),
         shape: weight.shape,
         weight_format: format(weight.element, false),
         activation_format: activation.map_or_else(String::new, |v| activation_format(function, v, dynamic)),
@@ -180,7 +193,8 @@ fn format(element: ElementType, dynamic: bool) -> String {
             ScaleType::F16
         }
     };
-    if zero_point {
+    // Split codes always have one.
+    if zero_point && !storage.is_split() {
         text.push_str(":asym");
     }
     if scale != usual {
@@ -215,12 +229,18 @@ pub fn totals(module: &Module, layers: &[Layer], sizes: &Sizes) -> Totals {
             parameters.insert(stored.name, (scale, stored.elements, stored.bits));
         }
     }
-    let elements = parameters.values().filter(|(scale, ..)| !scale).map(|(_, elements, _)| elements).sum();
+    let beside: HashSet<&str> = layers.iter().filter(|l| !l.counts()).map(|l| l.parameter.as_str()).collect();
+    let counted = parameters.iter().filter(|(name, (scale, ..))| !scale && !beside.contains(name.as_str()));
+    let elements = counted.map(|(_, (_, elements, _))| elements).sum();
     let bytes = parameters.values().map(|(.., bits)| bits.div_ceil(8)).sum();
     let any = layers.iter().any(|l| l.quantized);
-    let weights: BTreeMap<&str, &Layer> =
-        layers.iter().filter(|l| l.quantized == any).map(|l| (l.parameter.as_str(), l)).collect();
-    let (bits, of): (u64, u64) = weights.values().fold((0, 0), |(b, n), l| (b + l.bits, n + l.elements));
+    let weights: BTreeMap<&str, &Layer> = layers
+        .iter()
+        .filter(|l| l.quantized == any || !l.counts())
+        .map(|l| (l.parameter.as_str(), l))
+        .collect();
+    let bits: u64 = weights.values().map(|l| l.bits).sum();
+    let of: u64 = weights.values().filter(|l| l.counts()).map(|l| l.elements).sum();
     let bits_per_weight = (of > 0).then(|| bits as f64 / of as f64);
     Totals { parameters: elements, bytes, bits_per_weight }
 }
@@ -235,7 +255,7 @@ fn is_scale(op: &Op, slot: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use qcc_ir::{Dim, Float, Storage, TensorType};
+    use qcc_ir::{Attribute, Dim, Float, Storage, TensorType};
 
     use super::*;
 
@@ -273,6 +293,41 @@ mod tests {
         let totals = totals(&module, &layers, &Sizes::of_types());
         assert_eq!((totals.parameters, totals.bytes), (8 * 64, 8 * 64 / 2 + 8 * 2 * 2));
         assert_eq!(totals.bits_per_weight, Some(4.5));
+    }
+
+    #[test]
+    fn branches_count_as_one_layer() {
+        let matrix = |rows: i64, columns: i64| TensorType::new([rows, columns], ElementType::F32);
+        let q = QuantType {
+            storage: Storage::Int(4),
+            granularity: Granularity::Tensor,
+            scale: ScaleType::F32,
+            zero_point: false,
+        };
+        let mut f = Function::new("main");
+        let x = f.add_argument("x", matrix(1, 64));
+        let (down, up) = (f.add_parameter("down", matrix(2, 64)), f.add_parameter("up", matrix(8, 2)));
+        let codes = f.add_parameter("codes", TensorType::new([8i64, 64], ElementType::Quant(q)));
+        let scale = f.add_parameter("scale", TensorType::new(Vec::<i64>::new(), ElementType::F32));
+        let rest = f.add_one(Op::Dequantize {}, [codes, scale], "fc").expect("typed");
+        let mut linear = |x, w, branch: &str| {
+            let y = f.add_one(Op::Linear {}, [x, w], "fc").expect("typed");
+            let id = f.defining(y).expect("an operation").0;
+            f.node_mut(id).annotations.insert("branch".into(), Attribute::String(branch.into()));
+            y
+        };
+        let inner = linear(x, down, "low_rank");
+        let (a, b) = (linear(inner, up, "low_rank"), linear(x, rest, "rest"));
+        let y = f.add_one(Op::Add {}, [a, b], "fc").expect("typed");
+        f.add_result("y", y);
+        let module = Module { functions: vec![f] };
+        let layers = layers(&module, &Sizes::of_types());
+        let branches: Vec<_> = layers.iter().map(|l| l.describe()["branch"].clone()).collect();
+        assert_eq!(branches, ["low_rank", "low_rank", "rest"]);
+        let totals = totals(&module, &layers, &Sizes::of_types());
+        assert_eq!(totals.parameters, 8 * 64);
+        let bits = 8 * 64 * 4 + 32 + (2 * 64 + 8 * 2) * 32;
+        assert_eq!(totals.bits_per_weight, Some(f64::from(bits) / f64::from(8 * 64)));
     }
 
     #[test]

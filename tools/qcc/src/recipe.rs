@@ -16,7 +16,7 @@ use crate::input::Remembered;
 use file::Recipe;
 use transforms::Transforms;
 
-pub use transforms::by_format;
+pub use transforms::needs_data;
 
 /// The recipes of this build.
 const NAMED: [(&str, &str); 8] = [
@@ -114,7 +114,9 @@ impl Settings {
             input.preprocess = Some(input.preprocess(args.preprocess.as_deref())?);
         }
         let builtin = NAMED.iter().any(|(name, _)| *name == named);
-        let quantized = weights.is_some();
+        let transforms_named =
+            matches!(wanted, Transforms::Named(_)) && (args.transforms.is_some() || !builtin);
+        let transforms = wanted.list(weights.is_some(), is_static);
         Ok(Settings {
             recipe,
             weights,
@@ -122,9 +124,8 @@ impl Settings {
             head,
             is_static,
             // A recipe of this build is for many models: what finds nothing in one of them was not asked for.
-            transforms_named: matches!(wanted, Transforms::Named(_))
-                && (args.transforms.is_some() || !builtin),
-            transforms: wanted.list(quantized),
+            transforms_named,
+            transforms,
             calibrate: calibration.options()?,
             samples,
             seq_len: seq_len.unwrap_or(SEQ_LEN),
@@ -158,11 +159,17 @@ impl Settings {
 
     /// Whether a pass looks at activations, which takes data.
     pub fn needs_data(&self) -> bool {
-        self.is_static || self.transforms.iter().any(|t| transforms::by_format(t))
+        self.is_static || self.transforms.iter().any(|t| needs_data(t))
     }
 
     /// A transform with the options it takes.
     fn transform(&self, name: &str) -> String {
+        // Where it is not asked for by name it acts where it helps.
+        if let ("equalize", Some(weights), Some(activations), false) =
+            (name, &self.weights, &self.activations, self.transforms_named)
+        {
+            return format!("equalize{{where=helps weights={weights} activations={activations}}}");
+        }
         if !transforms::by_format(name) {
             return name.to_string();
         }

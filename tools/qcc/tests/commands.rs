@@ -77,6 +77,8 @@ fn bits_of_weights_are_those_that_are_stored() {
         ("int7:tensor", &["--activations", "int5:token"], 8.0..8.01, false),
         ("int2:block=32", &["--activations", "int8:token"], 4.5..4.6, false),
         ("int6:block=32:scale=f32", &[], 9.0..9.1, false),
+        ("split2", &[], 4.0..4.01, false),
+        ("split4:channel", &measured, 8.5..9.5, true),
         // No integer kernel takes the two: floats are stored.
         ("int4:block=32", &measured, 32.0..32.1, true),
     ] {

@@ -32,14 +32,16 @@ pub struct DepthwiseSpec {
     pub bias: bool,
     /// The fused activation.
     pub activation: Activation,
+    /// Whether results then have an upper bound by channel.
+    pub bounded: bool,
     /// How results are stored.
     pub output: Output,
 }
 
 /// Argument slots. `x` is `[batch][height][width][channels]`, `y` alike with the output's sizes; `weights` by
-/// [`pack_channel_blocks`](super::pack::pack_channel_blocks) of `[channels, taps]`; `multipliers` and `bias`: f32 a channel;
+/// [`pack_channel_blocks`](super::pack::pack_channel_blocks) of `[channels, taps]`; `multipliers`, `bias` and `bounds`: f32 a channel;
 /// `zero`: the image's zero point.
-pub const ARGS: [&str; 16] = [
+pub const ARGS: [&str; 17] = [
     "x",
     "weights",
     "multipliers",
@@ -56,6 +58,7 @@ pub const ARGS: [&str; 16] = [
     "out_width",
     "pad_top",
     "pad_left",
+    "bounds",
 ];
 
 impl DepthwiseSpec {
@@ -84,6 +87,7 @@ struct Block<'a> {
     zero: Value,
     multiplier: Value,
     bias: Value,
+    bounds: Option<Value>,
     writer: Writer,
     /// The output line at the block's first channel, and channels left (may be above sixteen).
     out: Value,
@@ -106,6 +110,7 @@ fn lines(e: &mut Emitter, spec: &DepthwiseSpec, k: &Kernel) {
     let (height, width, channels) = (n(e, "height"), n(e, "width"), n(e, "channels"));
     let (out_height, out_width) = (n(e, "out_height"), n(e, "out_width"));
     let (pad_top, pad_left) = (n(e, "pad_top"), n(e, "pad_left"));
+    let bounds = p(e, "bounds");
     let zero_point = n(e, "zero");
     let zero_point = e.truncate(zero_point, Scalar::I32);
     let zero_point = e.splat(zero_point, 16);
@@ -174,6 +179,7 @@ fn lines(e: &mut Emitter, spec: &DepthwiseSpec, k: &Kernel) {
                 zero: zero_point,
                 multiplier: if spec.format == Format::U8S8 { column(e, multipliers) } else { nothing },
                 bias: if spec.bias { column(e, bias) } else { nothing },
+                bounds: spec.bounded.then(|| column(e, bounds)),
                 writer,
                 out: e.element(out_line, channel, spec.output.bytes()),
                 count: e.sub(channels, channel),
@@ -336,6 +342,7 @@ impl Block<'_> {
             }
         };
         let y = self.spec.activation.apply(e, y);
+        let y = self.bounds.map_or(y, |bound| e.smaller(bound, y));
         let stored = self.writer.encode(e, y);
         let bytes = e.mul(at, self.out_pixel_bytes);
         let p = e.at(self.out, bytes);

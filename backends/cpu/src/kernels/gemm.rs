@@ -9,6 +9,7 @@ use super::blocks::Blocks;
 use super::emit::{Emitter, I64, Kernel, Type, Value};
 use super::epilogue::{Activation, Output};
 use super::patches::{self, Geometry};
+use super::split::SplitCodes;
 use super::tile::{Tile, emit_tile, tile_name};
 use super::{SLACK, TargetCaps};
 
@@ -29,14 +30,20 @@ pub enum Product {
     F32S4,
     /// f32 activations, weight codes in the panels of `S8Block`.
     F32Block(Blocks),
+    /// f32 activations, split weight codes with their tables in the panels.
+    F32Split(SplitCodes),
 }
 
 impl Product {
     /// Bytes of one activation.
     pub fn activation_bytes(self) -> u64 {
         match self {
-            Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32Block(_) => 4,
-            _ => 1,
+            Product::F32F32
+            | Product::F32S8
+            | Product::F32S4
+            | Product::F32Block(_)
+            | Product::F32Split(_) => 4,
+            Product::U8S8 | Product::U8S4 | Product::S8Block(_) => 1,
         }
     }
 
@@ -50,6 +57,7 @@ impl Product {
             Product::S8Block(blocks) | Product::F32Block(blocks) => {
                 depth.div_ceil(u64::from(blocks.block)) * blocks.column_bytes() * nr
             }
+            Product::F32Split(codes) => codes.table_bytes(nr) + 4 * nr * depth.div_ceil(codes.group()),
         }
     }
 
@@ -68,6 +76,11 @@ impl Product {
             Product::S8Block(blocks) | Product::F32Block(blocks) => {
                 let count = e.ceil_div(depth, i64::from(blocks.block));
                 e.times(count, blocks.column_bytes() as i64 * nr)
+            }
+            Product::F32Split(codes) => {
+                let words = e.ceil_div(depth, codes.group() as i64);
+                let words = e.times(words, 4 * nr);
+                e.plus(words, codes.table_bytes(nr as u64) as i64)
             }
         }
     }
@@ -92,6 +105,8 @@ pub struct Epilogue {
     pub scale: ActivationScale,
     /// The fused activation.
     pub activation: Activation,
+    /// Whether results then have an upper bound by column.
+    pub bounded: bool,
     /// How results are stored.
     pub output: Output,
 }
@@ -170,7 +185,7 @@ impl GemmSpec {
 }
 
 /// Argument slots of a matrix product, then those of [`Rows::Patches`] only. Strides in bytes; addresses that a spec does not use may be 0.
-pub const ARGS: [&str; 15] = [
+pub const ARGS: [&str; 16] = [
     "a",
     "a_stride",
     "weights",
@@ -186,6 +201,7 @@ pub const ARGS: [&str; 15] = [
     "rows",
     "columns",
     "depth",
+    "bounds",
 ];
 
 /// All slots of a convolution: [`ARGS`] (where `a` is the image and `a_stride` unused), then the geometry.
@@ -220,6 +236,7 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
         row_sums: p(e, "row_sums"),
         c: (p(e, "c"), n(e, "c_stride")),
         out: (p(e, "out_scale"), n(e, "out_zero")),
+        bounds: p(e, "bounds"),
     };
     let (rows, columns) = (n(e, "rows"), n(e, "columns"));
     let geometry = match spec.rows {
@@ -292,11 +309,11 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
         let c = e.select(whole, result, k.scratch);
         let c_stride = e.select(whole, t.c.1, tile_stride);
         let by_column = e.times(column, 4);
-        let [corrections, multipliers, bias] =
-            [t.corrections, t.multipliers, t.bias].map(|p| e.at(p, by_column));
+        let [corrections, multipliers, bias, bounds] =
+            [t.corrections, t.multipliers, t.bias, t.bounds].map(|p| e.at(p, by_column));
         let start = e.mul(panel, panel_bytes);
-        let at_panel =
-            Tile { a, panel: e.at(t.panel, start), corrections, multipliers, bias, c: (c, c_stride), ..t };
+        let panel = e.at(t.panel, start);
+        let at_panel = Tile { a, panel, corrections, multipliers, bias, bounds, c: (c, c_stride), ..t };
         let call = |e: &mut Emitter, row: Value, variant: usize| {
             let a_bytes = e.mul(row, a.1);
             let c_bytes = e.mul(row, c_stride);

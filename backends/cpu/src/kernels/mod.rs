@@ -25,6 +25,7 @@ pub mod quantize;
 mod row;
 pub mod scan;
 pub mod softmax;
+pub mod split;
 mod tile;
 
 /// Bytes a kernel may read past the end of any buffer.

@@ -10,6 +10,7 @@
 //! | s4 | `[K/8][nr][4]` bytes: low nibbles are k 0…3 of the octet, high nibbles k 4…7; code + 8 |
 //! | u4 blocks | for each block: the octets as s4's (a padded nibble is 0), then `[nr]` scales |
 //! | u8 blocks | for each block: `[block/4][nr][4]` (a padded byte is 0), then `[nr]` scales |
+//! | split codes | see [`split`](super::split) |
 
 use thiserror::Error;
 
@@ -67,7 +68,7 @@ pub enum PackError {
     Block(usize),
 }
 
-fn check(what: &'static str, expected: Option<usize>, found: usize) -> Result<(), PackError> {
+pub(super) fn check(what: &'static str, expected: Option<usize>, found: usize) -> Result<(), PackError> {
     match expected {
         Some(expected) if expected == found => Ok(()),
         _ => Err(PackError::Length { what, expected: expected.unwrap_or(usize::MAX), found }),
@@ -75,7 +76,12 @@ fn check(what: &'static str, expected: Option<usize>, found: usize) -> Result<()
 }
 
 /// Bytes of `panels · panel_bytes`, checked.
-fn size(columns: usize, depth: usize, nr: usize, panel: Option<usize>) -> Result<usize, PackError> {
+pub(super) fn size(
+    columns: usize,
+    depth: usize,
+    nr: usize,
+    panel: Option<usize>,
+) -> Result<usize, PackError> {
     panel
         .and_then(|p| p.checked_mul(columns.div_ceil(nr)))
         .filter(|&n| n <= isize::MAX as usize)

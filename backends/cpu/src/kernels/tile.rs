@@ -1,13 +1,14 @@
 //! Tiles: `rows × NR` sums over the whole depth in registers, then the epilogue. The inner loops of every matrix product.
 //!
 //! Each row's result depends only on that row: a row computed in a tail tile has the same bits as in a whole one.
-//! A k-group is what one step consumes: one value (f32), four bytes (s8, u8), eight nibbles (s4, u4).
+//! A k-group is what one step consumes: one value (f32), four bytes (s8, u8), eight nibbles (s4, u4), a word of split codes.
 
 use super::atom;
 use super::blocks::{BlockCodes, BlockScales, Blocks};
 use super::emit::{Emitter, F32, F32X16, I8X16, I8X64, I32, I32X16, I64, Scalar, Type, Value};
 use super::epilogue::Writer;
 use super::gemm::{ActivationScale, GemmSpec, Product};
+use super::split::{SplitCodes, Tables};
 
 /// Parameters of a tile function, in call order; addresses already stand at the tile's row and column.
 #[derive(Clone, Copy)]
@@ -32,10 +33,12 @@ pub(super) struct Tile {
     pub c: (Value, Value),
     /// Address of the result's scale, and its zero point.
     pub out: (Value, Value),
+    /// f32 upper bounds, a column each.
+    pub bounds: Value,
 }
 
 impl Tile {
-    pub const TYPES: [Type; 13] = [
+    pub const TYPES: [Type; 14] = [
         Type::Ptr,
         I64,
         Type::Ptr,
@@ -49,9 +52,10 @@ impl Tile {
         I64,
         Type::Ptr,
         I64,
+        Type::Ptr,
     ];
 
-    pub fn values(&self) -> [Value; 13] {
+    pub fn values(&self) -> [Value; 14] {
         [
             self.a.0,
             self.a.1,
@@ -66,6 +70,7 @@ impl Tile {
             self.c.1,
             self.out.0,
             self.out.1,
+            self.bounds,
         ]
     }
 
@@ -81,6 +86,7 @@ impl Tile {
             row_sums: v[8],
             c: (v[9], v[10]),
             out: (v[11], v[12]),
+            bounds: v[13],
         }
     }
 }
@@ -109,6 +115,7 @@ pub(super) fn emit_tile(e: &mut Emitter, spec: &GemmSpec, kernel: &str, rows: us
             Product::F32S8 => body.f32_codes(e, &starts, Code::S8),
             Product::F32S4 => body.f32_codes(e, &starts, Code::U4),
             Product::F32Block(blocks) => body.f32_block(e, &starts, blocks),
+            Product::F32Split(codes) => body.f32_split(e, &starts, codes),
         };
         body.finish(e, &sums);
     });
@@ -116,21 +123,24 @@ pub(super) fn emit_tile(e: &mut Emitter, spec: &GemmSpec, kernel: &str, rows: us
 
 /// How a code lies in a word of its column.
 #[derive(Clone, Copy)]
-enum Code {
+enum Code<'t> {
     /// Four signed bytes.
     S8,
     /// Four bytes with zero point 128.
     U8,
     /// Eight nibbles with zero point 8: low ones of the four bytes, then high ones.
     U4,
+    /// Split codes, with the tables of each vector of columns.
+    Split(SplitCodes, &'t [Tables]),
 }
 
-impl Code {
+impl Code<'_> {
     /// Codes in a word.
     fn group(self) -> i64 {
         match self {
             Code::S8 | Code::U8 => 4,
             Code::U4 => 8,
+            Code::Split(codes, _) => codes.group() as i64,
         }
     }
 
@@ -139,12 +149,14 @@ impl Code {
         match self {
             Code::S8 | Code::U8 => 8 * k,
             Code::U4 => 8 * (k % 4) + 4 * (k / 4),
+            Code::Split(codes, _) => codes.bits() as i32 * k,
         }
     }
 
     fn shift_value(self, e: &mut Emitter, k: Value) -> Value {
         match self {
             Code::S8 | Code::U8 => e.times(k, 8),
+            Code::Split(codes, _) => e.times(k, i64::from(codes.bits())),
             Code::U4 => {
                 let (three, two) = (e.int(3), e.int(2));
                 let byte = e.and(k, three);
@@ -156,8 +168,8 @@ impl Code {
         }
     }
 
-    /// The code in a word's lowest bits, as f32.
-    fn decode(self, e: &mut Emitter, word: Value) -> Value {
+    /// The code in the lowest bits of the words of the `v`-th vector, as f32.
+    fn decode(self, e: &mut Emitter, word: Value, v: usize) -> Value {
         match self {
             Code::S8 => {
                 let top = e.ints(24);
@@ -172,6 +184,7 @@ impl Code {
                 e.to_float(code)
             }
             Code::U4 => atom::decode_u4(e, word),
+            Code::Split(codes, tables) => tables[v].decode(e, codes, word),
         }
     }
 }
@@ -427,11 +440,20 @@ impl Body<'_> {
     }
 
     /// Codes without block scales; the column's scale follows in the epilogue.
-    fn f32_codes(&self, e: &mut Emitter, starts: &[Value], code: Code) -> Vec<Value> {
+    fn f32_codes(&self, e: &mut Emitter, starts: &[Value], code: Code<'_>) -> Vec<Value> {
         let zero = e.floats(0.0);
         let start = self.each_sum(|_, _| zero);
         let first = e.int(0);
         self.decoded(e, starts, code, (self.t.panel, first, self.t.depth), &start)
+    }
+
+    fn f32_split(&self, e: &mut Emitter, starts: &[Value], codes: SplitCodes) -> Vec<Value> {
+        let tables = Tables::load(e, codes, self.t.panel, self.spec.nr);
+        let zero = e.floats(0.0);
+        let start = self.each_sum(|_, _| zero);
+        let words = e.offset(self.t.panel, codes.table_bytes(self.nr() as u64) as i64);
+        let first = e.int(0);
+        self.decoded(e, starts, Code::Split(codes, &tables), (words, first, self.t.depth), &start)
     }
 
     /// Products of activations with codes decoded to f32: `panel` holds those of `count` values from `first` on.
@@ -439,7 +461,7 @@ impl Body<'_> {
         &self,
         e: &mut Emitter,
         starts: &[Value],
-        code: Code,
+        code: Code<'_>,
         (panel, first, count): (Value, Value, Value),
         start: &[Value],
     ) -> Vec<Value> {
@@ -483,14 +505,15 @@ impl Body<'_> {
         e: &mut Emitter,
         sums: &mut [Value],
         starts: &[Value],
-        (words, code, shift): (&[Value], Code, Value),
+        (words, code, shift): (&[Value], Code<'_>, Value),
         (at, offset): (Value, i64),
     ) {
         let weights: Vec<Value> = words
             .iter()
-            .map(|&w| {
+            .enumerate()
+            .map(|(v, &w)| {
                 let low = e.shr(w, shift);
-                code.decode(e, low)
+                code.decode(e, low, v)
             })
             .collect();
         for (r, &row) in starts.iter().enumerate() {
@@ -519,6 +542,7 @@ impl Body<'_> {
                 .collect()
         };
         let bias = if epilogue.bias { columns(e, t.bias) } else { vec![e.floats(0.0); self.vectors] };
+        let bounds = if epilogue.bounded { columns(e, t.bounds) } else { Vec::new() };
         let multipliers = match self.spec.product {
             Product::U8S8 | Product::U8S4 | Product::F32S8 | Product::F32S4 => columns(e, t.multipliers),
             _ => Vec::new(),
@@ -540,8 +564,10 @@ impl Body<'_> {
             for v in 0..self.vectors {
                 let s = sums[r * self.vectors + v];
                 let y = match self.spec.product {
-                    Product::F32F32 | Product::F32Block(_) if epilogue.bias => e.add(s, bias[v]),
-                    Product::F32F32 | Product::F32Block(_) => s,
+                    Product::F32F32 | Product::F32Block(_) | Product::F32Split(_) if epilogue.bias => {
+                        e.add(s, bias[v])
+                    }
+                    Product::F32F32 | Product::F32Block(_) | Product::F32Split(_) => s,
                     Product::F32S8 | Product::F32S4 => e.multiply_add(s, multipliers[v], bias[v]),
                     Product::U8S8 | Product::U8S4 => {
                         let m = match scale {
@@ -557,6 +583,7 @@ impl Body<'_> {
                     }
                 };
                 let y = epilogue.activation.apply(e, y);
+                let y = bounds.get(v).map_or(y, |bound| e.smaller(*bound, y));
                 let stored = writer.encode(e, y);
                 debug_assert!(stored.ty() == F32X16 || stored.ty() == I8X16);
                 let p = e.offset(row, 16 * size * v as i64);

@@ -8,6 +8,7 @@ use super::site::{Failure, Rewritten, Site, one};
 /// Slots of `quantized_conv`; `conv` has its bias in slot 2.
 const WEIGHT_SCALE: usize = 2;
 const QUANTIZED_BIAS: usize = 5;
+const BOUNDS: usize = 8;
 
 /// Rewrites `conv` and `quantized_conv` with groups, unless they are depthwise with one result a channel.
 pub(super) fn convolution(site: &mut Site<'_>) -> Rewritten {
@@ -84,6 +85,9 @@ fn each_group(
         of_outputs.push(WEIGHT_SCALE);
     }
     of_outputs.push(if quantized { QUANTIZED_BIAS } else { 2 });
+    if quantized {
+        of_outputs.push(BOUNDS);
+    }
     let op = with_groups(&site.node.op, 1);
     let mut parts = Vec::new();
     for group in 0..groups {

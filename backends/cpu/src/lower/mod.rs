@@ -23,7 +23,7 @@ use std::collections::{HashMap, HashSet};
 use qcc_ir::{Definition, Dim, ElementType, Function, Node, Op, OpId, ValueId};
 use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step};
 
-pub(crate) use contraction::panel_bits;
+pub(crate) use contraction::{is_split_weight, only_products_read, panel_bits, split_codes};
 pub use error::LowerError;
 pub use packing::{PackedParameter, PackingError};
 
@@ -248,6 +248,8 @@ impl<'a> Lowering<'a> {
                 self.packed_embedding(node)
             }
             Op::Embedding {} | Op::Gather { .. } => self.gather(node),
+            // The products that read it decode it.
+            Op::Dequantize {} if is_split_weight(self.function, node) => Ok(()),
             Op::Linear {} | Op::QuantizedLinear { .. } => self.linear(node),
             Op::Conv { .. } | Op::QuantizedConv { .. } => self.conv(node),
             Op::Matmul {} => self.matmul(node),

@@ -74,6 +74,7 @@ const OUT: Epilogue = Epilogue {
     bias: true,
     scale: ActivationScale::Tensor,
     activation: Activation::None,
+    bounded: false,
     output: Output::F32,
 };
 
@@ -139,7 +140,7 @@ fn implicit_products() {
                 (Buffer::f32(&x), Buffer::f32(&pack::pack_f32(&w, n, k, float.nr).expect("packs")));
             let c = Buffer::zeros(m * n * 4);
             let mut args = vec![xb.address(), 0, wb.address(), 0, 0, bias_at.address(), 0, 0, c.address()];
-            args.extend([4 * n as u64, 0, 0, m as u64, n as u64, k as u64]);
+            args.extend([4 * n as u64, 0, 0, m as u64, n as u64, k as u64, 0]);
             args.extend(geometry(4, 0));
             assert_eq!(args.len(), gemm::convolution_args().len());
             let items = float.items(m as u64, n as u64);
@@ -165,7 +166,7 @@ fn implicit_products() {
             let (scale, c) = (Buffer::f32(&[0.05]), Buffer::zeros(m * n));
             let mut args = vec![xb.address(), 0, wb.address(), start.address(), by_column.address()];
             args.extend([bias_at.address(), 0, 0, c.address(), n as u64, scale.address(), 9]);
-            args.extend([m as u64, n as u64, k as u64]);
+            args.extend([m as u64, n as u64, k as u64, 0]);
             args.extend(geometry(1, zero as u64));
             let items = integer.items(m as u64, n as u64);
             library.run("integer", &args, items, integer.scratch_bytes(k as u64), 1 + r.next() % 3);
@@ -200,6 +201,7 @@ fn depthwise_windows() {
                     dilation,
                     bias: specs.len() % 2 == 0,
                     activation: Activation::Clamp { lo: 0.0.into(), hi: 6.0.into() },
+                    bounded: specs.len() % 3 == 0,
                     output,
                 });
             }
@@ -238,6 +240,8 @@ fn check_depthwise(r: &mut Random, library: &Library, name: &str, spec: &Depthwi
         }
     });
     let bias_of = |i: usize| if spec.bias { bias[i % n] } else { 0.0 };
+    let bounds: Vec<f32> = (0..n).map(|_| r.real().abs() * 3.0).collect();
+    let bound_of = |i: usize| if spec.bounded { bounds[i % n] } else { f32::INFINITY };
     let size = spec.output.bytes() as usize;
     let held = [
         if float { Buffer::f32(&x) } else { Buffer::bytes(&xq) },
@@ -249,24 +253,27 @@ fn check_depthwise(r: &mut Random, library: &Library, name: &str, spec: &Depthwi
         Buffer::f32(&multipliers),
         Buffer::f32(&bias),
         Buffer::f32(&[0.05]),
+        Buffer::f32(&bounds),
     ];
     let y = Buffer::zeros(count * size);
     let at = |i: usize| held[i].address();
     let mut args = vec![at(0), at(1), at(2), at(3), zero as u64, y.address(), at(4), (-20i64) as u64];
     let sizes = [s.batch, s.image[0], s.image[1], n, s.out[0], s.out[1], s.pad[0], s.pad[1]];
     args.extend(sizes.map(|v| v as u64));
+    args.push(at(5));
     assert_eq!(args.len(), depthwise::ARGS.len());
     library.run(name, &args, spec.items(s.batch as u64, s.out[0] as u64), 64, 1 + r.next() % 3);
     let what = format!("{name} {spec:?} {s:?}");
     if float {
-        let wanted: Vec<f64> =
-            (0..count).map(|i| (wide[i] + f64::from(bias_of(i))).clamp(0.0, 6.0)).collect();
+        let wanted: Vec<f64> = (0..count)
+            .map(|i| (wide[i] + f64::from(bias_of(i))).clamp(0.0, 6.0).min(f64::from(bound_of(i))))
+            .collect();
         let magnitude: Vec<f64> = (0..count).map(|i| magnitude[i] + f64::from(bias_of(i)).abs()).collect();
         assert_close(&y.to_f32(), &wanted, &magnitude, &what);
         return;
     }
     let wanted: Vec<f32> = (0..count)
-        .map(|i| (sums[i] as f32).mul_add(multipliers[i % n], bias_of(i)).clamp(0.0, 6.0))
+        .map(|i| (sums[i] as f32).mul_add(multipliers[i % n], bias_of(i)).clamp(0.0, 6.0).min(bound_of(i)))
         .collect();
     match spec.output {
         Output::F32 => assert!(y.to_f32().iter().zip(&wanted).all(|(a, b)| a == b), "{what}"),

@@ -4,6 +4,7 @@ use qcc_cpu::kernels::blocks::{BlockCodes, BlockScales, Blocks};
 use qcc_cpu::kernels::epilogue::{Activation, Output};
 use qcc_cpu::kernels::gemm::{ActivationScale, Epilogue, GemmSpec, Product, Rows, generate};
 use qcc_cpu::kernels::pack;
+use qcc_cpu::kernels::split::{SplitCodes, pack_split};
 
 use crate::harness::*;
 
@@ -25,6 +26,7 @@ const F32_OUT: Epilogue = Epilogue {
     bias: true,
     scale: ActivationScale::Tensor,
     activation: Activation::None,
+    bounded: false,
     output: Output::F32,
 };
 
@@ -36,6 +38,7 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
     let token = Epilogue { scale: ActivationScale::Token, ..F32_OUT };
     let codes =
         Epilogue { activation: Activation::Relu, output: Output::Codes { lo: -127, hi: 127 }, ..F32_OUT };
+    let bounded = Epilogue { bounded: true, ..codes };
     let bare = Epilogue { bias: false, ..F32_OUT };
     let mut out = Vec::new();
     for (name, product, epilogue) in [
@@ -44,6 +47,7 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
         ("s8", Product::U8S8, F32_OUT),
         ("s8_token", Product::U8S8, token),
         ("s8_codes", Product::U8S8, codes),
+        ("s8_bounded", Product::U8S8, bounded),
         ("s8_bare", Product::U8S8, bare),
         ("s4", Product::U8S4, codes),
         ("u4b32_token", Product::S8Block(Blocks::nibbles(32)), token),
@@ -59,6 +63,10 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
         ("u4f24", Product::F32Block(Blocks::nibbles(24)), bare),
         ("u8f32", Product::F32Block(bytes(32, BlockScales::F32)), F32_OUT),
         ("u8f96", Product::F32Block(bytes(96, BlockScales::F16)), bare),
+        ("split2", Product::F32Split(SplitCodes { level_bits: 2, shared: true }), F32_OUT),
+        ("split5", Product::F32Split(SplitCodes { level_bits: 5, shared: false }), bare),
+        ("split8", Product::F32Split(SplitCodes { level_bits: 8, shared: true }), F32_OUT),
+        ("split2_columns", Product::F32Split(SplitCodes { level_bits: 2, shared: false }), bare),
     ] {
         let spec = GemmSpec::new(&level.caps, product, Rows::Matrix, epilogue);
         out.push((name.to_string(), GemmSpec { row_tiles: 2, ..spec }));
@@ -85,10 +93,10 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
     };
     let (out_scale, out_zero) = (0.7f32, 3i32);
     let (mut wanted, mut wide, mut magnitude) = (vec![0f32; m * n], vec![0f64; m * n], vec![0f64; m * n]);
-    let mut args = vec![0u64; 15];
+    let mut args = vec![0u64; 16];
     let lda = k + extra;
     match spec.product {
-        Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32Block(_) => {
+        Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32Block(_) | Product::F32Split(_) => {
             let x = r.reals(m * lda);
             let (w, packed) = match spec.product {
                 Product::F32Block(blocks) => {
@@ -112,6 +120,25 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
                     args[4] = hold(Buffer::f32(&pack::pad_columns(&sw, spec.nr)));
                     let w = (0..n * k).map(|i| f32::from(codes[i]) * sw[i / k]).collect();
                     (w, Buffer::bytes(&packed.bytes))
+                }
+                Product::F32Split(form) => {
+                    let levels = 1 << form.level_bits;
+                    let codes: Vec<u16> = (0..n * k).map(|_| r.int(0, 3 * levels - 1) as u16).collect();
+                    let tables = if form.shared { 1 } else { n };
+                    let scales: Vec<f32> =
+                        (0..3 * tables).map(|_| (0.001 + r.real().abs()) / levels as f32).collect();
+                    let zeros: Vec<i32> = (0..3 * tables).map(|_| r.int(-300, 300) as i32).collect();
+                    let packed = pack_split(&codes, (&scales, &zeros), n, k, spec.nr, form).expect("packs");
+                    assert_eq!(
+                        packed.len() as u64,
+                        n.div_ceil(spec.nr) as u64 * spec.product.panel_bytes(spec.nr, k as u64)
+                    );
+                    let value = |i: usize| {
+                        let (cluster, level) = (i64::from(codes[i]) / levels, i64::from(codes[i]) % levels);
+                        let at = (i / k).min(tables - 1) * 3 + cluster as usize;
+                        (level as i32 - zeros[at]) as f32 * scales[at]
+                    };
+                    ((0..n * k).map(value).collect(), Buffer::bytes(&packed))
                 }
                 _ => {
                     let w = r.reals(n * k);
@@ -202,6 +229,8 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
     args[10] = hold(Buffer::f32(&[out_scale]));
     args[11] = out_zero as u64;
     (args[12], args[13], args[14]) = (m as u64, n as u64, k as u64);
+    let bounds: Vec<f32> = (0..n).map(|_| r.real().abs()).collect();
+    args[15] = hold(Buffer::f32(&pack::pad_columns(&bounds, spec.nr)));
     let case = Case { m, n, k, args, c, _held: held };
     let items = spec.items(m as u64, n as u64);
     library.run(name, &case.args, items, spec.scratch_bytes(case.k as u64), 1 + r.next() % 3);
@@ -210,6 +239,7 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
         let found = case.c.to_i8();
         for i in 0..case.m * case.n {
             let y = if epilogue.activation == Activation::Relu { wanted[i].max(0.0) } else { wanted[i] };
+            let y = if epilogue.bounded { y.min(bounds[i % n]) } else { y };
             let q = quantize(y, out_scale, out_zero, -127, 127);
             assert_eq!(i32::from(found[at(i)]), q, "{what}: element {i}");
         }

@@ -14,6 +14,7 @@ mod hadamard;
 mod movement;
 mod normalization;
 mod quantization;
+mod split;
 mod window;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ fn every_operation_has_a_case() {
         movement::cases(),
         normalization::cases(),
         quantization::cases(),
+        split::cases(),
         window::cases(),
     ];
     let mut covered: BTreeSet<&str> = families.iter().flatten().map(|case| case.op.name()).collect();

@@ -41,6 +41,12 @@ pub fn cases() -> Vec<Case> {
             [table(), i32s(&[1, 2], &[1, -3])],
             [i64s(&[1, 2, 2], &[10, 11, 0, 1])],
         ),
+        case(
+            "the order of elements, equal ones as they come",
+            Op::Argsort {},
+            [i64s(&[4], &[2, 0, 2, 1])],
+            [i64s(&[4], &[1, 3, 0, 2])],
+        ),
         case("slice with steps", slice(&[0], &[0], &[4], &[3]), [line()], [i64s(&[2], &[1, 4])]),
         case(
             "slice backwards to the start",

@@ -187,6 +187,33 @@ pub fn cases() -> Vec<Case> {
             // x − z = 2 −1 12; channel 0: 2, 9, 7 halved; channel 1: 4, −4, 25 quartered, plus 0.25.
             [f32s(&[1, 3, 2], &[1.0, 1.25, 4.5, -0.75, 3.5, 6.0])],
         ),
+        case(
+            "integer convolution, channels with bounds",
+            Op::QuantizedConv {
+                strides: vec![1],
+                pads: vec![0, 0],
+                dilations: vec![1],
+                groups: 1,
+                layout: ImageLayout::ChannelsLast,
+                to: ElementType::F32,
+                narrow: true,
+                lower: Float(0.0),
+                upper: Float(6.0),
+            },
+            [
+                Some(u8s()),
+                Some(codes(int8(ROWS), &[2, 1, 1], &[1, 1])),
+                Some(f32s(&[2], &[1.0, 2.0])),
+                Some(scalar(0.5)),
+                Some(i32s(&[], &[128])),
+                None,
+                None,
+                None,
+                Some(f32s(&[2], &[0.75, 10.0])),
+            ],
+            // x − z = 2 −1 12; halved in channel 0.
+            [f32s(&[1, 3, 2], &[0.75, 2.0, 0.0, 0.0, 0.75, 6.0])],
+        ),
     ]
 }
 

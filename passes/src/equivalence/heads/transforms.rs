@@ -140,7 +140,9 @@ pub(super) const HEADS: &[Head] = &[
             let s = steps.push(Op::Reshape { shape }, [Operand::Child(2)]);
             let mut y = Operand::Child(1);
             for (bound, op) in [(min, Op::Max {}), (max, Op::Min {})] {
-                if bound.0.is_finite() {
+                if bound.0 == 0.0 && op == (Op::Max {}) {
+                    y = steps.push(Op::Relu {}, [y]);
+                } else if bound.0.is_finite() {
                     let one = steps.push(Op::Clamp { min: *bound, max: *bound }, [s]);
                     let bounds = steps.push(Op::Mul {}, [one, s]);
                     y = steps.push(op, [y, bounds]);

@@ -92,6 +92,11 @@ impl Search {
         Some(self.measured(plan.steps, errors))
     }
 
+    /// The plan with what it costs by these errors.
+    pub fn priced(&self, plan: Plan, errors: &Errors) -> Plan {
+        self.measured(plan.steps, errors)
+    }
+
     /// Plans that no other beats in both latency and error, the fastest first: those that minimise `seconds / unit + λ · error` for each λ.
     pub fn trade_offs(&self, errors: &Errors, weights: &[f64], unit: f64) -> Vec<Plan> {
         let mut plans: Vec<Plan> = weights.iter().filter_map(|w| self.plan(errors, *w, unit)).collect();

@@ -44,7 +44,9 @@ fn a_static_recipe_calibrates() {
     );
     assert_eq!(
         pipeline(|a| a.recipe = Some("cnn-int8".into())),
-        "canonicalize,fold-batch-norm,canonicalize,calibrate{method=percentile percentile=99.998},\
+        "canonicalize,fold-batch-norm,canonicalize,\
+         equalize{where=helps weights=int8:channel activations=uint8:tensor:asym},canonicalize,\
+         calibrate{method=percentile percentile=99.998},\
          quantize{weights=int8:channel activations=uint8:tensor:asym},canonicalize,lower-quantized,canonicalize"
     );
 }

@@ -2,17 +2,26 @@
 
 use crate::Failure;
 
-/// What this build has.
-const KNOWN: [&str; 7] =
-    ["fold-batch-norm", "rotate-residual", "rotate-heads", "rotate-online", "smooth", "shift", "permute"];
+const KNOWN: [&str; 11] = [
+    "fold-batch-norm",
+    "equalize",
+    "rotate-residual",
+    "rotate-heads",
+    "rotate-online",
+    "smooth",
+    "shift",
+    "permute",
+    "split",
+    "low-rank",
+    "outlier-columns",
+];
 
 /// Those that depend on what activations look like and on formats.
 const BY_FORMAT: [&str; 6] =
     ["rotate-residual", "rotate-heads", "rotate-online", "smooth", "shift", "permute"];
 
 /// What is to come.
-const TO_COME: [&str; 6] =
-    ["equalize", "split", "low-rank", "outlier-columns", "awq", "rearrange-kv-channels"];
+const TO_COME: [&str; 2] = ["awq", "rearrange-kv-channels"];
 
 /// Which transforms to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +68,11 @@ impl Transforms {
         Ok(Transforms::Named(names.into_iter().map(known).collect::<Result<_, _>>()?))
     }
 
-    /// Their passes, in order, for a model that is quantized or not: nothing is gained by making floats easier to quantize.
-    pub fn list(self, quantized: bool) -> Vec<&'static str> {
+    /// Their passes, in order, for a model that is quantized or not, with ranges measured beforehand or not: nothing is gained by making
+    /// floats easier to quantize, and where equalizing helps is seen on activations.
+    pub fn list(self, quantized: bool, is_static: bool) -> Vec<&'static str> {
         match self {
+            Transforms::Auto if is_static => vec!["fold-batch-norm", "equalize", "transform"],
             Transforms::Auto if quantized => vec!["fold-batch-norm", "transform"],
             Transforms::Auto => vec!["fold-batch-norm"],
             Transforms::Named(names) => names,
@@ -69,7 +80,12 @@ impl Transforms {
     }
 }
 
-/// Whether a pass looks at activations, and takes the formats as options.
+/// Whether a pass looks at activations.
+pub fn needs_data(name: &str) -> bool {
+    by_format(name) || name == "outlier-columns"
+}
+
+/// Whether a pass takes the formats as options.
 pub fn by_format(name: &str) -> bool {
     name == "transform" || BY_FORMAT.contains(&name)
 }

@@ -79,6 +79,7 @@ impl Lowering<'_> {
             dilation: geometry.dilations.map(|v| v as usize),
             bias: layer.bias.is_some(),
             activation: layer.activation,
+            bounded: layer.bounds.is_some(),
             output: layer.output,
         };
         /// Channels of a block.
@@ -89,6 +90,10 @@ impl Lowering<'_> {
             if integer { self.packed_multipliers(layer, &shape, LANES, false)? } else { Operand::Bits(0) };
         let bias = match layer.bias {
             Some(bias) => self.packed_vector(bias, channels, LANES, "bias")?,
+            None => Operand::Bits(0),
+        };
+        let bounds = match layer.bounds {
+            Some(bounds) => self.packed_vector(bounds, channels, LANES, "bounds")?,
             None => Operand::Bits(0),
         };
         let zero = if integer { i64::from(self.zero_point(layer, x.storage)?) } else { 0 };
@@ -112,6 +117,7 @@ impl Lowering<'_> {
             size(&geometry.out.width),
             Operand::Bits(geometry.sides[0] as u64),
             Operand::Bits(geometry.sides[1] as u64),
+            bounds,
         ];
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| depthwise::generate(&spec, name, caps));
         let items = Self::count(&[geometry.image.batch.clone(), geometry.out.height.clone()])?;

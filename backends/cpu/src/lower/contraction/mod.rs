@@ -14,6 +14,7 @@ use super::{LowerError, Lowering, Operand, Place};
 use crate::kernels::blocks::{BlockCodes, BlockScales, Blocks};
 use crate::kernels::epilogue::{Activation, Output};
 use crate::kernels::gemm::{self, ActivationScale, Epilogue, GemmSpec, Product, Rows};
+use crate::kernels::split::SplitCodes;
 use crate::loops::elementwise::activation;
 use crate::loops::storage::Storage;
 
@@ -39,11 +40,14 @@ struct Layer<'n> {
     x: ValueId,
     weight: ValueId,
     weight_scale: Option<ValueId>,
+    weight_zero_point: Option<ValueId>,
     x_scale: Option<ValueId>,
     x_zero_point: Option<ValueId>,
     bias: Option<ValueId>,
     y_scale: Option<ValueId>,
     y_zero_point: Option<ValueId>,
+    /// An upper bound for each channel, after the activation.
+    bounds: Option<ValueId>,
     /// The result after a fused activation.
     result: ValueId,
     activation: Activation,
@@ -72,16 +76,24 @@ impl<'a> Lowering<'a> {
             x,
             weight,
             weight_scale: at(2),
+            weight_zero_point: None,
             x_scale: at(3),
             x_zero_point: at(4),
             bias: if quantized { operand(5) } else { operand(2) },
             y_scale: at(6),
             y_zero_point: at(7),
+            bounds: at(8),
             result: node.results[0],
             activation: Activation::None,
             output: Output::F32,
             output_offset: 0,
         };
+        if let Some((_, decoded)) = self.function.defining(weight)
+            && let [Some(codes), scale, zero_point] = decoded.operands[..]
+            && is_split_weight(self.function, decoded)
+        {
+            (layer.weight, layer.weight_scale, layer.weight_zero_point) = (codes, scale, zero_point);
+        }
         let (lower, upper, to, narrow) = match &node.op {
             Op::QuantizedLinear { lower, upper, to, narrow } => (lower.0, upper.0, *to, *narrow),
             Op::QuantizedConv { lower, upper, to, narrow, .. } => (lower.0, upper.0, *to, *narrow),
@@ -102,6 +114,7 @@ impl<'a> Lowering<'a> {
             layer.output = Output::Codes { lo: (lo + offset) as i16, hi: (hi + offset) as i16 };
         } else if layer.activation == Activation::None {
             self.fuse_activation(&mut layer);
+            self.fuse_bounds(&mut layer);
         }
         Ok(layer)
     }
@@ -116,6 +129,24 @@ impl<'a> Lowering<'a> {
         {
             layer.activation = fused;
             layer.result = self.function.node(*user).results[0];
+            self.skipped.insert(*user);
+        }
+    }
+
+    /// Takes a minimum with a bound for each channel, a convolution's only user, into its epilogue.
+    fn fuse_bounds(&mut self, layer: &mut Layer<'_>) {
+        if self.targets.contains_key(&layer.result) || !matches!(layer.node.op, Op::Conv { .. }) {
+            return;
+        }
+        let Some([(user, slot @ (0 | 1))]) = self.uses.get(&layer.result).map(Vec::as_slice) else { return };
+        let node = self.function.node(*user);
+        let (Op::Min {}, Some(Some(bounds))) = (&node.op, node.operands.get(1 - slot)) else { return };
+        let (ty, image) = (self.function.ty(*bounds), self.function.ty(layer.result));
+        let whole = ty.dims.last() == image.dims.last() && ty.rank() <= image.rank();
+        let vector = ty.dims.iter().rev().skip(1).all(|d| *d == Dim::Const(1));
+        if whole && vector && self.function.parameter_name(*bounds).is_some() {
+            layer.bounds = Some(*bounds);
+            layer.result = node.results[0];
             self.skipped.insert(*user);
         }
     }
@@ -193,15 +224,19 @@ impl<'a> Lowering<'a> {
             bias: layer.bias.is_some(),
             scale: if token { ActivationScale::Token } else { ActivationScale::Tensor },
             activation: layer.activation,
+            bounded: layer.bounds.is_some(),
             output: layer.output,
         };
         let spec = GemmSpec::new(self.caps, product, rows, epilogue);
-        let weights = self.packed_weights((layer.weight, layer.weight_scale), product, shape, spec.nr)?;
+        let weights = match product {
+            Product::F32Split(codes) => self.packed_split(layer, codes, shape, spec.nr)?,
+            _ => self.packed_weights((layer.weight, layer.weight_scale), product, shape, spec.nr)?,
+        };
         let none = || Operand::Bits(0);
         let (mut corrections, mut multipliers, mut row_scales, mut row_sums) =
             (none(), none(), none(), none());
         match product {
-            Product::F32F32 | Product::F32Block(_) => {}
+            Product::F32F32 | Product::F32Block(_) | Product::F32Split(_) => {}
             Product::F32S8 | Product::F32S4 => {
                 multipliers = self.packed_multipliers(layer, shape, spec.nr, true)?;
             }
@@ -222,6 +257,10 @@ impl<'a> Lowering<'a> {
             Some(bias) => self.packed_vector(bias, shape.columns, spec.nr, "bias")?,
             None => none(),
         };
+        let bounds = match layer.bounds {
+            Some(bounds) => self.packed_vector(bounds, shape.columns, spec.nr, "bounds")?,
+            None => none(),
+        };
         let c = self.result_of(layer)?;
         let (out_scale, out_zero) = self.output_quantizer(layer)?;
         operands.extend([
@@ -240,6 +279,7 @@ impl<'a> Lowering<'a> {
             Operand::Size(row_count.clone()),
             Operand::Bits(shape.columns as u64),
             Operand::Bits(shape.depth as u64),
+            bounds,
         ]);
         Ok(spec)
     }
@@ -362,7 +402,46 @@ pub fn panel_bits(storage: qcc_ir::Storage) -> Option<u32> {
     }
 }
 
+/// The form in which split codes of a weight lie in panels, if they can.
+pub fn split_codes(q: QuantType) -> Option<SplitCodes> {
+    let shared = match q.granularity {
+        Granularity::Tensor => true,
+        Granularity::Channel { axis: 0 } => false,
+        _ => return None,
+    };
+    match (q.storage, q.scale) {
+        (qcc_ir::Storage::Split(level_bits @ 2..=8), ScaleType::F32) => {
+            Some(SplitCodes { level_bits, shared })
+        }
+        _ => None,
+    }
+}
+
+/// Whether an operation decodes split codes of a weight that a matrix product can read as they are.
+pub fn is_split_weight(function: &Function, node: &Node) -> bool {
+    let Some(codes) = node.operands.first().copied().flatten() else { return false };
+    let q = function.ty(codes).element.quantized();
+    matches!(node.op, Op::Dequantize {})
+        && node.operands.iter().all(|o| o.is_some_and(|v| function.parameter_name(v).is_some()))
+        && q.and_then(split_codes).is_some()
+}
+
+/// Whether matrix products are all that reads a weight: linear layers, and convolutions in one group.
+pub fn only_products_read(function: &Function, users: &[(OpId, usize)]) -> bool {
+    users.iter().all(|(user, slot)| {
+        let product = match function.node(*user).op {
+            Op::Linear {} => true,
+            Op::Conv { groups, .. } => groups == 1,
+            _ => false,
+        };
+        product && *slot == 1
+    })
+}
+
 fn integer_product(q: QuantType, x: Storage, shape: &Shape) -> Result<Product, LowerError> {
+    if let (Some(codes), Storage::F32) = (split_codes(q), x) {
+        return Ok(Product::F32Split(codes));
+    }
     let products = match (q.granularity, panel_bits(q.storage)) {
         (Granularity::Tensor | Granularity::Channel { axis: 0 }, Some(bits)) if !q.zero_point => {
             match (bits, x) {

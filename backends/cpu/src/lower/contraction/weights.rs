@@ -9,6 +9,7 @@ use super::{Layer, Shape};
 use crate::kernels::blocks::{BlockCodes, BlockScales};
 use crate::kernels::gemm::Product;
 use crate::kernels::pack::{self, PackError};
+use crate::kernels::split::{SplitCodes, pack_split};
 
 impl Lowering<'_> {
     /// The parameter that an operand is.
@@ -48,6 +49,7 @@ impl Lowering<'_> {
                     Ok(pack::pack_s4(&reorder(codes(weight)?, columns, taps), columns, depth, nr)?.bytes)
                 })
             }
+            Product::F32Split(_) => return Err(LowerError::new("split codes are packed with their tables")),
             Product::S8Block(blocks) | Product::F32Block(blocks) => {
                 let reads = [name.clone(), self.scale_name(scale)?];
                 let scales = if blocks.scales == BlockScales::F16 { "" } else { " f32 scales" };
@@ -65,6 +67,41 @@ impl Lowering<'_> {
                 })
             }
         };
+        Ok(Operand::Buffer(self.parameter(packed)))
+    }
+
+    /// Split codes with their tables.
+    pub(super) fn packed_split(
+        &mut self,
+        layer: &Layer<'_>,
+        form: SplitCodes,
+        shape: &Shape,
+        nr: usize,
+    ) -> Result<Operand, LowerError> {
+        let name = self.parameter_of(layer.weight, "weight")?;
+        let zero_point =
+            layer.weight_zero_point.ok_or_else(|| LowerError::new("the weight has no zero point"))?;
+        let reads = [
+            name.clone(),
+            self.scale_name(layer.weight_scale)?,
+            self.parameter_of(zero_point, "weight's zero point")?,
+        ];
+        let (columns, depth, taps) = (shape.columns as usize, shape.depth as usize, shape.taps);
+        let panel = Product::F32Split(form).panel_bytes(nr, depth as u64);
+        let bytes = (columns.div_ceil(nr) as u64).checked_mul(panel).ok_or_else(LowerError::too_large)?;
+        let order = if taps.is_some_and(|(_, taps)| taps > 1) { " taps first" } else { "" };
+        let title = format!("{name} split{} panels of {nr}{order}", form.level_bits);
+        let packed = PackedParameter::new(title, bytes, reads, move |[weight, scale, zero_point]| {
+            let codes: Vec<u16> = match &weight.data {
+                Data::U8(codes) => codes.iter().copied().map(u16::from).collect(),
+                Data::U16(codes) => codes.clone(),
+                _ => return Err(PackError::Elements { expected: "split codes" }),
+            };
+            let (Data::F32(scales), Data::I32(zero_points)) = (&scale.data, &zero_point.data) else {
+                return Err(PackError::Elements { expected: "tables of f32 and i32" });
+            };
+            pack_split(&reorder(&codes, columns, taps), (scales, zero_points), columns, depth, nr, form)
+        });
         Ok(Operand::Buffer(self.parameter(packed)))
     }
 
