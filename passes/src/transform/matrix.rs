@@ -190,7 +190,7 @@ mod tests {
 
     fn orthogonality(r: &Matrix) -> f64 {
         let p = r.times_transposed(r);
-        let ideal = |i: usize| if i % (p.columns + 1) == 0 { 1.0 } else { 0.0 };
+        let ideal = |i: usize| if i.is_multiple_of(p.columns + 1) { 1.0 } else { 0.0 };
         p.data.iter().enumerate().map(|(i, x)| (x - ideal(i)).abs()).fold(0.0, f64::max)
     }
 

@@ -63,7 +63,7 @@ pub fn read(
     let rest: Vec<ImageEntry> =
         all.into_iter().filter(|e| entries.iter().all(|c| c.path != e.path)).collect();
     let copies = batch.unwrap_or(1);
-    let held_out = Images { entries: images::every_nth(&rest, HELD_OUT), input: input.clone(), copies };
+    let held_out = Images { entries: images::every_nth(&rest, HELD_OUT), input, copies };
     Ok(Calibration {
         samples: Box::new(Images { entries, input, copies }),
         held_out: (!held_out.is_empty()).then(|| Box::new(held_out) as _),
