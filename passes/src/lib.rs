@@ -2,9 +2,10 @@
 //!
 //! | stage | pass |
 //! | --- | --- |
-//! | clean up | `canonicalize` |
+//! | clean up | `canonicalize`, `split-projections` |
 //! | equivalence | `fold-batch-norm`, `equalize`, `rewrite` |
 //! | rotate, scale, shift, sort | `transform`, `rotate-residual`, `rotate-heads`, `rotate-online`, `smooth`, `shift`, `permute` |
+//! | scale and rotate states | `smooth-window`, `smooth-state`, `rotate-state` |
 //! | decompose layers into sums | `split`, `low-rank`, `outlier-columns` |
 //! | measure | `calibrate` |
 //! | choose and apply formats | `quantize`, `lower-quantized` |
@@ -31,8 +32,11 @@ pub mod plugin;
 pub mod quantize;
 mod random;
 pub mod registry;
+pub mod split_projections;
+pub mod state_space;
 pub mod transform;
 pub mod verify_each;
+mod weights;
 
 pub use context::{Context, Executor, Prepared, Progress, Samples, SilentProgress, Warning};
 pub use instrument::{Instrumentation, PrintAfter, Timing};

@@ -9,7 +9,10 @@ use crate::equivalence::passes::{FOLD_BATCH_NORM, REWRITE, applying};
 use crate::equivalence::proof::prove;
 use crate::equivalence::rules::{Rule, RuleError, parse};
 use crate::pass::{Options, Pass, PassError, PassInfo};
-use crate::{calibrate, canonicalize, channels_last, decompose, equalize, plan_memory, quantize, transform};
+use crate::{
+    calibrate, canonicalize, channels_last, decompose, equalize, plan_memory, quantize, split_projections,
+    state_space, transform,
+};
 
 /// All passes this build (and its plugins) knows.
 #[derive(Clone)]
@@ -64,9 +67,16 @@ impl RuleText {
 impl Registry {
     /// The passes of this build.
     pub fn builtin() -> Registry {
-        let mut passes =
-            vec![canonicalize::INFO, FOLD_BATCH_NORM, equalize::INFO, REWRITE, transform::TRANSFORM];
+        let mut passes = vec![
+            canonicalize::INFO,
+            FOLD_BATCH_NORM,
+            equalize::INFO,
+            REWRITE,
+            split_projections::INFO,
+            transform::TRANSFORM,
+        ];
         passes.extend(transform::INFOS);
+        passes.extend(state_space::INFOS);
         passes.extend(decompose::INFOS);
         passes.extend([
             calibrate::INFO,

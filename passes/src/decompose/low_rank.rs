@@ -8,11 +8,11 @@ use qcc_ir::{Function, Module, Op, OpId, Patch, Str, ValueId};
 use qcc_params::{Parameters, Tensor};
 
 use super::branch::Branch;
-use super::weights::{computed, tensor, value};
 use crate::context::Context;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 use crate::transform::matrix::{Matrix, low_rank};
 use crate::transform::site::{Group, Layer, groups};
+use crate::weights::{computed, tensor, value};
 
 /// The registry entry.
 pub const INFO: PassInfo = PassInfo {

@@ -15,7 +15,6 @@ mod kmeans;
 mod low_rank;
 mod outlier_columns;
 mod split;
-mod weights;
 
 #[cfg(test)]
 mod tests;

@@ -6,11 +6,11 @@ use qcc_ir::{Dense, Function, Module, Op, Patch};
 
 use super::branch::Branch;
 use super::low_rank::{add_rest, input, weight_name, whole_layers};
-use super::weights::{computed, constant, value};
 use crate::context::Context;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 use crate::transform::observe::rows;
 use crate::transform::site::{Layer, groups};
+use crate::weights::{computed, constant, value};
 
 /// The registry entry.
 pub const INFO: PassInfo = PassInfo {

@@ -10,10 +10,10 @@ use qcc_params::Parameters;
 
 use super::branch::Branch;
 use super::kmeans::{Cluster, clusters};
-use super::weights::{computed, constant, value};
 use crate::context::Context;
 use crate::pass::{Outcome, Pass, PassError, PassInfo, Preservation};
 use crate::quantize::site::{Site, sites};
+use crate::weights::{computed, constant, value};
 
 /// The registry entry.
 pub const INFO: PassInfo = PassInfo {

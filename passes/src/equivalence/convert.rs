@@ -23,6 +23,21 @@ pub struct Converted {
     pub origins: Vec<Origin>,
 }
 
+impl Converted {
+    /// The class of a weight of the function, with what is known of it; added where the operations do not use it.
+    pub fn weight(&mut self, function: &Function, value: ValueId, properties: Properties) -> Id {
+        if let Some(class) = self.classes.get(&value) {
+            return *class;
+        }
+        let mut facts = leaf(function, value, true);
+        facts.properties = properties;
+        self.graph.analysis.values[value.index()] = Some(facts);
+        let class = self.graph.add(Term::Value(value));
+        self.classes.insert(value, class);
+        class
+    }
+}
+
 /// An operation of the function and its term.
 pub struct Origin {
     /// Its results.

@@ -45,7 +45,7 @@ impl std::fmt::Debug for Condition {
 }
 
 /// The rule files of this build.
-pub const BUILTIN: [(&str, &str); 8] = [
+pub const BUILTIN: [(&str, &str); 9] = [
     ("activation.rules", include_str!("rules/activation.rules")),
     ("batch_norm.rules", include_str!("rules/batch_norm.rules")),
     ("norm.rules", include_str!("rules/norm.rules")),
@@ -53,6 +53,7 @@ pub const BUILTIN: [(&str, &str); 8] = [
     ("scale.rules", include_str!("rules/scale.rules")),
     ("shift.rules", include_str!("rules/shift.rules")),
     ("permute.rules", include_str!("rules/permute.rules")),
+    ("state.rules", include_str!("rules/state.rules")),
     ("split.rules", include_str!("rules/split.rules")),
 ];
 
@@ -330,8 +331,11 @@ impl Rule {
     /// As [`Rule::fire`]; returns the new term that `class` equals, an operation.
     ///
     /// # Errors
-    /// When a right side is ill-typed.
+    /// When the left side is not in the class or a right side is ill-typed.
     pub fn introduce(&self, graph: &mut Graph, class: Id, subst: &Subst) -> Result<Term, String> {
+        if find(graph, &self.left, subst).is_none_or(|left| graph.find(left) != graph.find(class)) {
+            return Err(format!("the left side of rule `{}` is not what is there", self.name));
+        }
         self.fire(graph, class, subst)?;
         let mut ids: Vec<Id> = Vec::with_capacity(self.right.len());
         let mut last = Term::Absent;

@@ -29,10 +29,10 @@ pub struct LayerChoice {
     pub layer: String,
     /// What was done to its input, in words.
     pub chosen: String,
-    /// Its quantization error before, relative to the mean square of its output.
-    pub before: f64,
+    /// Its quantization error before, relative to the mean square of its output; none where nothing is rounded.
+    pub before: Option<f64>,
     /// And after.
-    pub after: f64,
+    pub after: Option<f64>,
     /// Seconds of a token that its input is transformed for while the model runs; 0 where weights take the transform up.
     pub online_seconds: f64,
 }

@@ -31,5 +31,6 @@ mod tests;
 mod trial;
 
 pub use explanation::Explanation;
+pub(crate) use passes::tell;
 pub use passes::{INFOS, TRANSFORM};
 pub use target::Target;

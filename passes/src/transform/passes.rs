@@ -245,8 +245,8 @@ fn layers(groups: &[Group], proposals: &Proposals, plan: &Plan) -> Vec<LayerChoi
             all.push(LayerChoice {
                 layer: layer.name.to_string(),
                 chosen: chosen.label.clone(),
-                before: candidates[0].errors[l],
-                after: chosen.errors[l],
+                before: Some(candidates[0].errors[l]),
+                after: Some(chosen.errors[l]),
                 online_seconds: plan.online[g][l],
             });
         }
@@ -254,10 +254,10 @@ fn layers(groups: &[Group], proposals: &Proposals, plan: &Plan) -> Vec<LayerChoi
     all
 }
 
-fn tell(explanation: &Explanation) {
+pub(crate) fn tell(explanation: &Explanation) {
     let pass = explanation.pass;
     for l in &explanation.layers {
-        tracing::info!(layer = %l.layer, before = l.before, after = l.after, chosen = %l.chosen, "{pass}");
+        tracing::info!(layer = %l.layer, before = ?l.before, after = ?l.after, chosen = %l.chosen, "{pass}");
     }
     for r in &explanation.refused {
         tracing::info!(site = %r.site, transform = %r.transform, reason = %r.reason, "{pass}: refused");

@@ -47,8 +47,8 @@ pub fn show(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<(), 
         vec![
             l.layer.clone(),
             l.chosen.clone(),
-            format!("{:.2e}", l.before),
-            format!("{:.2e}", l.after),
+            error(l.before),
+            error(l.after),
             if l.online_seconds > 0.0 { microseconds(l.online_seconds) } else { "-".into() },
         ]
     });
@@ -112,6 +112,10 @@ pub fn pareto(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<()
         explanation.trade_offs.iter().map(row),
         &[0, 1, 2, 3, 4],
     )
+}
+
+fn error(error: Option<f64>) -> String {
+    error.map_or_else(|| "-".into(), |error| format!("{error:.2e}"))
 }
 
 fn microseconds(seconds: f64) -> String {

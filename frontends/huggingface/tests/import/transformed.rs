@@ -112,7 +112,7 @@ impl Transformed {
     }
 
     /// What was done to each layer, and its error before and after.
-    pub fn choices(&self) -> Vec<(&str, f64, f64)> {
+    pub fn choices(&self) -> Vec<(&str, Option<f64>, Option<f64>)> {
         let layers = self.explanations.iter().flat_map(|e| &e.layers);
         layers.map(|l| (l.chosen.as_str(), l.before, l.after)).collect()
     }

@@ -19,6 +19,18 @@ const PASSES: [&str; 7] = [
     "transform{weights=int4:block=8}",
 ];
 
+/// What acts inside a block.
+const INSIDE: [&str; 5] = [
+    "smooth-window",
+    "smooth-state",
+    "smooth-state{axis=channel}",
+    "rotate-state",
+    "rotate-state{axis=channel}",
+];
+
+/// Before any pass, each slice of a projection becomes a layer.
+const SPLIT: &str = "split-projections,canonicalize";
+
 /// Sizes that are no powers of two, and a rank that no Hadamard matrix has.
 const UNTIED: Mamba = Mamba {
     hidden: 40,
@@ -46,6 +58,12 @@ fn assert_all_keep_the_function(m: Mamba) {
         Transformed::by(&imported, pass).assert_keeps(&imported, 1e-5);
     }
     let all = PASSES[..6].join(",canonicalize,");
+    Transformed::by(&imported, &all).assert_keeps(&imported, 1e-5);
+    for pass in PASSES.iter().chain(&INSIDE) {
+        Transformed::by(&imported, &format!("{SPLIT},{pass}")).assert_keeps(&imported, 1e-5);
+    }
+    // The paper's order: smoothing first; the product of states and C is one operation until it is rotated.
+    let all = format!("{SPLIT},{},{},{all},{}", INSIDE[0], INSIDE[1], INSIDE[3]);
     Transformed::by(&imported, &all).assert_keeps(&imported, 1e-5);
 }
 
@@ -104,6 +122,27 @@ fn each_pass_finds_its_layers() {
         let refused = Transformed::by(&imported, pass).refused(&format!("backbone.layers.1.mixer.{layer}"));
         assert!(refused.iter().any(|r| r.contains(reason)), "{pass}: {refused:?}");
     }
+}
+
+#[test]
+fn what_is_inside_a_block_is_reached_once_projections_are_split() {
+    let imported = made_up(TIED);
+    for pass in ["smooth-window", "smooth-state"] {
+        let whole = Transformed::by(&imported, pass);
+        assert!(whole.choices().is_empty(), "{pass}");
+        let split = Transformed::by(&imported, &format!("{SPLIT},{pass}"));
+        assert_eq!(split.choices().len(), 2, "{pass}: one for each block");
+    }
+    // R5 of MambaQuant: between the time step's two layers.
+    let split = Transformed::by(&imported, &format!("{SPLIT},rotate-heads"));
+    assert_eq!(split.chosen("backbone.layers.1.mixer.dt_proj"), "rotated");
+    // S2: the gate's rows take up what out-projection's columns do not.
+    let split = Transformed::by(&imported, &format!("{SPLIT},smooth"));
+    assert_eq!(split.chosen("backbone.layers.1.mixer.out_proj"), "scaled");
+    // Another order of channels would move the caller's states about.
+    let split = Transformed::by(&imported, &format!("{SPLIT},{}", PASSES[5]));
+    let refused = split.refused("backbone.layers.1.mixer.out_proj");
+    assert!(refused.iter().any(|r| r.contains("conv_state")), "{refused:?}");
 }
 
 /// The first block of the committed model.

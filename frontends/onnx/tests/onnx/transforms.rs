@@ -69,7 +69,7 @@ fn done(imported: Imported, pass: &str) -> Result<Vec<Done>, String> {
     let pipeline = Pipeline::parse(&pipeline, &Registry::builtin()).map_err(|e| e.to_string())?;
     pipeline.run(&mut module, &mut context, &mut instrumentation).map_err(|e| e.to_string())?;
     let layers = context.explanations.iter().flat_map(|e| &e.layers);
-    Ok(layers.map(|l| (l.chosen.clone(), l.after)).collect())
+    Ok(layers.map(|l| (l.chosen.clone(), l.after.unwrap_or(f64::NAN))).collect())
 }
 
 /// Pseudo-random numbers, seeded by the name of what they are for.

@@ -99,6 +99,58 @@ pub(super) const HEADS: &[Head] = &[
         },
     },
     Head {
+        name: "hadamard_back",
+        arity: 2,
+        doc: "(hadamard_back ?a ?x): ?x through the inverse of the Hadamard transform ?a",
+        lower: |children| {
+            let Some(Op::Hadamard { size, transpose }) = children[0].attributes() else {
+                return Err("`hadamard_back` needs the attributes of a hadamard".into());
+            };
+            let mut steps = Steps::default();
+            steps.push(Op::Hadamard { size: *size, transpose: !transpose }, [Operand::Child(1)]);
+            Ok(steps)
+        },
+    },
+    Head {
+        name: "hadamard_state",
+        arity: 2,
+        doc: "(hadamard_state ?a ?h): the axis before the last of ?h through the Hadamard transform ?a",
+        lower: |children| {
+            let Some(op @ Op::Hadamard { .. }) = children[0].attributes() else {
+                return Err("`hadamard_state` needs the attributes of a hadamard".into());
+            };
+            let rank = tensor(children[1])?.rank() as i64;
+            let mut permutation: Vec<i64> = (0..rank).collect();
+            let last = permutation.len();
+            if last < 2 {
+                return Err("`hadamard_state` needs two axes".into());
+            }
+            permutation.swap(last - 2, last - 1);
+            let turn = || Op::Transpose { permutation: permutation.clone() };
+            let mut steps = Steps::default();
+            let turned = steps.push(turn(), [Operand::Child(1)]);
+            let y = steps.push(op.clone(), [turned]);
+            steps.push(turn(), [y]);
+            Ok(steps)
+        },
+    },
+    Head {
+        name: "contract",
+        arity: 2,
+        doc: "(contract ?h ?c): the sum over the last axis of ?h `[…, D, N]` times ?c `[…, N]`",
+        lower: |children| {
+            let (h, c) = (tensor(children[0])?, tensor(children[1])?);
+            let rows = h.rank().checked_sub(1).filter(|rows| *rows == c.rank());
+            let rows = rows.ok_or_else(|| format!("`contract` cannot multiply {h:?} with {c:?}"))?;
+            let column = c.dims.iter().cloned().chain([Dim::Const(1)]).collect();
+            let mut steps = Steps::default();
+            let column = steps.push(Op::Reshape { shape: column }, [Operand::Child(1)]);
+            let y = steps.push(Op::Matmul {}, [Operand::Child(0), column]);
+            steps.push(Op::Reshape { shape: h.dims[..rows].to_vec() }, [y]);
+            Ok(steps)
+        },
+    },
+    Head {
         name: "product",
         arity: 2,
         doc: "(product ?u ?v): the product of two matrices",

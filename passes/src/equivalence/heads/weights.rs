@@ -64,6 +64,19 @@ pub(super) const HEADS: &[Head] = &[
         },
     },
     Head {
+        name: "less",
+        arity: 2,
+        doc: "(less ?b ?v): the bias ?b minus ?v, and −?v where there is no bias",
+        lower: |children| {
+            if *children[0] == Facts::Absent {
+                return Ok(one(1, Op::Neg {}));
+            }
+            let mut steps = Steps::default();
+            steps.push(Op::Sub {}, [Operand::Child(0), Operand::Child(1)]);
+            Ok(steps)
+        },
+    },
+    Head {
         name: "sum_inner",
         arity: 1,
         doc: "(sum_inner ?w): the sum of each row of ?w, over all axes but the first",

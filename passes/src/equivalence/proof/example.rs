@@ -29,6 +29,7 @@ pub(super) type Made<T> = Result<T, Trouble>;
 pub(super) enum Bound {
     Value(ValueId),
     Attributes(Op),
+    Absent,
 }
 
 /// What a term of a rule became.
@@ -193,6 +194,7 @@ impl Example {
     fn make(&mut self, want: Want) -> Made<Bound> {
         match want {
             Want::Attributes(op) => Ok(Bound::Attributes(op)),
+            Want::Absent => Ok(Bound::Absent),
             Want::Activation(sizes, element) => {
                 let name = format!("x{}", self.function.arguments().len());
                 let ty = TensorType::new(sizes.iter().copied(), element);
@@ -251,6 +253,7 @@ fn thing(bound: &Bound) -> Thing {
     match bound {
         Bound::Value(v) => Thing::Values([*v].into_iter().collect()),
         Bound::Attributes(op) => Thing::Attributes(op.clone()),
+        Bound::Absent => Thing::Absent,
     }
 }
 

@@ -99,6 +99,13 @@ fn attempt(rule: &Arc<Rule>, seed: u64) -> Result<bool, String> {
     if !guards_hold(rule, &right)? {
         return Ok(false);
     }
+    let types = |f: &Function| f.results.iter().map(|r| f.ty(*r).clone()).collect::<Vec<_>>();
+    if types(&left.function) != types(&right.function) {
+        return match rule.free.is_empty() {
+            true => Err("its sides differ in type on an example that the guards allow".into()),
+            false => Ok(false),
+        };
+    }
     let error = compare(&left.function, &right.function, &right.parameters)?;
     if error > TOLERANCE {
         let text = qcc_ir::print::print_function(&left.function);
@@ -124,6 +131,7 @@ fn guards_hold(rule: &Rule, example: &Example) -> Result<bool, String> {
         let term = match bound {
             Bound::Value(v) => Term::Value(*v),
             Bound::Attributes(op) => Term::Attributes(Arc::new(op.clone())),
+            Bound::Absent => Term::Absent,
         };
         let id = graph.add(term);
         subst.insert(*var, id);

@@ -10,6 +10,8 @@ use crate::random::Random;
 /// What a variable shall be.
 pub(super) enum Want {
     Attributes(Op),
+    /// No operand.
+    Absent,
     /// An argument of the function.
     Activation(Vec<i64>, ElementType),
     Weight(Vec<i64>, Kind),
@@ -30,7 +32,7 @@ pub(super) enum Kind {
 pub(super) fn order(head: &str, operands: usize) -> Vec<usize> {
     let spec = qcc_ir::OpSpec::find(head);
     let late = spec.is_some_and(|s| !s.attributes.is_empty())
-        || matches!(head, "hadamard_rows" | "centred_norm" | "bounded");
+        || matches!(head, "hadamard_rows" | "hadamard_back" | "hadamard_state" | "centred_norm" | "bounded");
     let mut order: Vec<usize> = (0..operands).collect();
     if late && operands > 1 {
         order.swap(0, 1);
@@ -40,6 +42,10 @@ pub(super) fn order(head: &str, operands: usize) -> Vec<usize> {
 
 /// What an unbound variable in this place of a head may be; `made` are the operands before it.
 pub(super) fn want(example: &mut Example, head: &str, slot: usize, made: &[Option<Thing>]) -> Made<Want> {
+    let optional = matches!((head, slot), ("linear", 2) | ("causal_conv" | "conv" | "conv_transpose", 3));
+    if optional && example.random.below(4) == 0 {
+        return Ok(Want::Absent);
+    }
     let weight = |sizes: Vec<i64>| Ok(Want::Weight(sizes, Kind::Any));
     let shape = example.shape.clone();
     let activation = |sizes: Vec<i64>| Ok(Want::Activation(sizes, ElementType::F32));
@@ -98,6 +104,19 @@ pub(super) fn want(example: &mut Example, head: &str, slot: usize, made: &[Optio
             let sizes: Vec<i64> = [1, 2, 4].into_iter().filter(|size| n % size == 0).collect();
             let size = sizes[example.random.below(sizes.len() as u64) as usize];
             Ok(Want::Attributes(Op::Hadamard { size, transpose: example.random.below(2) == 0 }))
+        }
+        ("hadamard_back" | "hadamard_state", 0) => {
+            let (x, from_last) = (second()?, if head == "hadamard_back" { 1 } else { 2 });
+            let n = *x.get(x.len().wrapping_sub(from_last)).ok_or(Trouble::Unlucky)?;
+            let sizes: Vec<i64> = [1, 2, 4].into_iter().filter(|size| n % size == 0).collect();
+            let size = sizes[example.random.below(sizes.len() as u64) as usize];
+            Ok(Want::Attributes(Op::Hadamard { size, transpose: example.random.below(2) == 0 }))
+        }
+        ("contract", 1) => {
+            let mut sizes = first()?;
+            let d = sizes.len().checked_sub(2).ok_or(Trouble::Unlucky)?;
+            sizes.remove(d);
+            activation(sizes)
         }
         ("bounded", 2) => {
             let n = at(&second()?, 1)?;

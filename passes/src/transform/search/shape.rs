@@ -163,16 +163,8 @@ struct Builder<'a> {
 impl Builder<'_> {
     /// The class of a weight.
     fn weight(&mut self, value: ValueId) -> Id {
-        if let Some(class) = self.converted.classes.get(&value) {
-            return *class;
-        }
-        let mut facts = leaf(self.problem.function, value, true);
-        facts.properties = self.problem.properties.get(&value).copied().unwrap_or_default();
-        let graph = &mut self.converted.graph;
-        graph.analysis.values[value.index()] = Some(facts);
-        let class = graph.add(Term::Value(value));
-        self.converted.classes.insert(value, class);
-        class
+        let properties = self.problem.properties.get(&value).copied().unwrap_or_default();
+        self.converted.weight(self.problem.function, value, properties)
     }
 
     fn apply(&mut self, head: &'static str, value: ValueId) -> Id {

@@ -2,15 +2,19 @@
 
 use crate::Failure;
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 15] = [
     "fold-batch-norm",
     "equalize",
+    "split-projections",
     "rotate-residual",
     "rotate-heads",
     "rotate-online",
     "smooth",
     "shift",
     "permute",
+    "smooth-window",
+    "smooth-state",
+    "rotate-state",
     "split",
     "low-rank",
     "outlier-columns",
@@ -72,8 +76,10 @@ impl Transforms {
     /// floats easier to quantize, and where equalizing helps is seen on activations.
     pub fn list(self, quantized: bool, is_static: bool) -> Vec<&'static str> {
         match self {
-            Transforms::Auto if is_static => vec!["fold-batch-norm", "equalize", "transform"],
-            Transforms::Auto if quantized => vec!["fold-batch-norm", "transform"],
+            Transforms::Auto if is_static => {
+                vec!["fold-batch-norm", "equalize", "split-projections", "transform"]
+            }
+            Transforms::Auto if quantized => vec!["fold-batch-norm", "split-projections", "transform"],
             Transforms::Auto => vec!["fold-batch-norm"],
             Transforms::Named(names) => names,
         }
@@ -82,7 +88,7 @@ impl Transforms {
 
 /// Whether a pass looks at activations.
 pub fn needs_data(name: &str) -> bool {
-    by_format(name) || name == "outlier-columns"
+    by_format(name) || ["outlier-columns", "smooth-window", "smooth-state"].contains(&name)
 }
 
 /// Whether a pass takes the formats as options.
