@@ -2,7 +2,7 @@
 //!
 //! A file holds `define (NAME ?a …) TERM`, an abbreviation, and `rule NAME LEFT => RIGHT and LEFT => RIGHT … if (GUARD …) …`. Terms are
 //! those of the [language](super::language); `;` starts a comment. `introduce` instead of `rule` names a transform: its right side has
-//! variables that the left side does not bind, and it fires only where a [proposal](super::propose) binds them.
+//! variables that the left side does not bind, and it fires only where a proposal (`transform`) binds them.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -22,6 +22,9 @@ const UNWANTED: f64 = 1e6;
 /// What makes a new form undesirable that gains nothing.
 const NEW: f64 = 1e-15;
 
+/// The operand of a site that is the state before the first token.
+pub(super) const STATE: &str = "?h";
+
 /// What the free variable of a rule is bound to.
 #[derive(Clone, Debug)]
 pub(super) enum Free {
@@ -89,7 +92,11 @@ pub(super) fn apply(
     converted.graph.rebuild();
     let (converted, report) = saturate(converted, &rules, Limits::default()).map_err(|e| e.to_string())?;
     let graph = &converted.graph;
-    let states: HashSet<ValueId> = function.states.iter().map(|s| function.arguments()[s.argument]).collect();
+    let state = |i: &Introduction<'_>| {
+        let slot = i.operands.iter().position(|name| *name == STATE)?;
+        i.site.operand(function, slot)
+    };
+    let states: HashSet<ValueId> = introductions.iter().filter_map(state).collect();
     let old: Vec<Term> = old.iter().map(|term| canonical(graph, term)).collect();
     let unwanted: HashSet<&Term> = old.iter().collect();
     let known: HashSet<Term> = converted.origins.iter().map(|o| canonical(graph, &o.term)).collect();
@@ -121,7 +128,7 @@ fn carries(file: &str) -> bool {
     ["scale.rules", "rotate.rules", "state.rules"].contains(&file)
 }
 
-/// Whether this is a scale on an activation other than a state that a caller sees: weights shall take it up.
+/// Whether this is a scale on an activation other than a state that comes or goes: weights shall take it up.
 fn dear(graph: &Graph, term: &Term, states: &HashSet<ValueId>) -> bool {
     let Term::Apply("scale", children) = term else { return false };
     let state = |child: &Term| match child {

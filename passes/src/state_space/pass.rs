@@ -7,7 +7,7 @@ use qcc_ir::hadamard::Order;
 use qcc_ir::{Function, Module, Op};
 use qcc_params::Tensor;
 
-use super::apply::{Free, Introduction, apply};
+use super::apply::{Free, Introduction, STATE, apply};
 use super::measure::{Quantity, largest};
 use super::site::{Site, scans, windows};
 use crate::context::Context;
@@ -96,8 +96,8 @@ struct StateSpace {
     what: What,
 }
 
-const SCAN: &[&str] = &["?u", "?t", "?a", "?b", "?c", "?d", "?h"];
-const WINDOW: &[&str] = &["?x", "?w", "?h", "?b"];
+const SCAN: &[&str] = &["?u", "?t", "?a", "?b", "?c", "?d", STATE];
+const WINDOW: &[&str] = &["?x", "?w", STATE, "?b"];
 
 impl Pass for StateSpace {
     fn preservation(&self) -> Preservation {

@@ -7,6 +7,7 @@ mod expected;
 mod made_up;
 mod output;
 mod reference;
+mod rules;
 mod shorthand;
 
 use std::collections::HashMap;
@@ -75,6 +76,9 @@ pub struct Args {
     /// Print the reference of all operations (Markdown), and nothing else.
     #[arg(long)]
     pub help_ops: bool,
+    /// Print what rewrite rules are written with (Markdown), and nothing else.
+    #[arg(long, conflicts_with_all = ["help_ops", "emit_irdl"])]
+    pub help_rules: bool,
 }
 
 /// Runs the command.
@@ -84,6 +88,9 @@ pub fn run(args: &Args, streams: &mut Streams<'_>) -> Result<(), Failure> {
     }
     if args.help_ops {
         return output::write(&args.output, &reference::markdown(), streams);
+    }
+    if args.help_rules {
+        return output::write(&args.output, &rules::markdown(), streams);
     }
     let steps = args.pass_pipeline.clone().unwrap_or_else(|| args.passes.pipeline());
     let pipeline = Pipeline::parse(&steps, &args.plugins.registry()?).map_err(Failure::usage)?;
