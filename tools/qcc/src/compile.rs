@@ -40,7 +40,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         if !settings.is_static {
             return Err(Failure::input(format!(
                 "`--transforms {}` looks at activations and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images",
-                settings.transforms.join(",")
+                settings.transforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
             )));
         }
         return Err(Failure::input(format!(
@@ -186,7 +186,7 @@ fn warn_of_idle_transforms(settings: &Settings, outcomes: &[(String, Outcome)], 
         return;
     }
     for (name, outcome) in outcomes {
-        if settings.transforms.contains(&name.as_str()) && !outcome.changed() {
+        if settings.transforms.iter().any(|t| t.name == name) && !outcome.changed() {
             context.warn(name, "nothing in this model matched");
         }
     }

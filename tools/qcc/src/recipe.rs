@@ -14,7 +14,7 @@ use crate::backend::{Chosen, format};
 use crate::cli::CompileArgs;
 use crate::input::Remembered;
 use file::Recipe;
-use transforms::Transforms;
+use transforms::{Transform, Transforms};
 
 pub use transforms::needs_data;
 
@@ -55,7 +55,7 @@ pub struct Settings {
     /// Whether ranges of activations are measured beforehand.
     pub is_static: bool,
     /// Transforms to apply, in order.
-    pub transforms: Vec<&'static str>,
+    pub transforms: Vec<Transform>,
     /// Whether the transforms were asked for by name, so that one that matches nothing is worth a warning.
     pub transforms_named: bool,
     /// Options of `calibrate`.
@@ -159,39 +159,42 @@ impl Settings {
 
     /// Whether a pass looks at activations, which takes data.
     pub fn needs_data(&self) -> bool {
-        self.is_static || self.transforms.iter().any(|t| needs_data(t))
+        self.is_static || self.transforms.iter().any(|t| needs_data(t.name))
     }
 
     /// A transform with the options it takes.
-    fn transform(&self, name: &str) -> String {
+    fn transform(&self, transform: &Transform) -> String {
+        let name = transform.name;
+        let mut options: Vec<String> = Vec::new();
         // Where it is not asked for by name it acts where it helps.
         if let ("equalize", Some(weights), Some(activations), false) =
             (name, &self.weights, &self.activations, self.transforms_named)
         {
-            return format!("equalize{{where=helps weights={weights} activations={activations}}}");
+            options.extend([
+                "where=helps".into(),
+                format!("weights={weights}"),
+                format!("activations={activations}"),
+            ]);
         }
-        if !transforms::by_format(name) {
-            return name.to_string();
-        }
-        let or_f32 = |format: &Option<String>| format.clone().unwrap_or_else(|| "f32".into());
-        let mut text =
-            format!("{name}{{weights={} activations={}", or_f32(&self.weights), or_f32(&self.activations));
-        if let Some(head) = &self.head {
-            text.push_str(&format!(" head={head}"));
+        if transforms::by_format(name) {
+            for (option, format) in [("weights", &self.weights), ("activations", &self.activations)] {
+                options.push(format!("{option}={}", format.as_deref().unwrap_or("f32")));
+            }
+            options.extend(self.head.iter().map(|head| format!("head={head}")));
         }
         if name == "transform" && self.is_static {
-            text.push(' ');
-            text.push_str(self.calibrate.trim_matches(['{', '}']));
+            options.push(self.calibrate.trim_matches(['{', '}']).to_string());
         }
-        text.push('}');
-        text
+        options.push(transform.options.clone());
+        options.retain(|option| !option.is_empty());
+        Transform { name, options: options.join(" ") }.to_string()
     }
 
     /// What a manifest says of it.
     pub fn describe(&self, pipeline: &str) -> Value {
         json!({
             "name": self.recipe, "weights": self.weights, "activations": self.activations, "head": self.head,
-            "transforms": self.transforms, "pipeline": pipeline,
+            "transforms": self.transforms.iter().map(Transform::to_string).collect::<Vec<_>>(), "pipeline": pipeline,
         })
     }
 }

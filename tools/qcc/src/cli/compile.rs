@@ -29,7 +29,7 @@ pub struct CompileArgs {
     /// Format of the output head's weight.
     #[arg(long, value_name = "FMT")]
     pub head: Option<String>,
-    /// Function-preserving transforms.
+    /// Function-preserving transforms, with options of their passes if need be, e.g. `rotate-residual{basis=hadamard},smooth`.
     #[arg(long, value_name = "LIST|none|auto")]
     pub transforms: Option<String>,
     /// How weights are rounded.

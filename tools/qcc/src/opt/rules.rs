@@ -9,7 +9,7 @@ use qcc_passes::equivalence::rules::{BUILTIN, parse};
 /// Heads, guards and the rules of this build as Markdown.
 pub fn markdown() -> String {
     let mut out = String::from("# Rewrite rules\n\n## Heads besides the operations\n\n");
-    let mut line = |doc: &str, out: &mut String| {
+    let line = |doc: &str, out: &mut String| {
         let (term, meaning) = doc.split_once(": ").unwrap_or((doc, ""));
         writeln!(out, "* `{term}`: {meaning}").expect("invariant: writing to a string succeeds");
     };

@@ -118,6 +118,29 @@ fn what_is_to_come_says_so() {
 }
 
 #[test]
+fn transforms_take_the_options_of_their_passes() {
+    let pipeline = |transforms: &str| {
+        let given = settings(|a| {
+            (a.weights, a.activations) = (Some("int8:channel".into()), Some("int8:tensor".into()));
+            a.transforms = Some(transforms.into());
+        });
+        given.expect("valid").pipeline()
+    };
+    let with = pipeline("rotate-residual{basis=hadamard}, smooth-state{axis=channel}");
+    assert!(
+        with.starts_with(
+            "canonicalize,rotate-residual{weights=int8:channel activations=int8:tensor basis=hadamard},\
+             canonicalize,smooth-state{axis=channel},canonicalize,"
+        ),
+        "{with}"
+    );
+    assert!(
+        error(|a| a.transforms = Some("shift,smooth-state{alpha=1".into())).contains("`{` is not closed")
+    );
+    assert!(error(|a| a.transforms = Some("smoth{basis=givens}".into())).contains("did you mean `smooth`?"));
+}
+
+#[test]
 fn activations_need_weights() {
     assert!(error(|a| a.activations = Some("int8".into())).contains("pass `--weights` too"));
 }

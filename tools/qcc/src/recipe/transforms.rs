@@ -1,5 +1,7 @@
 //! Names of function-preserving transforms: a list, `none`, or `auto`.
 
+use std::fmt;
+
 use crate::Failure;
 
 const KNOWN: [&str; 15] = [
@@ -27,28 +29,62 @@ const BY_FORMAT: [&str; 6] =
 /// What is to come.
 const TO_COME: [&str; 2] = ["awq", "rearrange-kv-channels"];
 
+/// A transform, with options of its pass: `smooth-state{axis=channel}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transform {
+    /// The pass.
+    pub name: &'static str,
+    /// Its options, without braces.
+    pub options: String,
+}
+
+impl From<&'static str> for Transform {
+    fn from(name: &'static str) -> Transform {
+        Transform { name, options: String::new() }
+    }
+}
+
+impl fmt::Display for Transform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.options.as_str() {
+            "" => f.write_str(self.name),
+            options => write!(f, "{}{{{options}}}", self.name),
+        }
+    }
+}
+
 /// Which transforms to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transforms {
     /// Those that fit, chosen by cost where they are not free.
     Auto,
     /// These.
-    Named(Vec<&'static str>),
+    Named(Vec<Transform>),
 }
 
 impl Transforms {
     /// Parses `none`, `auto` or a list separated by commas.
     ///
     /// # Errors
-    /// When a name is unknown or to come.
+    /// When a name is unknown or to come, or braces are open.
     pub fn parse(text: &str) -> Result<Transforms, Failure> {
-        Transforms::of(text.split(',').map(str::trim))
+        let mut depth = 0usize;
+        let separates = |c: char| {
+            match c {
+                '{' => depth += 1,
+                '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            c == ',' && depth == 0
+        };
+        let parts: Vec<&str> = text.split(separates).collect();
+        Transforms::of(parts.into_iter().map(str::trim))
     }
 
     /// As [`Transforms::parse`], of names.
     ///
     /// # Errors
-    /// When a name is unknown or to come.
+    /// When a name is unknown or to come, or braces are open.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Transforms, Failure> {
         let names: Vec<&str> = names.into_iter().collect();
         match names.as_slice() {
@@ -56,34 +92,44 @@ impl Transforms {
             ["none"] => return Ok(Transforms::Named(Vec::new())),
             _ => {}
         }
-        let known = |name: &str| {
-            if let Some(known) = KNOWN.iter().find(|k| **k == name) {
-                return Ok(*known);
-            }
-            if TO_COME.contains(&name) {
-                return Err(Failure::not_yet(format!("transform `{name}`")));
-            }
-            let hint = qcc_ir::names::near_match(name, KNOWN.into_iter().chain(TO_COME));
-            Err(Failure::input(format!(
-                "unknown transform `{name}`{hint}; this build knows {}, none and auto",
-                KNOWN.join(", ")
-            )))
-        };
         Ok(Transforms::Named(names.into_iter().map(known).collect::<Result<_, _>>()?))
     }
 
     /// Their passes, in order, for a model that is quantized or not, with ranges measured beforehand or not: nothing is gained by making
     /// floats easier to quantize, and where equalizing helps is seen on activations.
-    pub fn list(self, quantized: bool, is_static: bool) -> Vec<&'static str> {
-        match self {
+    pub fn list(self, quantized: bool, is_static: bool) -> Vec<Transform> {
+        let auto: &[&'static str] = match self {
+            Transforms::Named(transforms) => return transforms,
             Transforms::Auto if is_static => {
-                vec!["fold-batch-norm", "equalize", "split-projections", "transform"]
+                &["fold-batch-norm", "equalize", "split-projections", "transform"]
             }
-            Transforms::Auto if quantized => vec!["fold-batch-norm", "split-projections", "transform"],
-            Transforms::Auto => vec!["fold-batch-norm"],
-            Transforms::Named(names) => names,
-        }
+            Transforms::Auto if quantized => &["fold-batch-norm", "split-projections", "transform"],
+            Transforms::Auto => &["fold-batch-norm"],
+        };
+        auto.iter().copied().map(Transform::from).collect()
     }
+}
+
+/// A transform of this build, from its name and options.
+fn known(text: &str) -> Result<Transform, Failure> {
+    let (name, options) = match text.split_once('{') {
+        None => (text, ""),
+        Some((name, rest)) => match rest.strip_suffix('}') {
+            Some(options) => (name, options),
+            None => return Err(Failure::input(format!("transform `{text}`: `{{` is not closed"))),
+        },
+    };
+    if let Some(name) = KNOWN.iter().find(|k| **k == name) {
+        return Ok(Transform { name, options: options.trim().to_string() });
+    }
+    if TO_COME.contains(&name) {
+        return Err(Failure::not_yet(format!("transform `{name}`")));
+    }
+    let hint = qcc_ir::names::near_match(name, KNOWN.into_iter().chain(TO_COME));
+    Err(Failure::input(format!(
+        "unknown transform `{name}`{hint}; this build knows {}, none and auto",
+        KNOWN.join(", ")
+    )))
 }
 
 /// Whether a pass looks at activations.
