@@ -1,5 +1,6 @@
 //! Which plan is taken: the one asked for, or the best trade-off of latency and loss.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use qcc_ir::Module;
@@ -109,7 +110,7 @@ pub fn by_cost(
     }
     let rows = plans.iter().enumerate().map(|(i, plan)| TradeOff {
         layers: plan.chosen.iter().flatten().filter(|c| **c > 0).count(),
-        online: plan.online.iter().flatten().filter(|s| **s > 0.0).count(),
+        online: transforms(plan),
         seconds: plan.seconds,
         error: plan.error,
         loss: losses[i],
@@ -117,6 +118,15 @@ pub fn by_cost(
     });
     let trade_offs = rows.collect();
     Ok(Chosen { plan: taken.map(|i| plans.swap_remove(i)), trade_offs, time })
+}
+
+/// The transforms of a plan while the model runs: layers of a group that have the same candidate share theirs.
+fn transforms(plan: &Plan) -> usize {
+    let of_group = |(chosen, seconds): (&Vec<usize>, &Vec<f64>)| {
+        let online = chosen.iter().zip(seconds).filter(|(_, s)| **s > 0.0).map(|(c, _)| c);
+        online.collect::<BTreeSet<_>>().len()
+    };
+    plan.chosen.iter().zip(&plan.online).map(of_group).sum()
 }
 
 /// The errors, with a layer undesirable that lacks a kind it could have.

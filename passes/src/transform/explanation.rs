@@ -53,7 +53,7 @@ pub struct Refusal {
 pub struct TradeOff {
     /// Layers that are transformed.
     pub layers: usize,
-    /// Layers whose input is transformed while the model runs.
+    /// Transforms that are applied while the model runs.
     pub online: usize,
     /// Seconds of a token by the target description.
     pub seconds: f64,

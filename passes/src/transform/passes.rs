@@ -24,13 +24,16 @@ const FORMAT_OPTIONS: &[(&str, &str)] = &[
     ("activations", "the format that activations will have (default int8:tensor)"),
     ("head", "the format that the output head's weight will have (default f32)"),
     ("basis", "of rotations: hadamard, random-hadamard, klt-hadamard (default) or givens"),
+    SEED,
 ];
+const SEED: (&str, &str) = ("seed", "of the signs of rotations, a number (default 0)");
 
 const CHOICE_OPTIONS: &[(&str, &str)] = &[
     FORMAT_OPTIONS[0],
     FORMAT_OPTIONS[1],
     FORMAT_OPTIONS[2],
     ("basis", "of rotations: hadamard, random-hadamard, klt-hadamard or givens (default: the best)"),
+    SEED,
     ("kinds", "the transforms to choose among, with + between (default all)"),
     ("method", "how `calibrate` will measure ranges: minmax (default) or percentile"),
     ("percentile", "its percentile"),
@@ -82,6 +85,7 @@ struct Transform {
     kinds: Kinds,
     basis: Option<Basis>,
     formats: Formats,
+    seed: u64,
     mode: Mode,
 }
 
@@ -99,12 +103,13 @@ impl Transform {
         let weights = format("weights", Role::Weight, "int8:channel")?;
         let activations = format("activations", Role::Activation, "int8:tensor")?;
         let head = format("head", Role::Weight, "f32")?;
+        let seed = options.take("seed")?.unwrap_or(0);
         let basis = options.take("basis")?;
         let basis = match mode {
             Mode::Forced => basis.or(Some(Basis::KltHadamard)),
             Mode::Chosen { .. } => basis,
         };
-        Ok(Transform { name, kinds, basis, formats: Formats { weights, activations, head }, mode })
+        Ok(Transform { name, kinds, basis, formats: Formats { weights, activations, head }, seed, mode })
     }
 
     fn forced(name: &'static str, kind: Kind, options: &mut Options) -> Result<Transform, String> {
@@ -143,7 +148,8 @@ impl Pass for Transform {
         let inputs: Vec<_> = groups.iter().map(|g| (g.input, g.width)).collect();
         let rows = observe::rows(self.name, module, &inputs, context)?;
         let before = module.clone();
-        let wish = Wish { kinds: self.kinds.0.clone(), basis: self.basis, formats: self.formats, seed: 0 };
+        let wish =
+            Wish { kinds: self.kinds.0.clone(), basis: self.basis, formats: self.formats, seed: self.seed };
         let proposals = propose(&wish, &mut module.functions[0], &groups, &rows, context).map_err(fail)?;
         let candidates: Vec<Vec<_>> = proposals
             .candidates
