@@ -81,7 +81,7 @@ fn split(text: &str) -> Result<Vec<Step>, PassError> {
                 let (key, value) =
                     pair.split_once('=').ok_or_else(|| syntax(at, "an option is `name=value`"))?;
                 if options.insert(key.to_string(), value.to_string()).is_some() {
-                    return Err(syntax(at, "an option stands twice"));
+                    return Err(syntax(at, &format!("the option `{key}` stands twice")));
                 }
             }
             at += close + 1;

@@ -46,7 +46,7 @@ fn build(layers: usize, mut layer: impl FnMut(&mut Builder, ValueId, &str) -> Ma
         function: Function::new("main"),
         parameters: Parameters::new(),
         states: Vec::new(),
-        random: 1,
+        random: fastrand::Rng::with_seed(1),
     };
     let tokens = TensorType::new([Dim::symbol("B"), Dim::symbol("T")], ElementType::I64);
     let tokens = b.function.add_argument("tokens", tokens);
@@ -71,18 +71,13 @@ struct Builder {
     parameters: Parameters,
     /// For each state, its argument and what comes after.
     states: Vec<(usize, ValueId)>,
-    random: u64,
+    random: fastrand::Rng,
 }
 
 impl Builder {
-    /// Uniform in [−1, 1) (splitmix64).
-    #[allow(clippy::cast_precision_loss, reason = "24 random bits fit")]
+    /// Uniform in [−1, 1).
     fn random(&mut self) -> f32 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+        2.0 * self.random.f32() - 1.0
     }
 
     /// A weight whose outputs have about the variance of its inputs; each 16th row is much larger.

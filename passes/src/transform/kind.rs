@@ -54,6 +54,11 @@ impl Kind {
         }
     }
 
+    /// Whether it is a matrix in a basis.
+    pub fn has_basis(self) -> bool {
+        matches!(self, Kind::RotateResidual | Kind::RotateHeads)
+    }
+
     /// Whether it is work while the model runs.
     pub fn is_online(self) -> bool {
         self == Kind::RotateOnline

@@ -23,10 +23,17 @@ const FORMAT_OPTIONS: &[(&str, &str)] = &[
     ("weights", "the format that weights will have (default int8:channel)"),
     ("activations", "the format that activations will have (default int8:tensor)"),
     ("head", "the format that the output head's weight will have (default f32)"),
+];
+
+const ROTATION_OPTIONS: &[(&str, &str)] = &[
+    FORMAT_OPTIONS[0],
+    FORMAT_OPTIONS[1],
+    FORMAT_OPTIONS[2],
     ("basis", "of rotations: hadamard, random-hadamard, klt-hadamard (default) or givens"),
     SEED,
 ];
-const SEED: (&str, &str) = ("seed", "of the signs of rotations, a number (default 0)");
+
+const SEED: (&str, &str) = ("seed", "of the signs of rotations, a whole number (default 0)");
 
 const CHOICE_OPTIONS: &[(&str, &str)] = &[
     FORMAT_OPTIONS[0],
@@ -40,11 +47,11 @@ const CHOICE_OPTIONS: &[(&str, &str)] = &[
 ];
 
 macro_rules! info {
-    ($kind:ident, $name:literal, $summary:literal) => {
+    ($kind:ident, $name:literal, $summary:literal, $options:ident) => {
         PassInfo {
             name: $name,
             summary: $summary,
-            options: FORMAT_OPTIONS,
+            options: $options,
             make: |options| Ok(Box::new(Transform::forced($name, Kind::$kind, options)?)),
         }
     };
@@ -52,12 +59,24 @@ macro_rules! info {
 
 /// The registry entries of the kinds.
 pub const INFOS: [PassInfo; 6] = [
-    info!(RotateResidual, "rotate-residual", "rotates the residual stream, into the weights around it"),
-    info!(RotateHeads, "rotate-heads", "rotates what passes between two linear layers, into their weights"),
-    info!(RotateOnline, "rotate-online", "applies a fast Hadamard transform to inputs of layers at run time"),
-    info!(Smooth, "smooth", "scales features so that outliers move from activations into weights"),
-    info!(Shift, "shift", "shifts features to the middle of their range, into biases"),
-    info!(Permute, "permute", "sorts features so that those that share a scale are alike"),
+    info!(
+        RotateResidual,
+        "rotate-residual", "rotates the residual stream, into the weights around it", ROTATION_OPTIONS
+    ),
+    info!(
+        RotateHeads,
+        "rotate-heads", "rotates what passes between two linear layers, into their weights", ROTATION_OPTIONS
+    ),
+    info!(
+        RotateOnline,
+        "rotate-online", "applies a fast Hadamard transform to inputs of layers at run time", FORMAT_OPTIONS
+    ),
+    info!(
+        Smooth,
+        "smooth", "scales features so that outliers move from activations into weights", FORMAT_OPTIONS
+    ),
+    info!(Shift, "shift", "shifts features to the middle of their range, into biases", FORMAT_OPTIONS),
+    info!(Permute, "permute", "sorts features so that those that share a scale are alike", FORMAT_OPTIONS),
 ];
 
 /// The registry entry of the choice among all.
@@ -103,8 +122,12 @@ impl Transform {
         let weights = format("weights", Role::Weight, "int8:channel")?;
         let activations = format("activations", Role::Activation, "int8:tensor")?;
         let head = format("head", Role::Weight, "f32")?;
-        let seed = options.take("seed")?.unwrap_or(0);
-        let basis = options.take("basis")?;
+        // Where nothing is rotated by a matrix these would change nothing.
+        let (basis, seed) =
+            match matches!(mode, Mode::Chosen { .. }) || kinds.0.iter().any(|kind| kind.has_basis()) {
+                true => (options.take("basis")?, seed(options)?),
+                false => (None, 0),
+            };
         let basis = match mode {
             Mode::Forced => basis.or(Some(Basis::KltHadamard)),
             Mode::Chosen { .. } => basis,
@@ -123,6 +146,11 @@ impl Transform {
         let calibrate = format!("calibrate{{method={method}{}}}", percentile.unwrap_or_default());
         Transform::new("transform", kinds, Mode::Chosen { calibrate }, options)
     }
+}
+
+fn seed(options: &mut Options) -> Result<u64, String> {
+    let Some(text) = options.take::<String>("seed")? else { return Ok(0) };
+    text.parse().map_err(|_| format!("option `seed={text}`: use a whole number from 0 to {}", u64::MAX))
 }
 
 /// All rules of this build, and those that were added.

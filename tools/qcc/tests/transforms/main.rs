@@ -67,6 +67,24 @@ fn a_wrong_rule_is_refused_by_name() {
 }
 
 #[test]
+fn options_that_a_transform_does_not_have_are_named() {
+    let folder = small::mamba("silu");
+    let out = folder.path().join("m.qcc");
+    for (transforms, expected) in [
+        ("smooth{alfa=1}", "unknown option `alfa`"),
+        ("smooth{basis=hadamard}", "unknown option `basis`"),
+        ("rotate-residual{basis=hadamar}", "use hadamard, random-hadamard"),
+        ("rotate-residual{seed=-1}", "use a whole number from 0"),
+        ("smooth{weights=int4:channel}", "the option `weights` stands twice"),
+    ] {
+        let error = compile(folder.path(), &out, &["--recipe", "w8a8", "--transforms", transforms]);
+        let error = error.expect_err("refused");
+        assert!(error.contains(expected), "{transforms}: {error}");
+        assert!(!out.exists());
+    }
+}
+
+#[test]
 fn an_unknown_key_of_a_target_description_is_named() {
     let folder = small::mamba("silu");
     let costs = folder.path().join("costs.toml");
@@ -106,9 +124,11 @@ fn transforms_of_mamba_keep_it_and_do_not_depend_on_threads() {
     assert_eq!(transform["pass"], "transform");
     let difference = transform["max_relative_error"].as_f64().expect("it was compared");
     assert!(difference < 1e-4, "{difference:e}");
-    assert!(
-        report["pareto"].as_array().is_some_and(|p| p.iter().filter(|t| t["chosen"] == true).count() == 1)
-    );
+    let trade_offs = report["pareto"].as_array().expect("trade-offs");
+    let chosen: Vec<&Value> = trade_offs.iter().filter(|t| t["chosen"] == true).collect();
+    let [chosen] = chosen.as_slice() else { panic!("{chosen:?}") };
+    assert_eq!(chosen["online_transforms"], report["online_transforms"]);
+    assert!(report["online_transforms"].as_u64() > Some(0));
 
     let (other, two) = compiled("two.qcc", "2");
     assert_eq!(other["transforms"][0]["layers"], transform["layers"]);
