@@ -39,7 +39,9 @@ pub struct Function {
     pub states: Vec<StateBinding>,
 }
 
-/// An argument and the result that is its next value: recurrent state (convolution window, SSM state, KV cache).
+/// An argument and the result that is its next value: recurrent state (convolution window, SSM state, KV cache). They have one type, but
+/// that an axis of symbolic size may grow: keys `[B, P, H, D]` become `[B, P + T, H, D]`. A state begins as zeros, without any along such an
+/// axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateBinding {
     /// Index of the argument.

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::attribute::Str;
 use crate::diagnostics::{Diagnostic, Location};
+use crate::dim::Dim;
 use crate::element::{ElementType, Granularity, QuantType, Storage};
 use crate::entity::{OpId, ValueId};
 use crate::function::{Definition, Function, Module};
@@ -211,7 +212,7 @@ impl Verifier<'_> {
                 self.report(self.at_function(function), message);
             }
             let (from, to) = (function.ty(*argument), function.ty(*result));
-            if from != to {
+            if !succeeds(from, to) {
                 let name = &function.value(*argument).name;
                 self.report(
                     self.at_function(function),
@@ -220,6 +221,18 @@ impl Verifier<'_> {
             }
         }
     }
+}
+
+/// Whether a state of type `from` may become one of type `to`: the same, but that an axis whose size is a symbol may grow.
+fn succeeds(from: &TensorType, to: &TensorType) -> bool {
+    let grows = |from: &Dim, to: &Dim| {
+        let symbol = from.as_symbol()?;
+        let more = to.checked_sub(from)?;
+        Some(more.symbols().iter().all(|s| &**s != symbol) && more.constant().is_none_or(|n| n >= 0))
+    };
+    from.rank() == to.rank()
+        && (from.element, from.layout) == (to.element, to.layout)
+        && from.dims.iter().zip(&to.dims).all(|(from, to)| from == to || grows(from, to) == Some(true))
 }
 
 /// Whether a type is one there can be.

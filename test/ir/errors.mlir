@@ -154,6 +154,25 @@
 
 // -----
 
+// It grows along an axis whose size is a symbol, but not by an amount of that symbol.
+// expected-error@+1 {{the state `s` is tensor<[P] x f32> but becomes tensor<[2*P] x f32>}}
+"func.func"() <{arg_attrs = [{qcc.dims = ["P"], qcc.name = "s"}], function_type = (tensor<?xf32>) -> tensor<?xf32>, sym_name = "f"}> ({
+^bb0(%0: tensor<?xf32>):
+  %1 = "qcc.concat"(%0, %0) {axis = 0} : (tensor<?xf32>, tensor<?xf32>) -> tensor<?xf32>
+  "func.return"(%1) : (tensor<?xf32>) -> ()
+}) {qcc.states = array<i64: 0, 0>} : () -> ()
+
+// -----
+
+// It does not shrink.
+// expected-error@+1 {{the state `s` is tensor<[P + T] x f32> but becomes tensor<[P] x f32>}}
+"func.func"() <{arg_attrs = [{qcc.dims = ["P + T"], qcc.name = "s"}, {qcc.dims = ["P"]}], function_type = (tensor<?xf32>, tensor<?xf32>) -> tensor<?xf32>, sym_name = "f"}> ({
+^bb0(%0: tensor<?xf32>, %1: tensor<?xf32>):
+  "func.return"(%1) : (tensor<?xf32>) -> ()
+}) {qcc.states = array<i64: 0, 0>} : () -> ()
+
+// -----
+
 
 // expected-error@+1 {{the state binding of argument 1 to result 0 leaves the 0 arguments and 0 results}}
 "func.func"() <{function_type = () -> (), sym_name = "f"}> ({

@@ -7,8 +7,8 @@ use qcc_params::{Data, OpEvaluator, Tensor};
 
 use crate::precision::{Precision, hold, integers, reals, store_integers, store_reals};
 use crate::{
-    contraction, convolution, elementwise, hadamard, movement, normalization, pool, quantized, reduction,
-    resize, state_space,
+    attention, contraction, convolution, elementwise, hadamard, movement, normalization, pool, quantized,
+    reduction, resize, state_space,
 };
 
 pub(crate) type Result<T> = std::result::Result<T, String>;
@@ -187,6 +187,9 @@ fn dispatch(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>> {
         Op::CausalConv {} => return state_space::causal_conv(call),
         Op::SelectiveScan {} => return state_space::selective_scan(call),
         Op::SelectiveScanStates {} => return state_space::selective_scan_states(call),
+        Op::Positions { axis } => attention::positions(call, *axis)?,
+        Op::RotaryEmbedding { interleaved } => attention::rotary_embedding(call, *interleaved)?,
+        Op::Attention { scale, causal, window } => attention::attention(call, scale.0, *causal, *window)?,
         Op::Quantize { to, narrow, rounding } => quantized::quantize(call, *to, *narrow, *rounding)?,
         Op::DynamicQuantize { to, narrow, rounding } => {
             return quantized::dynamic_quantize(call, *to, *narrow, *rounding);

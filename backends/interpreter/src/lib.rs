@@ -16,6 +16,7 @@ pub mod precision;
 pub mod real;
 pub mod split;
 
+mod attention;
 mod contraction;
 mod convolution;
 mod elementwise;

@@ -140,11 +140,8 @@ fn picked(call: &Call<'_>, x: &Tensor, axis: usize) -> Result<Tensor> {
     call.data(0, data)
 }
 
-/// `embedding`: as `gather` of rows, but negative indices are errors.
+/// `embedding`: as `gather` of rows, those of a quantized table dequantized.
 pub(crate) fn embedding(call: &Call<'_>) -> Result<Tensor> {
-    if let Some(id) = indices(call.at(1)?).into_iter().find(|id| *id < 0) {
-        return Err(format!("index {id} is negative"));
-    }
     let table = call.at(0)?;
     match call.optional(2) {
         Some(scale) => picked(call, &dequantized(call.precision, table, scale, None)?, 0),

@@ -1,6 +1,7 @@
 //! Type rules: the types of an operation's results follow from its operands and attributes. One function a family of operations; every
 //! rule checks all it relies on, so a function that was built (or parsed) has only well-typed operations.
 
+mod attention;
 mod contraction;
 mod elementwise;
 mod quantized;
@@ -183,6 +184,9 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
             contraction::selective_scan([at(0), at(1), at(2), at(3), at(4), at(5), at(6)])
         }
         Op::SelectiveScanStates {} => contraction::selective_scan_states([at(0), at(1), at(2), at(3), at(4)]),
+        Op::Positions { axis } => attention::positions(at(0), at(1), *axis),
+        Op::RotaryEmbedding { .. } => attention::rotary_embedding(at(0), at(1), at(2)),
+        Op::Attention { window, .. } => attention::attention(at(0), at(1), at(2), *window),
         Op::Quantize { to, .. } => quantized::quantize(at(0), *to, at(1), optional(2)),
         Op::DynamicQuantize { to, .. } => quantized::dynamic_quantize(at(0), *to),
         Op::Dequantize {} => quantized::dequantize(at(0), at(1), optional(2)),

@@ -105,7 +105,8 @@ op_table! {
     ConvTranspose = "conv_transpose" { strides: Vec<i64>, pads: Vec<i64>, dilations: Vec<i64>, output_padding: Vec<i64>, groups: i64 } (x, weight, bias: Optional) -> (y)
 
     // ---- indexing ----
-    /// Rows of `table` `[vocabulary, width]` by integer `indices`; those of a quantized table, which has a `table_scale`, dequantized.
+    /// Rows of `table` `[vocabulary, width]` by integer `indices` (negative ones count from the end); those of a quantized table, which has a
+    /// `table_scale`, dequantized.
     Embedding = "embedding" {} (table, indices, table_scale: Optional) -> (y)
     /// `x` indexed along `axis` by integer `indices` (negative ones count from the end).
     Gather = "gather" { axis: i64 } (x, indices) -> (y)
@@ -219,6 +220,18 @@ op_table! {
     /// The recurrence of `selective_scan` alone: h after every step, `[B, T, D, N]`, so that `h · c` can be an operation of its own.
     /// `new_state` `[B, D, N]` is h after the last step.
     SelectiveScanStates = "selective_scan_states" {} (u, delta, a, b, state) -> (h, new_state)
+
+    // ---- attention ----
+    /// The positions `p, p + 1, …` (`i64`) of what `x` has along `axis`, where p is how much `past` has along it: `x` goes on after `past`.
+    Positions = "positions" { axis: i64 } (x, past) -> (y)
+    /// Rotary position embedding (RoPE, arXiv 2104.09864) of x `[B, T, H, D]` at integer `positions` `[T]` or `[B, T]`: of the first 2·F of
+    /// the D features of a head, for `frequencies` `[F]` in radians a position, pair i is turned by `position · frequencies[i]`; what is
+    /// left stays. A pair is `(i, i + F)`, or `(2·i, 2·i + 1)` if `interleaved`.
+    RotaryEmbedding = "rotary_embedding" { interleaved: bool } (x, positions, frequencies) -> (y)
+    /// Attention: q `[B, T, H, D]`, k `[B, S, G, D]`, v `[B, S, G, E]` to `[B, T, H, E]`, `softmax(scale · q · kᵀ) · v` for each head; query
+    /// head h reads head `h / (H / G)` of k and v. The queries are the last T of the S positions. If `causal`, none sees a later key; if
+    /// `window` is not 0, none sees more than the last `window` keys up to its own. A query that sees no key yields zeros.
+    Attention = "attention" { scale: Float, causal: bool, window: i64 } (q, k, v) -> (y)
 
     // ---- quantization ----
     /// Codes of `x` for the quantized element type `to`: `clamp(round(x · (1 / scale)) + zero_point)`, NaN to the zero point. `narrow`

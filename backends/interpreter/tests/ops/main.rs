@@ -7,6 +7,7 @@
     reason = "expected values as other software printed them"
 )]
 
+mod attention;
 mod case;
 mod contraction;
 mod elementwise;
@@ -27,6 +28,7 @@ use qcc_params::{OpEvaluator, Parameters, Tensor};
 #[test]
 fn every_operation_has_a_case() {
     let families = [
+        attention::cases(),
         contraction::cases(),
         elementwise::cases(),
         hadamard::cases(),
