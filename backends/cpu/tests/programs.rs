@@ -126,3 +126,35 @@ fn compiled_functions_agree_with_the_interpreter() {
         check(file);
     }
 }
+
+#[test]
+fn what_cannot_be_compiled_yet_is_said() {
+    let refused = |text: &str| {
+        let module = qcc_ir::parse::parse_module("test", text).unwrap_or_else(|e| panic!("{}", e[0]));
+        let prepared = CpuExecutor { threads: 1 }.prepare(&module, &weights(&module));
+        prepared.err().expect("it is refused")
+    };
+    let keys = refused(
+        r#""func.func"() <{arg_attrs = [{qcc.dims = ["B", "T"]}, {qcc.dims = ["B", "P"], qcc.name = "keys"}],
+            function_type = (tensor<?x?xf32>, tensor<?x?xf32>) -> tensor<?x?xf32>, sym_name = "main"}> ({
+        ^bb0(%x: tensor<?x?xf32>, %past: tensor<?x?xf32>):
+            %k = "qcc.concat"(%past, %x) {axis = 1} : (tensor<?x?xf32>, tensor<?x?xf32>) -> tensor<?x?xf32>
+            "func.return"(%k) : (tensor<?x?xf32>) -> ()
+        }) {qcc.states = array<i64: 1, 0>} : () -> ()"#,
+    );
+    let expected = "the state `keys` grows from tensor<[B, P] x f32> to tensor<[B, P + T] x f32>";
+    assert!(keys.contains(expected), "{keys}");
+    let attention = refused(
+        r#""func.func"() <{arg_attrs = [{qcc.dims = ["B", "T", "2", "4"]}],
+            function_type = (tensor<?x?x2x4xf32>) -> tensor<?x?x2x4xf32>, sym_name = "main"}> ({
+        ^bb0(%x: tensor<?x?x2x4xf32>):
+            %y = "qcc.attention"(%x, %x, %x) {scale = 0.5, causal = true, window = 0}
+                : (tensor<?x?x2x4xf32>, tensor<?x?x2x4xf32>, tensor<?x?x2x4xf32>) -> tensor<?x?x2x4xf32> loc("attn")
+            "func.return"(%y) : (tensor<?x?x2x4xf32>) -> ()
+        }) : () -> ()"#,
+    );
+    assert!(
+        attention.contains("`attn`: qcc.attention: the CPU backend cannot compile attention yet"),
+        "{attention}"
+    );
+}

@@ -103,7 +103,8 @@ fn perplexity(model: &Imported, windows: &TokenWindows) -> Outcome<()> {
 fn states(function: &Function) -> impl Iterator<Item = Outcome<Tensor>> + '_ {
     function.states.iter().map(|state| {
         let ty = function.ty(function.arguments()[state.argument]);
-        let dims: Option<Vec<i64>> = ty.dims.iter().map(|d| d.evaluate(&|_| Some(1))).collect();
+        let dims: Option<Vec<i64>> =
+            ty.dims.iter().map(|d| d.evaluate(&|symbol| Some(i64::from(symbol == "B")))).collect();
         let dims = dims.ok_or("a state of unknown size")?;
         Tensor::zeros(&qcc_ir::TensorType::new(dims, ty.element)).map_err(say)
     })

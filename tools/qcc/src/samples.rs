@@ -94,14 +94,15 @@ fn port(name: &str, ty: &TensorType) -> Port {
     Port { name: name.into(), element: ty.element.to_string(), dims: ty.dims.iter().map(size).collect() }
 }
 
-/// All arguments of a function: `input` where one is no state, zeros for states. Symbols are bound by `input`.
+/// All arguments of a function: `input` where one is no state, zeros for states. Symbols are bound by `input`; those that only states have
+/// stand for what they have seen so far, nothing.
 fn with_states(function: &Function, input: &Tensor) -> Result<Vec<Tensor>, String> {
     let is_state = |i: usize| function.states.iter().any(|s| s.argument == i);
     let plain = function.arguments().iter().enumerate().find(|(i, _)| !is_state(*i));
     let declared = plain.map(|(_, &v)| function.ty(v).dims.as_slice()).unwrap_or_default();
-    let bind = |symbol: &str| {
-        let at = declared.iter().position(|d| d.as_symbol() == Some(symbol))?;
-        i64::try_from(*input.dims.get(at)?).ok()
+    let bind = |symbol: &str| match declared.iter().position(|d| d.as_symbol() == Some(symbol)) {
+        Some(at) => i64::try_from(*input.dims.get(at)?).ok(),
+        None => Some(0),
     };
     let argument = |(i, &v): (usize, &qcc_ir::ValueId)| {
         if !is_state(i) {
@@ -173,5 +174,10 @@ mod tests {
         let inputs = samples.inputs(1, &function).expect("it fits");
         assert_eq!(inputs[0].as_i64(), Some(&[7, 8][..]));
         assert_eq!((inputs[1].dims.as_slice(), inputs[1].as_f32()), (&[1, 3][..], Some(&[0.0; 3][..])));
+        let keys = TensorType::new(["B", "P"].map(Dim::symbol), ElementType::F32);
+        let value = function.add_argument("keys", keys);
+        function.add_result("keys", value);
+        function.states.push(StateBinding { argument: 2, result: 1 });
+        assert_eq!(samples.inputs(1, &function).expect("it fits")[2].dims, [1, 0]);
     }
 }

@@ -183,7 +183,15 @@ impl<'a> Lowering<'a> {
             }
             let storage = self.storage_of(value)?;
             let port = self.port(value, &argument_name(function, index), storage)?;
-            if function.states.iter().any(|s| s.argument == index) {
+            if let Some(state) = function.states.iter().find(|s| s.argument == index) {
+                let (from, to) = (function.ty(value), function.ty(function.results[state.result]));
+                if from != to {
+                    let name = argument_name(function, index);
+                    return Err(LowerError::new(format!(
+                        "the state `{name}` grows from {from:?} to {to:?}; the CPU backend cannot compile states that grow (keys and values of \
+                         attention) yet"
+                    )));
+                }
                 self.states.push(port);
                 let buffer = Buffer::State(self.states.len() as u32 - 1);
                 self.places.insert(value, Place { buffer, storage });
@@ -261,6 +269,9 @@ impl<'a> Lowering<'a> {
             | Op::DynamicQuantize { .. } => self.rows(node),
             Op::ReduceMean { .. } | Op::ReduceSum { .. } | Op::ReduceMax { .. } => self.reduce(node),
             Op::CausalConv {} | Op::SelectiveScan {} | Op::SelectiveScanStates {} => self.recurrence(node),
+            Op::Positions { .. } | Op::RotaryEmbedding { .. } | Op::Attention { .. } => {
+                Err(LowerError::new("the CPU backend cannot compile attention yet"))
+            }
             _ => self.elementwise(node),
         }
     }
