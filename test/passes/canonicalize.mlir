@@ -35,6 +35,18 @@
     "func.return"(%4) : (tensor<?x2xf32>) -> ()
   }) : () -> ()
 
+  // Rows of a table of weights are an embedding; rows of another tensor are not.
+  // CHECK-LABEL: sym_name = "tables"
+  // CHECK-DAG: "qcc.embedding"(%{{[0-9]+}}, %arg{{[0-9]+}})
+  // CHECK-DAG: "qcc.gather"(%arg{{[0-9]+}}, %arg{{[0-9]+}})
+  "func.func"() <{arg_attrs = [{qcc.dims = ["B"]}, {qcc.dims = ["N", "4"]}], function_type = (tensor<?xi64>, tensor<?x4xf32>) -> (tensor<?x4xf32>, tensor<?x4xf32>), sym_name = "tables"}> ({
+  ^bb0(%ids: tensor<?xi64>, %rows: tensor<?x4xf32>):
+    %0 = "qcc.parameter"() {name = "w"} : () -> tensor<8x4xf32>
+    %1 = "qcc.gather"(%0, %ids) {axis = 0} : (tensor<8x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+    %2 = "qcc.gather"(%rows, %ids) {axis = 0} : (tensor<?x4xf32>, tensor<?xi64>) -> tensor<?x4xf32>
+    "func.return"(%1, %2) : (tensor<?x4xf32>, tensor<?x4xf32>) -> ()
+  }) : () -> ()
+
   // Reshapes and transposes that undo each other, and operations that nobody needs.
   // CHECK-LABEL: sym_name = "identities"
   // CHECK-NEXT: ^bb0

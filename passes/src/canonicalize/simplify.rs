@@ -45,10 +45,27 @@ pub(super) fn simplify(function: &mut Function, id: OpId) -> Option<ValueId> {
             function.add_one(Op::Transpose { permutation }, [source], &location).ok()
         }
         Op::Mul {} => norm::spelled_out(function, id),
+        Op::Gather { axis: 0 } => embedding(function, id),
         Op::Relu {} => match function.defining(x)?.1.op {
             Op::Relu {} => Some(x),
             _ => None,
         },
         _ => None,
     }
+}
+
+/// The rows of a table of floats that indices pick at run time as an `embedding`, which transforms and quantizers know.
+fn embedding(function: &mut Function, id: OpId) -> Option<ValueId> {
+    let node = function.node(id);
+    let (table, indices) = (node.operands[0]?, node.operands[1]?);
+    let ty = function.ty(table);
+    let is_table = function.parameter_name(table).is_some() && ty.rank() == 2 && ty.element.is_float();
+    let is_fixed = function
+        .defining(indices)
+        .is_some_and(|(_, n)| matches!(n.op, Op::Constant { .. } | Op::Parameter { .. }));
+    if !is_table || is_fixed {
+        return None;
+    }
+    let location = node.location.clone();
+    function.add_one(Op::Embedding {}, [table, indices], &location).ok()
 }
