@@ -18,9 +18,11 @@ const LARGEST_SIZE: i64 = 1 << 24;
 /// The most layers of a model; the deepest published ones have some hundreds.
 const MOST_LAYERS: i64 = 4096;
 
-/// A checkpoint's `config.json`.
+/// A checkpoint's `config.json`, or an object in it.
 pub(crate) struct Config {
     path: PathBuf,
+    /// The names of the objects around it, each with a dot: `rope_parameters.`
+    within: String,
     fields: Map<String, Value>,
 }
 
@@ -36,7 +38,7 @@ impl Config {
             return Err(fail(format!("longer than {LONGEST} bytes; this is no model configuration")));
         }
         match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(fields)) => Ok(Config { path, fields }),
+            Ok(Value::Object(fields)) => Ok(Config { path, within: String::new(), fields }),
             Ok(_) => Err(fail("not a JSON object; this is no model configuration".into())),
             Err(error) => Err(fail(format!("not valid JSON: {error}"))),
         }
@@ -49,7 +51,21 @@ impl Config {
 
     /// An error in a field.
     pub fn error(&self, field: &str, reason: impl Into<String>) -> ImportError {
-        ImportError::Field { path: self.path.clone(), field: field.to_string(), reason: reason.into() }
+        let field = format!("{}{field}", self.within);
+        ImportError::Field { path: self.path.clone(), field, reason: reason.into() }
+    }
+
+    /// The object in a field.
+    pub fn group(&self, name: &str) -> Result<Option<Config>, ImportError> {
+        match self.find(&[name]) {
+            None => Ok(None),
+            Some((_, Value::Object(fields))) => Ok(Some(Config {
+                path: self.path.clone(),
+                within: format!("{}{name}.", self.within),
+                fields: fields.clone(),
+            })),
+            Some((_, value)) => Err(self.error(name, format!("is {}; it must be an object", shown(value)))),
+        }
     }
 
     /// The first of these fields that there is, with its value; `null` counts as absent.
@@ -105,6 +121,14 @@ impl Config {
             .as_f64()
             .filter(|x| x.is_finite() && *x > 0.0)
             .ok_or_else(|| self.error(name, format!("is {}; it must be a number above 0", shown(value))))
+    }
+
+    /// A number above 0 that must be there.
+    pub fn required(&self, name: &str) -> Result<f64, ImportError> {
+        match self.find(&[name]) {
+            Some(_) => self.positive(&[name], 1.0),
+            None => Err(self.error(name, "is missing; give a number above 0")),
+        }
     }
 
     /// Yes or no.

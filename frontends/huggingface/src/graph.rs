@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use qcc_ir::{ElementType, Function, Module, Op, StateBinding, Str, TensorType, ValueId};
+use qcc_ir::{Dense, ElementType, Function, Module, Op, StateBinding, Str, TensorType, ValueId};
 use qcc_params::{Archive, Parameters};
 
 use crate::error::ImportError;
@@ -70,6 +70,12 @@ impl<'a> Graph<'a> {
         location: &str,
     ) -> Result<ValueId, ImportError> {
         Ok(self.ops(op, operands.map(Some), location)?[0])
+    }
+
+    /// A small vector of f32 that is no weight of the checkpoint.
+    pub fn vector(&mut self, elements: &[f32], location: &str) -> Result<ValueId, ImportError> {
+        let value = Dense::f32(&[elements.len() as i64], elements);
+        self.op(Op::Constant { value }, [], location)
     }
 
     /// All results of an operation; some operands may be absent.

@@ -14,6 +14,7 @@ mod architectures;
 mod config;
 mod error;
 mod graph;
+mod rope;
 mod weights;
 
 use std::path::Path;
@@ -26,7 +27,7 @@ use graph::Graph;
 pub use error::{ImportError, WeightProblem};
 
 /// Imports the checkpoint in `folder`. The module's entry function is `main`, from `tokens` `[B, T]` (i64, both sizes symbolic) and the
-/// states to `logits` `[B, T, vocabulary]` (f32) and the new states; states start as zeros.
+/// states to `logits` `[B, T, vocabulary]` (f32) and the new states; states start as zeros, those that grow (keys and values) without any.
 ///
 /// Weights that the architecture does not use are reported as a warning.
 ///

@@ -1,5 +1,6 @@
 //! The registry of architectures: one file each. To add one, write its file and name it in [`KNOWN`].
 
+mod llama;
 mod mamba;
 
 use serde_json::Value;
@@ -19,7 +20,7 @@ pub(crate) struct Architecture {
 }
 
 /// Every architecture that can be imported.
-const KNOWN: &[Architecture] = &[mamba::ARCHITECTURE];
+const KNOWN: &[Architecture] = &[mamba::ARCHITECTURE, llama::ARCHITECTURE];
 
 /// The architecture that a configuration is of. `architectures` counts where it is there: the same `model_type` also stands for models
 /// without a head.

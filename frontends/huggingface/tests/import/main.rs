@@ -3,9 +3,10 @@
 
 mod checkpoint;
 mod hostile;
+mod llama;
+mod mamba;
 mod reference;
 mod session;
-mod synthetic;
 mod trained;
 mod transformed;
 mod transforms;

@@ -1,8 +1,20 @@
 //! An imported language model in the interpreter: tokens in, logits out, states kept.
 
+use qcc_huggingface::import;
 use qcc_interpreter::{Interpreter, Precision, Session};
+use qcc_ir::verify::{Options, verify};
 use qcc_ir::{Dim, Function};
 use qcc_params::{Imported, Parameters, Tensor};
+
+use crate::checkpoint::Checkpoint;
+
+/// A checkpoint, imported and verified.
+pub fn imported(checkpoint: &Checkpoint) -> Imported {
+    let imported = import(checkpoint.write().path()).expect("it is imported");
+    let names = imported.parameters.iter().map(|(name, _)| name.to_string()).collect();
+    verify(&imported.module, Options { parameters: Some(&names), source: None }).expect("it verifies");
+    imported
+}
 
 /// A model and the states of `batch` sequences.
 pub struct Model {
@@ -18,7 +30,10 @@ impl Model {
         let function = imported.module.entry().expect("it has an entry").clone();
         let states = function.states.iter().map(|state| {
             let mut ty = function.ty(function.arguments()[state.argument]).clone();
-            ty.dims[0] = Dim::Const(batch as i64);
+            let size = |symbol: &str| Some(if symbol == "B" { batch as i64 } else { 0 });
+            for dim in &mut ty.dims {
+                *dim = Dim::Const(dim.evaluate(&size).expect("a size"));
+            }
             Tensor::zeros(&ty).expect("its sizes are constant")
         });
         let states = states.collect();

@@ -11,6 +11,8 @@ use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry, Samples
 
 const BATCH: i64 = 2;
 const TIME: i64 = 6;
+/// What states that grow hold already.
+const PAST: i64 = 3;
 
 /// Seeded random inputs; the first half of them at the start of a sequence, where states are zero.
 struct Inputs;
@@ -39,8 +41,13 @@ impl Samples for Inputs {
 }
 
 fn size(dim: &Dim) -> usize {
-    let size = dim.evaluate(&|symbol| Some(if symbol == "B" { BATCH } else { TIME }));
-    size.and_then(|n| usize::try_from(n).ok()).expect("only batch and time are symbols")
+    let size = |symbol: &str| match symbol {
+        "B" => Some(BATCH),
+        "T" => Some(TIME),
+        "P" => Some(PAST),
+        _ => None,
+    };
+    dim.evaluate(&size).and_then(|n| usize::try_from(n).ok()).expect("no other symbols")
 }
 
 /// splitmix64.

@@ -5,7 +5,7 @@ use std::path::Path;
 use qcc_huggingface::import;
 use qcc_params::Imported;
 
-use crate::checkpoint::{Checkpoint, Mamba, ODD, Stored};
+use crate::checkpoint::{Checkpoint, Llama, Mamba, ODD, Stored};
 use crate::transformed::{Transformed, renamed, spelled};
 
 /// The passes, each with formats under which it has something to do.
@@ -88,6 +88,26 @@ fn with_odd_sizes() {
     let online = Transformed::by(&made_up(ODD), "rotate-online");
     let reason = "no Hadamard matrix is known of a size that divides its 11 features";
     assert!(online.refused("backbone.layers.0.mixer.out_proj").contains(&reason.to_string()));
+}
+
+#[test]
+fn of_llama() {
+    const UNTIED: Llama = Llama { hidden: 24, inner: 40, tied: false, ..Llama::PLAIN };
+    for m in [UNTIED, Llama { tied: true, ..UNTIED }, Llama::ODD] {
+        let imported = import(Checkpoint::llama(m, Stored::F32).write().path()).expect("it is imported");
+        for pass in PASSES {
+            Transformed::by(&imported, pass).assert_keeps(&imported, 1e-5);
+        }
+        let all = PASSES[..6].join(",canonicalize,");
+        Transformed::by(&imported, &all).assert_keeps(&imported, 1e-5);
+    }
+    let imported = import(Checkpoint::llama(UNTIED, Stored::F32).write().path()).expect("it is imported");
+    let rotated = Transformed::by(&imported, "rotate-residual");
+    for part in ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"] {
+        assert_eq!(rotated.chosen(&format!("model.layers.1.{part}")), "rotated with the stream", "{part}");
+    }
+    let scaled = Transformed::by(&imported, "smooth");
+    assert_eq!(scaled.chosen("model.layers.1.mlp.down_proj"), "scaled");
 }
 
 /// What is done to each projection of a block and to the head.

@@ -1,44 +1,20 @@
-//! Mamba written down plainly in f64, one sequence at a time, from the checkpoint's own tensors: what an import must compute.
+//! Mamba.
 
+use super::{linear, norm, silu};
 use crate::checkpoint::{Checkpoint, Mamba};
-
-/// `[out, inner] · [inner]`, and a bias where the checkpoint has one.
-fn linear(c: &Checkpoint, module: &str, x: &[f64]) -> Vec<f64> {
-    let weight = tensor(c, &format!("{module}.weight"));
-    let mut y: Vec<f64> =
-        weight.chunks(x.len()).map(|row| row.iter().zip(x).map(|(w, x)| w * x).sum()).collect();
-    if c.tensors.contains_key(&format!("{module}.bias")) {
-        y.iter_mut().zip(tensor(c, &format!("{module}.bias"))).for_each(|(y, b)| *y += b);
-    }
-    y
-}
-
-fn tensor(c: &Checkpoint, name: &str) -> Vec<f64> {
-    c.tensors[name].1.iter().map(|x| f64::from(*x)).collect()
-}
-
-fn norm(c: &Checkpoint, module: &str, x: &[f64]) -> Vec<f64> {
-    let mean = x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64;
-    let weight = tensor(c, &format!("{module}.weight"));
-    x.iter().zip(weight).map(|(x, w)| x / (mean + 1e-5).sqrt() * w).collect()
-}
-
-fn silu(x: f64) -> f64 {
-    x / (1.0 + (-x).exp())
-}
 
 /// Logits of each token, `[tokens, vocabulary]`.
 pub fn logits(c: &Checkpoint, m: Mamba, tokens: &[i64]) -> Vec<f64> {
-    let table = tensor(c, "backbone.embeddings.weight");
+    let table = c.tensor("backbone.embeddings.weight");
     let mut residual: Vec<Vec<f64>> =
         tokens.iter().map(|&t| table[t as usize * m.hidden..][..m.hidden].to_vec()).collect();
     for layer in 0..m.layers {
         let block = format!("backbone.layers.{layer}");
         let mixer = |part: &str| format!("{block}.mixer.{part}");
-        let (taps, a_log) = (tensor(c, &mixer("conv1d.weight")), tensor(c, &mixer("A_log")));
-        let skip = tensor(c, &mixer("D"));
+        let (taps, a_log) = (c.tensor(&mixer("conv1d.weight")), c.tensor(&mixer("A_log")));
+        let skip = c.tensor(&mixer("D"));
         let bias = match m.convolution_bias {
-            true => tensor(c, &mixer("conv1d.bias")),
+            true => c.tensor(&mixer("conv1d.bias")),
             false => vec![0.0; m.inner],
         };
         let mut window = vec![vec![0.0; m.inner]; m.kernel];

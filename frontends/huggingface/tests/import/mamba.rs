@@ -1,16 +1,14 @@
-//! Made-up checkpoints against the plain reference, and what their modules look like.
+//! Made-up Mamba checkpoints against the plain reference, and what their modules look like.
 
-use qcc_huggingface::import;
 use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::Op;
-use qcc_ir::verify::{Options, verify};
-use qcc_params::{Imported, Source};
+use qcc_params::Source;
 use qcc_passes::{Context, Instrumentation, Pipeline, Registry};
 use serde_json::json;
 
 use crate::checkpoint::{Checkpoint, Mamba, ODD, Stored};
 use crate::reference;
-use crate::session::{Model, assert_decodes_as_it_prefills, relative_error};
+use crate::session::{Model, assert_decodes_as_it_prefills, imported, relative_error};
 
 const TOKENS: [i64; 6] = [3, 11, 0, 12, 5, 3];
 
@@ -26,16 +24,9 @@ const PLAIN: Mamba = Mamba {
     ..ODD
 };
 
-fn imported(checkpoint: &Checkpoint) -> Imported {
-    let imported = import(checkpoint.write().path()).expect("it is imported");
-    let names = imported.parameters.iter().map(|(name, _)| name.to_string()).collect();
-    verify(&imported.module, Options { parameters: Some(&names), source: None }).expect("it verifies");
-    imported
-}
-
 fn assert_computes_the_reference(checkpoint: &Checkpoint, m: Mamba) {
     let got = Model::new(&imported(checkpoint), Precision::F64, 1).logits(&TOKENS);
-    let error = relative_error(&got, &reference::logits(checkpoint, m, &TOKENS));
+    let error = relative_error(&got, &reference::mamba::logits(checkpoint, m, &TOKENS));
     assert!(error < 1e-12, "relative error {error:e}");
 }
 
@@ -84,7 +75,7 @@ fn older_names_and_defaults() {
         .with("expand", json!(2.0))
         .with("use_conv_bias", json!(null));
     let got = Model::new(&imported(&renamed), Precision::F64, 1).logits(&TOKENS);
-    assert!(relative_error(&got, &reference::logits(&checkpoint, PLAIN, &TOKENS)) < 1e-12);
+    assert!(relative_error(&got, &reference::mamba::logits(&checkpoint, PLAIN, &TOKENS)) < 1e-12);
 }
 
 #[test]
