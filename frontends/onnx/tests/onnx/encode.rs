@@ -67,12 +67,11 @@ pub fn external(name: &str, location: &str) -> Message {
     Message::default().number(1, 2).number(2, 1).bytes(8, name).bytes(13, entry).number(14, 1)
 }
 
-/// An input or output: f32 `[n, columns]`, where `n` is a symbol.
-pub fn sized(name: &str, columns: u64) -> Message {
-    let shape = Message::default()
-        .bytes(1, Message::default().bytes(2, "n"))
-        .bytes(1, Message::default().number(1, columns));
-    let tensor = Message::default().number(1, 1).bytes(2, shape);
+/// An input or output of an element type by its number in `TensorProto.DataType`: some symbolic sizes, then some known ones.
+pub fn tensor(name: &str, element: u64, symbols: &[&str], sizes: &[u64]) -> Message {
+    let shape = symbols.iter().fold(Message::default(), |m, s| m.bytes(1, Message::default().bytes(2, s)));
+    let shape = sizes.iter().fold(shape, |m, n| m.bytes(1, Message::default().number(1, *n)));
+    let tensor = Message::default().number(1, element).bytes(2, shape);
     Message::default().bytes(1, name).bytes(2, Message::default().bytes(1, tensor))
 }
 
