@@ -7,6 +7,7 @@
 use qcc_ir::{Function, Module, Op, OpId, Patch, Str, ValueId};
 use qcc_params::{Parameters, Tensor};
 
+use super::Failed;
 use super::branch::Branch;
 use crate::context::Context;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
@@ -57,9 +58,14 @@ impl Pass for LowRank {
                 let Some(first) = layers.first() else { continue };
                 let name = first.name.clone();
                 let done = self.group(function, group.width, &layers, context);
-                match done.map_err(|e| PassError::at(NAME, &name, e))? {
-                    true => changed += layers.len(),
-                    false => left += layers.len(),
+                match done {
+                    Ok(true) => changed += layers.len(),
+                    Ok(false) => left += layers.len(),
+                    Err(Failed::Unfit(why)) => {
+                        left += layers.len();
+                        context.warn(NAME, format!("`{name}` stays as it is: {why}"));
+                    }
+                    Err(Failed::Broken(why)) => return Err(PassError::at(NAME, &name, why)),
                 }
             }
         }
@@ -103,7 +109,7 @@ impl LowRank {
         width: usize,
         layers: &[Layer],
         context: &mut Context<'_>,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, Failed> {
         let mut all = Matrix::new(0, width, Vec::new());
         let mut rows = Vec::new();
         for layer in layers {
@@ -117,7 +123,7 @@ impl LowRank {
             return Ok(false);
         }
         if all.data.iter().any(|x| !x.is_finite()) {
-            return Err("its weight has NaN or infinite elements".into());
+            return Err(Failed::Unfit("its weight has NaN or infinite elements"));
         }
         let (up, down) = low_rank(&all, rank)?;
         let first = weight_name(function, &layers[0])?;

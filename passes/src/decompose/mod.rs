@@ -11,7 +11,6 @@
 //! come before decompositions.
 
 mod branch;
-mod kmeans;
 mod low_rank;
 mod outlier_columns;
 mod split;
@@ -25,3 +24,17 @@ use crate::pass::PassInfo;
 
 /// The registry entries.
 pub const INFOS: [PassInfo; 3] = [split::INFO, low_rank::INFO, outlier_columns::INFO];
+
+/// Why a layer stays as it is.
+enum Failed {
+    /// It cannot be.
+    Unfit(&'static str),
+    /// Something is wrong.
+    Broken(String),
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Failed {
+        Failed::Broken(why)
+    }
+}

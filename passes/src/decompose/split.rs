@@ -5,11 +5,12 @@
 //! A part is the weight times a mask of zeros and ones, so the parts sum up to the weight bit for bit. Masks come from the bounds of
 //! clusters by weight expressions: nothing of a weight's size is kept while passes decide.
 
+use qcc_interpreter::clusters::{Cluster, clusters};
 use qcc_ir::{Dense, ElementType, Float, Function, Module, Op, OpId, Patch, Str};
 use qcc_params::Parameters;
 
+use super::Failed;
 use super::branch::Branch;
-use super::kmeans::{Cluster, clusters};
 use crate::context::Context;
 use crate::pass::{Outcome, Pass, PassError, PassInfo, Preservation};
 use crate::quantize::site::{Site, sites};
@@ -57,20 +58,6 @@ impl Pass for Split {
         let mut outcome = Outcome::of([("split", layers)]);
         outcome.measures.insert("left", left);
         Ok(outcome)
-    }
-}
-
-/// Why a layer is not split.
-enum Failed {
-    /// It cannot be.
-    Unfit(&'static str),
-    /// Something is wrong.
-    Broken(String),
-}
-
-impl From<String> for Failed {
-    fn from(why: String) -> Failed {
-        Failed::Broken(why)
     }
 }
 
@@ -154,9 +141,12 @@ impl Masked {
             dims[0] = i64::try_from(rows).map_err(|e| e.to_string())?;
             row /= rows.max(1);
         }
-        let found: Vec<Vec<Cluster>> = values.chunks(row.max(1)).map(|row| clusters(row, k)).collect();
-        let low = found.iter().map(|c| c.first().map_or(0.0, |c| c.most)).collect();
-        let high = |c: &Vec<Cluster>| c.get(1..).and_then(<[_]>::last).map_or(f32::INFINITY, |c| c.least);
+        let of_row = |row: &[f32]| clusters(row.iter().map(|x| f64::from(*x)).collect(), k);
+        let found: Vec<Vec<Cluster>> = values.chunks(row.max(1)).map(of_row).collect();
+        // The bounds are values of the weight.
+        let low = found.iter().map(|c| c.first().map_or(0.0, |c| c.greatest as f32)).collect();
+        let high =
+            |c: &Vec<Cluster>| c.get(1..).and_then(<[_]>::last).map_or(f32::INFINITY, |c| c.least as f32);
         let most = found.iter().map(Vec::len).max().unwrap_or(0);
         Ok(Masked { name: name.clone(), dims, low, high: found.iter().map(high).collect(), most })
     }

@@ -178,9 +178,11 @@ fn layers_behind_each_other_are_all_decomposed() {
 fn weights_without_a_value_are_left() {
     let mut w = numbers(16, 1);
     w[3] = f32::INFINITY;
-    let d = decomposed(layer(Op::Linear {}, "B,4", &[4, 4], w, None), "split");
-    assert!(d.kinds().is_empty());
-    assert!(d.warnings[0].contains("NaN or infinite"), "{:?}", d.warnings);
+    for pass in ["split", "low-rank{rank=1}"] {
+        let d = decomposed(layer(Op::Linear {}, "B,4", &[4, 4], w.clone(), None), pass);
+        assert!(d.kinds().is_empty());
+        assert!(d.warnings[0].contains("NaN or infinite"), "{pass}: {:?}", d.warnings);
+    }
 }
 
 #[test]

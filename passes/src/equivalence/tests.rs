@@ -33,7 +33,11 @@ fn wrong_rules_are_found() {
         ("rule r (relu (neg ?x)) => (neg (relu ?x))", "differ"),
         ("rule r (mul (conv ?a ?x ?w none) ?k) => (conv ?a ?x (mul ?w ?k) none)", "not proved"),
         ("rule r (softmax ?a ?x) => ?x", "no example of `softmax`"),
-        ("rule r (relu ?x) => (neg ?x) if (permutation ?x)", "none of"),
+        ("rule r (relu ?x) => (neg ?x) if (permutation ?x)", "hold on 0 of"),
+        // A factor that is not zero may be negative.
+        ("rule r (scale (relu ?x) ?s) => (relu (scale ?x ?s)) if (nonzero ?s) (activations ?x)", "differ"),
+        // Hadamard matrices of order 12 are not symmetric.
+        ("rule r (hadamard ?h (hadamard ?h ?x)) => ?x", "differ"),
     ] {
         let rules = parse("r", text).expect("parses");
         let error = proof::prove(&rules[0]).expect_err(text).to_string();

@@ -64,8 +64,12 @@ impl Pass for Guarded {
     }
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
-        guarded(self.logging, || self.pass.run(module, context))
-            .unwrap_or_else(|panic| Err(PassError::failed(self.name, panicked(&panic))))
+        // Names in parsed rules are interned by this program alone.
+        let rules = std::mem::take(&mut context.rules);
+        let outcome = guarded(self.logging, || self.pass.run(module, context))
+            .unwrap_or_else(|panic| Err(PassError::failed(self.name, panicked(&panic))));
+        context.rules = rules;
+        outcome
     }
 }
 

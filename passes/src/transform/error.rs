@@ -1,5 +1,6 @@
 //! The error of a quantized layer: `E‖W x − Ŵ x̂‖² / E‖W x‖²` over the kept rows, with weights and activations really rounded.
 
+use qcc_interpreter::split::{dequantize_split, quantize_split};
 use qcc_interpreter::{dequantize_codes, dynamic_scales, quantize_codes};
 use qcc_ir::QuantType;
 use qcc_ir::format::Format;
@@ -83,6 +84,13 @@ fn rounded(m: &Matrix, format: &Format) -> Result<Matrix, String> {
     #[allow(clippy::cast_possible_truncation, reason = "tensors are f32")]
     let values: Vec<f32> = m.data.iter().map(|x| *x as f32).collect();
     let dims = [m.rows, m.columns];
+    let back_to_floats =
+        |back: Vec<f32>| Matrix::new(m.rows, m.columns, back.into_iter().map(f64::from).collect());
+    if q.storage.is_split() {
+        let split = quantize_split(&values, &dims, q, Rounding::HalfEven).map_err(|e| e.to_string())?;
+        let back = dequantize_split(&split.codes, &dims, q, &split.scales, &split.zero_points);
+        return Ok(back_to_floats(back.map_err(|e| e.to_string())?));
+    }
     let is_weight = format.role() == qcc_ir::format::Role::Weight;
     let (scales, zero) = match is_weight || format.dynamic() {
         true => (dynamic_scales(&values, &dims, q, format.narrow()).map_err(|e| e.to_string())?, None),
@@ -93,7 +101,7 @@ fn rounded(m: &Matrix, format: &Format) -> Result<Matrix, String> {
         quantize_codes(&values, &dims, q, format.narrow(), Rounding::HalfEven, &scales, zeros.as_deref());
     let codes = codes.map_err(|e| e.to_string())?;
     let back = dequantize_codes(&codes, &dims, q, &scales, zeros.as_deref()).map_err(|e| e.to_string())?;
-    Ok(Matrix::new(m.rows, m.columns, back.into_iter().map(f64::from).collect()))
+    Ok(back_to_floats(back))
 }
 
 /// Scale and zero point that `quantize` would take from the range of these values.

@@ -59,7 +59,8 @@ pub(super) struct Example {
 impl Example {
     pub(super) fn new(seed: u64) -> Example {
         let mut random = Random::new(seed);
-        let channels = [1, 2, 3, 4, 6][random.below(5) as usize];
+        // No Hadamard matrix below 12 shows whether it is transposed.
+        let channels = [1, 2, 3, 4, 6, 12][random.below(6) as usize];
         let mut shape = vec![1 + random.below(2) as i64, channels];
         for _ in 0..random.below(3) {
             shape.push(3 + random.below(4) as i64);
@@ -222,6 +223,11 @@ impl Example {
         let (data, element, properties) = match kind {
             Kind::Any => (Data::F32(floats(random, 0.0)), ElementType::F32, Properties::default()),
             Kind::Positive => (Data::F32(floats(random, 1.1)), ElementType::F32, Properties::POSITIVE),
+            Kind::NonZero => {
+                let mut number =
+                    |_| (random.unit().abs() + 0.1) * if random.below(2) == 0 { 1.0 } else { -1.0 };
+                (Data::F32((0..count).map(&mut number).collect()), ElementType::F32, Properties::NONZERO)
+            }
             Kind::Orthogonal => {
                 let n = dims.first().copied().unwrap_or(0);
                 (Data::F64(orthogonal(n, random)), ElementType::F64, Properties::ORTHOGONAL)

@@ -26,6 +26,8 @@ use example::{Bound, Example, Trouble};
 pub const TOLERANCE: f64 = 1e-9;
 /// Examples a rule must survive.
 const EXAMPLES: usize = 24;
+/// Fewer than so many are luck.
+const LEAST_EXAMPLES: usize = 8;
 /// Examples tried; most fail a guard.
 const ATTEMPTS: u64 = 4000;
 
@@ -39,10 +41,10 @@ pub struct Unproved {
     pub reason: String,
 }
 
-/// Proves a rule by example; returns how many examples it survived.
+/// Proves a rule by example; returns how many examples it survived. Those of one channel, where orders and means are trivial, do not count.
 ///
 /// # Errors
-/// When both sides differ, when the right side is ill-typed, or when no example satisfies the guards.
+/// When both sides differ, when the right side is ill-typed, or when hardly any example satisfies the guards.
 pub fn prove(rule: &Arc<Rule>) -> Result<usize, Unproved> {
     let fail = |reason: String| Unproved { rule: rule.name.clone(), reason };
     let mut proved = 0;
@@ -51,25 +53,27 @@ pub fn prove(rule: &Arc<Rule>) -> Result<usize, Unproved> {
             break;
         }
         match attempt(rule, seed) {
-            Ok(true) => proved += 1,
-            Ok(false) => {}
+            Ok(Some(channels)) => proved += usize::from(channels > 1),
+            Ok(None) => {}
             Err(reason) => return Err(fail(reason)),
         }
     }
-    if proved == 0 {
-        return Err(fail(format!("its guards hold on none of {ATTEMPTS} examples")));
+    if proved < LEAST_EXAMPLES {
+        let reason =
+            format!("its guards hold on {proved} of {ATTEMPTS} examples, and {LEAST_EXAMPLES} are needed");
+        return Err(fail(reason));
     }
     Ok(proved)
 }
 
-/// One example; whether there is one for this seed.
-fn attempt(rule: &Arc<Rule>, seed: u64) -> Result<bool, String> {
+/// One example; the channels of its activations, if there is one for this seed.
+fn attempt(rule: &Arc<Rule>, seed: u64) -> Result<Option<i64>, String> {
     let mut left = Example::new(seed);
     let equations = || [(&rule.left, &rule.right)].into_iter().chain(rule.also.iter().map(|(l, r)| (l, r)));
     for (ast, _) in equations() {
         match left.result(ast) {
             Ok(()) => {}
-            Err(Trouble::Unlucky) => return Ok(false),
+            Err(Trouble::Unlucky) => return Ok(None),
             Err(Trouble::Unknown(head)) => {
                 return Err(format!(
                     "there is no example of `{head}` in a left side; teach `equivalence/proof/recipes.rs` to make one"
@@ -85,7 +89,7 @@ fn attempt(rule: &Arc<Rule>, seed: u64) -> Result<bool, String> {
             Ok(()) => {}
             // What is introduced is made up without knowing all places where it must fit.
             Err(Trouble::Unlucky) if !rule.free.is_empty() || !guards_hold(rule, &right)? => {
-                return Ok(false);
+                return Ok(None);
             }
             Err(Trouble::Unlucky) => {
                 return Err("its right side is ill-typed on an example that the guards allow".into());
@@ -94,16 +98,16 @@ fn attempt(rule: &Arc<Rule>, seed: u64) -> Result<bool, String> {
         }
     }
     if right.function.arguments().len() != arguments {
-        return Ok(false);
+        return Ok(None);
     }
     if !guards_hold(rule, &right)? {
-        return Ok(false);
+        return Ok(None);
     }
     let types = |f: &Function| f.results.iter().map(|r| f.ty(*r).clone()).collect::<Vec<_>>();
     if types(&left.function) != types(&right.function) {
         return match rule.free.is_empty() {
             true => Err("its sides differ in type on an example that the guards allow".into()),
-            false => Ok(false),
+            false => Ok(None),
         };
     }
     let error = compare(&left.function, &right.function, &right.parameters)?;
@@ -111,7 +115,7 @@ fn attempt(rule: &Arc<Rule>, seed: u64) -> Result<bool, String> {
         let text = qcc_ir::print::print_function(&left.function);
         return Err(format!("both sides differ by {error:.2e} (relative) on\n{text}"));
     }
-    Ok(true)
+    Ok(left.shape.get(1).copied())
 }
 
 /// Whether the guards hold on an example: the left side and its variables in a graph of their own.

@@ -1,5 +1,6 @@
 //! What the variables of a rule may stand for: for each head and operand, the sizes and numbers that fit what is there already.
 
+use qcc_ir::hadamard::Order;
 use qcc_ir::{ElementType, Float, Op, ops::ImageLayout};
 
 use super::example::{Example, Made, Thing, Trouble};
@@ -24,6 +25,8 @@ pub(super) enum Kind {
     Any,
     /// In [0.1, 2.1).
     Positive,
+    /// In [0.1, 1.1), of either sign.
+    NonZero,
     Orthogonal,
     Permutation,
 }
@@ -88,7 +91,7 @@ pub(super) fn want(example: &mut Example, head: &str, slot: usize, made: &[Optio
         ("rms_norm", 0) => Ok(Want::Attributes(Op::RmsNorm { epsilon: epsilon(&mut example.random) })),
         ("rms_norm", 2) => {
             let n = last(second()?)?;
-            Ok(Want::Weight(vec![n], Kind::Positive))
+            factors(example, n)
         }
         ("centred_norm", 0) => {
             let axis = second()?.len() as i64 - 1;
@@ -96,21 +99,17 @@ pub(super) fn want(example: &mut Example, head: &str, slot: usize, made: &[Optio
         }
         ("centred_norm", 2) => {
             let n = last(second()?)?;
-            Ok(Want::Weight(vec![n], Kind::Positive))
+            factors(example, n)
         }
         ("hadamard" | "hadamard_rows", 0) => {
             let x = second()?;
             let n = if head == "hadamard" { last(x)? } else { at(&x, 0)? };
-            let sizes: Vec<i64> = [1, 2, 4].into_iter().filter(|size| n % size == 0).collect();
-            let size = sizes[example.random.below(sizes.len() as u64) as usize];
-            Ok(Want::Attributes(Op::Hadamard { size, transpose: example.random.below(2) == 0 }))
+            Ok(Want::Attributes(transform(n, &mut example.random)))
         }
         ("hadamard_back" | "hadamard_state", 0) => {
             let (x, from_last) = (second()?, if head == "hadamard_back" { 1 } else { 2 });
             let n = *x.get(x.len().wrapping_sub(from_last)).ok_or(Trouble::Unlucky)?;
-            let sizes: Vec<i64> = [1, 2, 4].into_iter().filter(|size| n % size == 0).collect();
-            let size = sizes[example.random.below(sizes.len() as u64) as usize];
-            Ok(Want::Attributes(Op::Hadamard { size, transpose: example.random.below(2) == 0 }))
+            Ok(Want::Attributes(transform(n, &mut example.random)))
         }
         ("contract", 1) => {
             let mut sizes = first()?;
@@ -120,7 +119,7 @@ pub(super) fn want(example: &mut Example, head: &str, slot: usize, made: &[Optio
         }
         ("bounded", 2) => {
             let n = at(&second()?, 1)?;
-            positive(example, n)
+            factors(example, n)
         }
         ("gelu", 0) => Ok(Want::Attributes(Op::Gelu { tanh: example.random.below(2) == 0 })),
         ("product", 1) => {
@@ -162,17 +161,17 @@ pub(super) fn want(example: &mut Example, head: &str, slot: usize, made: &[Optio
         }
         ("scale", 1) => {
             let n = last(first()?)?;
-            positive(example, n)
+            factors(example, n)
         }
         ("shift", 1) => weight(vec![last(first()?)?]),
         ("scale_channels", 1) => {
             let n = at(&first()?, 1)?;
-            positive(example, n)
+            factors(example, n)
         }
         ("scale_rows", 1) => {
             let x = first()?;
             let n = *x.get(x.len().wrapping_sub(2)).ok_or(Trouble::Unlucky)?;
-            positive(example, n)
+            factors(example, n)
         }
         ("rows", 1) => weight(vec![at(&first()?, 0)?]),
         ("columns", 1) => weight(vec![at(&first()?, 1)?]),
@@ -278,9 +277,20 @@ fn epsilon(random: &mut Random) -> Float {
     Float(0.37 * 10f64.powf(-1.0 - random.below(5) as f64))
 }
 
-/// A vector that is positive more often than not.
-fn positive(example: &mut Example, n: i64) -> Made<Want> {
-    let kind = if example.random.below(4) == 0 { Kind::Any } else { Kind::Positive };
+/// A fast transform of features: of all of them half the time, as the matrices that are not symmetric are large.
+fn transform(features: i64, random: &mut Random) -> Op {
+    let sizes: Vec<i64> = (1..=features).filter(|n| features % n == 0 && Order::of(*n).is_some()).collect();
+    let at = if random.below(2) == 0 { sizes.len() as u64 - 1 } else { random.below(sizes.len() as u64) };
+    Op::Hadamard { size: sizes[at as usize], transpose: random.below(2) == 0 }
+}
+
+/// A vector to multiply with: positive half the time, without zeros but of either sign a quarter of it.
+fn factors(example: &mut Example, n: i64) -> Made<Want> {
+    let kind = match example.random.below(4) {
+        0 => Kind::Any,
+        1 => Kind::NonZero,
+        _ => Kind::Positive,
+    };
     Ok(Want::Weight(vec![n], kind))
 }
 
