@@ -7,7 +7,7 @@ use qcc_ir::Module;
 
 use crate::context::Context;
 use crate::instrument::Instrumentation;
-use crate::pass::{Options, Outcome, Pass, PassError};
+use crate::pass::{Options, Outcome, Pass, PassError, Preservation};
 use crate::registry::Registry;
 
 /// Passes in order.
@@ -32,6 +32,15 @@ impl Pipeline {
             })
             .collect::<Result<_, PassError>>()?;
         Ok(Pipeline { passes })
+    }
+
+    /// The passes that keep the function, up to the first that approximates it, and those from there on.
+    pub fn split_at_rounding(self) -> (Pipeline, Pipeline) {
+        let mut exact = self.passes;
+        let exactly = |(_, pass): &(String, Box<dyn Pass>)| pass.preservation() != Preservation::Approximate;
+        let at = exact.iter().take_while(|pass| exactly(pass)).count();
+        let rest = exact.split_off(at);
+        (Pipeline { passes: exact }, Pipeline { passes: rest })
     }
 
     /// Names of the passes, in order.

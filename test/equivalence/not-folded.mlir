@@ -2,8 +2,8 @@
 
 // Batch normalisations that stay, and why. The first does not reach the padding of the convolution behind it: zeros are not shifted there.
 
-// CHECK: remark: fold-batch-norm: `norm`: not folded: the padding of `padded` (qcc.conv) is not shifted with it
-// CHECK-NEXT: remark: fold-batch-norm: `apart`: not folded: the result of `both` (qcc.conv) is also used without it
+// CHECK: remark: fold-batch-norm: `norm`: no fold-batch-norm: the padding of `padded` (qcc.conv) is not shifted with it
+// CHECK-NEXT: remark: fold-batch-norm: `apart`: no fold-batch-norm: the result of `both` (qcc.conv) is also used without it
 // CHECK-NOT: remark
 // CHECK-COUNT-2: "qcc.batch_norm"
 // CHECK-NOT: "qcc.batch_norm"

@@ -5,14 +5,14 @@
 // features share a scale, or all of them do, nothing is sorted.
 
 // CHECK: remark: permute: `first`: as it is
-// CHECK-NEXT: remark: permute: `second`: sorted
-// CHECK-NEXT: remark: permute: `first`: not sorted: its error would be
+// CHECK-NEXT: remark: permute: `second`: permute, taken up by first
+// CHECK-NEXT: remark: permute: `first`: no permute: its error would be
 // CHECK: %[[Y:.*]] = "qcc.linear"(%arg0, %{{.*}}, %{{.*}})
 // CHECK-NEXT: %[[R:.*]] = "qcc.relu"(%[[Y]])
 // CHECK: "qcc.linear"(%[[R]], %{{.*}})
 // CHECK-NEXT: "func.return"
 // CHANNEL: remark: permute: `second`: as it is
-// CHANNEL-NOT: remark
+// CHANNEL: remark: permute: `second`: no permute: no features share a scale in these formats: use blocks
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "4"], qcc.name = "x"}], function_type = (tensor<?x4xf32>) -> tensor<?x1xf32>, sym_name = "main"}> ({
   ^bb0(%x: tensor<?x4xf32>):

@@ -4,7 +4,7 @@
 
 // The stream is an input, so nothing can take its mean away.
 // CHECK: remark: rotate-residual: `up`: as it is
-// CHECK: remark: rotate-residual: `up`: not rotated with the stream: the removal of the mean does not pass the input `x`
+// CHECK: remark: rotate-residual: `up`: no rotate-residual: the removal of the mean does not pass the input `x`
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "8"], qcc.name = "x"}], function_type = (tensor<?x8xf32>) -> tensor<?x4xf32>, sym_name = "mean"}> ({
   ^bb0(%x: tensor<?x8xf32>):
@@ -20,7 +20,7 @@
 // -----
 
 // One weight for two layers: a transform for one would store it twice.
-// CHECK: remark: rotate-residual: `again`: not changed: its weight is used by 2 operations; a transform for one of them would store it once more
+// CHECK: remark: rotate-residual: `again`: no transform: its weight is used by 2 operations; a transform for one of them would store it once more
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "T"], qcc.name = "tokens"}], function_type = (tensor<?x?xi64>) -> tensor<?x?x8xf32>, sym_name = "shared"}> ({
   ^bb0(%tokens: tensor<?x?xi64>):
@@ -39,7 +39,7 @@
 // -----
 
 // A sigmoid in the stream works on features as they are.
-// CHECK: remark: rotate-residual: `up`: not rotated with the stream: a rotation does not pass `squash` (qcc.sigmoid)
+// CHECK: remark: rotate-residual: `up`: no rotate-residual: a rotation does not pass `squash` (qcc.sigmoid)
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "T"], qcc.name = "tokens"}], function_type = (tensor<?x?xi64>) -> tensor<?x?x4xf32>, sym_name = "sigmoid"}> ({
   ^bb0(%tokens: tensor<?x?xi64>):

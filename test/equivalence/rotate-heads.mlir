@@ -3,7 +3,8 @@
 // Nothing but a linear map lies between two layers: both take up a rotation, the first with its bias.
 
 // CHECK: remark: rotate-heads: `value`: as it is
-// CHECK-NEXT: remark: rotate-heads: `output`: rotated
+// CHECK-NEXT: remark: rotate-heads: `output`: rotate-heads, taken up by value
+// CHECK-NEXT: remark: rotate-heads: `value`: no rotate-heads: it reads neither a normalisation nor a linear layer
 // CHECK-NOT: remark
 // CHECK: %[[W:.*]] = "qcc.parameter"() {name = "{{.*}}"} : () -> tensor<8x4xf32>
 // CHECK: %[[B:.*]] = "qcc.parameter"() {name = "{{.*}}"} : () -> tensor<8xf32>

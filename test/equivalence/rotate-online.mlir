@@ -2,7 +2,7 @@
 
 // A ReLU lets no rotation pass, so its result is transformed while the model runs; of 12 features in one block of a known order.
 
-// CHECK: remark: rotate-online: `down`: transformed
+// CHECK: remark: rotate-online: `down`: rotate-online
 // CHECK: %[[R:.*]] = "qcc.relu"(%arg0)
 // CHECK-NEXT: %[[H:.*]] = "qcc.hadamard"(%[[R]]) {size = 12 : i64, transpose = false}
 // CHECK-NEXT: %[[W:.*]] = "qcc.parameter"() {name = "down.weight.hadamard"} : () -> tensor<4x12xf32>

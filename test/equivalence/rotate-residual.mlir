@@ -3,9 +3,10 @@
 // The residual stream is rotated from the embedding to the head: gains leave the normalisations, weights take the rotation up, and the
 // operations stay what they were. The table of a tied head becomes two weights.
 
-// CHECK: remark: rotate-residual: `up`: rotated with the stream
+// CHECK: remark: rotate-residual: `up`: rotate-residual, taken up by
 // CHECK-NEXT: remark: rotate-residual: `down`: as it is
-// CHECK-NEXT: remark: rotate-residual: `head`: rotated with the stream
+// CHECK-NEXT: remark: rotate-residual: `head`: rotate-residual, taken up by
+// CHECK-NEXT: remark: rotate-residual: `down`: no rotate-residual: it reads neither a normalisation nor a linear layer
 // CHECK-NOT: remark
 "builtin.module"() ({
   "func.func"() <{arg_attrs = [{qcc.dims = ["B", "T"], qcc.name = "tokens"}], function_type = (tensor<?x?xi64>) -> tensor<?x?x12xf32>, sym_name = "main"}> ({

@@ -3,7 +3,8 @@
 // Features between two layers move to the middle of their range: one layer's bias moves them there, the other's takes that back.
 
 // CHECK: remark: shift: `first`: as it is
-// CHECK-NEXT: remark: shift: `second`: shifted
+// CHECK-NEXT: remark: shift: `second`: shift, taken up by first
+// CHECK-NEXT: remark: shift: `first`: no shift: it reads neither a normalisation nor a linear layer; only a linear layer takes it up
 // CHECK-NOT: remark
 // CHECK: %[[Y:.*]] = "qcc.linear"(%arg0, %{{.*}}, %{{.*}})
 // CHECK: "qcc.linear"(%[[Y]], %{{.*}}, %{{.*}})

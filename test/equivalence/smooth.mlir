@@ -3,9 +3,9 @@
 // Scales pass from a layer into the gain of the normalisation before it, and through a product into one of its factors: here into the
 // layer that makes it. Nothing is left to do while the model runs.
 
-// CHECK: remark: smooth: `gate`: scaled
-// CHECK-NEXT: remark: smooth: `up`: scaled
-// CHECK-NEXT: remark: smooth: `down`: scaled
+// CHECK: remark: smooth: `gate`: smooth, taken up by
+// CHECK-NEXT: remark: smooth: `up`: smooth, taken up by
+// CHECK-NEXT: remark: smooth: `down`: smooth, taken up by
 // CHECK-NOT: remark
 // CHECK: "qcc.rms_norm"
 // CHECK: "qcc.linear"

@@ -6,18 +6,18 @@
 // Scales of a state-space block: of the state axis, between the layers that make B and C, and of the convolution's input, between the layer
 // before it and its taps. The states that callers hold are converted on their way in and out.
 
-// SMOOTH: remark: smooth-state: `scan`: state axis scaled
-// SMOOTH: remark: smooth-window: `conv`: window scaled
+// SMOOTH: remark: smooth-state: `scan`: smooth-state
+// SMOOTH: remark: smooth-window: `conv`: smooth-window
 // SMOOTH: %[[X:.*]] = "qcc.linear"(%arg0
 // SMOOTH: "qcc.causal_conv"(%[[X]]
 // SMOOTH-NOT: qcc.hadamard
 // SMOOTH: "qcc.selective_scan"
 
 // Transforms of states stand between the scan and its product with C: there the states of all tokens are needed.
-// ROTATE: remark: rotate-state: `scan`: state axis transformed
+// ROTATE: remark: rotate-state: `scan`: rotate-state
 // ROTATE: %[[H:.*]]:2 = "qcc.selective_scan_states"
 // ROTATE: "qcc.hadamard"(%[[H]]#0) {size = 4 : i64
-// CHANNEL: remark: rotate-state: `scan`: state channels transformed
+// CHANNEL: remark: rotate-state: `scan`: rotate-state{axis=channel}
 // CHANNEL: "qcc.selective_scan_states"
 // CHANNEL: "qcc.hadamard"({{.*}}) {size = 12 : i64
 // CHANNEL: "qcc.hadamard"({{.*}}) {size = 12 : i64, transpose = true}

@@ -4,10 +4,10 @@
 // Among all transforms those with the least loss are taken that leave the model about as fast; others are named where they are not legal.
 // A Hadamard transform of so few features while the model runs would cost more than it may.
 
-// CHECK: remark: transform: `gate`: scaled
-// CHECK-NEXT: remark: transform: `up`: scaled
-// CHECK-NEXT: remark: transform: `down`: scaled
-// CHECK-NEXT: remark: transform: `gate + up`: not rotated with the stream: a rotation does not pass the input `x`
+// CHECK: remark: transform: `gate`: smooth
+// CHECK-NEXT: remark: transform: `up`: smooth
+// CHECK-NEXT: remark: transform: `down`: smooth
+// CHECK-NEXT: remark: transform: `gate + up`: no rotate-residual: a rotation does not pass the input `x`
 // CHECK-NOT: qcc.hadamard
 // CHECK: "func.return"
 // ONLINE: remark: transform: `down`: as it is

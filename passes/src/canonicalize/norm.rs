@@ -54,7 +54,7 @@ fn mean_square(function: &Function, v: ValueId, x: ValueId) -> Option<f64> {
 /// `v` where the value is `1 / √v`.
 fn inverse_root(function: &Function, r: ValueId) -> Option<ValueId> {
     let node = function.defining(r)?.1;
-    match (&node.op, node.operands[0]?) {
+    match (&node.op, node.operands.first().copied().flatten()?) {
         (Op::Reciprocal {}, s) => root(function, s),
         (Op::Div {}, one) if number(function, one) == Some(1.0) => root(function, node.operands[1]?),
         (Op::Pow {}, v) if number(function, node.operands[1]?) == Some(-0.5) => Some(v),
@@ -65,7 +65,7 @@ fn inverse_root(function: &Function, r: ValueId) -> Option<ValueId> {
 /// `v` where the value is `√v`.
 fn root(function: &Function, s: ValueId) -> Option<ValueId> {
     let node = function.defining(s)?.1;
-    match (&node.op, node.operands[0]?) {
+    match (&node.op, node.operands.first().copied().flatten()?) {
         (Op::Sqrt {}, v) => Some(v),
         (Op::Pow {}, v) if number(function, node.operands[1]?) == Some(0.5) => Some(v),
         _ => None,

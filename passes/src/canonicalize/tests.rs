@@ -81,3 +81,14 @@ fn dead_operations_go_and_reversals_stay() {
     assert_eq!(t.ops(), ["slice"]);
     assert_eq!(t.count("removed"), 1);
 }
+
+#[test]
+fn a_product_with_two_vectors_is_no_norm() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,4");
+    let (mask, gain) = (f.weight("mask", &[4]), f.weight("gain", &[4]));
+    let y = f.op(Op::Mul {}, &[x, mask]);
+    let y = f.op(Op::Mul {}, &[y, gain]);
+    f.result(y);
+    assert_eq!(f.run("canonicalize").ops(), ["mul", "mul"]);
+}

@@ -11,6 +11,8 @@ use super::Failed;
 use super::branch::Branch;
 use crate::context::Context;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
+use crate::transform::Explanation;
+use crate::transform::explanation::{LayerChoice, Refusal};
 use crate::transform::matrix::{Matrix, low_rank};
 use crate::transform::site::{Group, Layer, groups};
 use crate::weights::{computed, tensor, value};
@@ -46,12 +48,12 @@ impl Pass for LowRank {
     }
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
-        let (mut changed, mut left) = (0, 0);
+        let mut explanation = Explanation { pass: NAME, ..Explanation::default() };
         for function in &mut module.functions {
             let (groups, refused) = groups(function);
             for refused in refused {
-                left += 1;
                 context.warn(NAME, format!("`{}` stays as it is: {}", refused.layer, refused.reason));
+                explanation.refused.push(Refusal::new(&refused.layer, NAME, refused.reason));
             }
             for group in groups {
                 let layers = whole_layers(function, &group);
@@ -59,18 +61,26 @@ impl Pass for LowRank {
                 let name = first.name.clone();
                 let done = self.group(function, group.width, &layers, context);
                 match done {
-                    Ok(true) => changed += layers.len(),
-                    Ok(false) => left += layers.len(),
+                    Ok(true) => {
+                        explanation.layers.extend(layers.iter().map(|l| LayerChoice::done(&l.name, NAME)))
+                    }
+                    Ok(false) => {
+                        let reason = "a quarter of its weight's smaller side is less than one";
+                        explanation
+                            .refused
+                            .extend(layers.iter().map(|l| Refusal::new(&l.name, NAME, reason)));
+                    }
                     Err(Failed::Unfit(why)) => {
-                        left += layers.len();
+                        explanation.refused.extend(layers.iter().map(|l| Refusal::new(&l.name, NAME, why)));
                         context.warn(NAME, format!("`{name}` stays as it is: {why}"));
                     }
                     Err(Failed::Broken(why)) => return Err(PassError::at(NAME, &name, why)),
                 }
             }
         }
-        let mut outcome = Outcome::of([("layers", changed)]);
-        outcome.measures.insert("left", left);
+        let mut outcome = Outcome::of([("layers", explanation.layers.len())]);
+        outcome.measures.insert("left", explanation.refused.len());
+        context.explanations.push(explanation);
         Ok(outcome)
     }
 }

@@ -8,6 +8,8 @@ use super::branch::Branch;
 use super::low_rank::{add_rest, input, weight_name, whole_layers};
 use crate::context::Context;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
+use crate::transform::Explanation;
+use crate::transform::explanation::{LayerChoice, Refusal};
 use crate::transform::observe::rows;
 use crate::transform::site::{Layer, groups};
 use crate::weights::{computed, constant, value};
@@ -85,28 +87,32 @@ impl Pass for OutlierColumns {
         let fail = |e: String| PassError::failed(NAME, e);
         let function = module.entry().ok_or_else(|| fail("the module has no function".into()))?;
         let (mut groups, refused) = groups(function);
-        for refused in &refused {
+        let mut explanation = Explanation { pass: NAME, ..Explanation::default() };
+        for refused in refused {
             context.warn(NAME, format!("`{}` stays as it is: {}", refused.layer, refused.reason));
+            explanation.refused.push(Refusal::new(&refused.layer, NAME, refused.reason));
         }
         groups.retain(|group| !whole_layers(function, group).is_empty());
         let inputs: Vec<_> = groups.iter().map(|g| (g.input, g.width)).collect();
         let seen = rows(NAME, module, &inputs, context)?;
         let function = &mut module.functions[0];
-        let (mut changed, mut columns, mut left) = (0, 0, refused.len());
+        let mut columns = 0;
         for (group, rows) in groups.iter().zip(&seen) {
             let layers = whole_layers(function, group);
             let features = self.features(&rows.largest);
             if features.is_empty() {
-                left += layers.len();
+                let reason = "none of its features stands out";
+                explanation.refused.extend(layers.iter().map(|l| Refusal::new(&l.name, NAME, reason)));
                 continue;
             }
             take_out(function, &layers, &features, group.width, context)
                 .map_err(|e| PassError::at(NAME, &group.name(), e))?;
-            changed += layers.len();
+            explanation.layers.extend(layers.iter().map(|l| LayerChoice::done(&l.name, NAME)));
             columns += features.len();
         }
-        let mut outcome = Outcome::of([("layers", changed)]);
-        outcome.measures.extend([("columns", columns), ("left", left)]);
+        let mut outcome = Outcome::of([("layers", explanation.layers.len())]);
+        outcome.measures.extend([("columns", columns), ("left", explanation.refused.len())]);
+        context.explanations.push(explanation);
         Ok(outcome)
     }
 }

@@ -14,6 +14,8 @@ use super::branch::Branch;
 use crate::context::Context;
 use crate::pass::{Outcome, Pass, PassError, PassInfo, Preservation};
 use crate::quantize::site::{Site, sites};
+use crate::transform::Explanation;
+use crate::transform::explanation::{LayerChoice, Refusal};
 use crate::weights::{computed, constant, value};
 
 /// The registry entry.
@@ -36,7 +38,7 @@ impl Pass for Split {
     }
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
-        let (mut layers, mut left) = (0, 0);
+        let mut explanation = Explanation { pass: NAME, ..Explanation::default() };
         for function in &mut module.functions {
             for (id, site) in sites(function) {
                 let node = function.node(id);
@@ -45,18 +47,22 @@ impl Pass for Split {
                 }
                 let location = node.location.clone();
                 match split(function, id, context) {
-                    Ok(true) => layers += 1,
-                    Ok(false) => left += 1,
+                    Ok(true) => explanation.layers.push(LayerChoice::done(&location, NAME)),
+                    Ok(false) => {
+                        let reason = "its weight has fewer than two values";
+                        explanation.refused.push(Refusal::new(&location, NAME, reason));
+                    }
                     Err(Failed::Unfit(why)) => {
-                        left += 1;
+                        explanation.refused.push(Refusal::new(&location, NAME, why));
                         context.warn(NAME, format!("`{location}` is not split: {why}"));
                     }
                     Err(Failed::Broken(why)) => return Err(PassError::at(NAME, &location, why)),
                 }
             }
         }
-        let mut outcome = Outcome::of([("split", layers)]);
-        outcome.measures.insert("left", left);
+        let mut outcome = Outcome::of([("split", explanation.layers.len())]);
+        outcome.measures.insert("left", explanation.refused.len());
+        context.explanations.push(explanation);
         Ok(outcome)
     }
 }

@@ -31,6 +31,8 @@ use qcc_params::Tensor;
 use crate::context::Context;
 use crate::equivalence::rules::{BUILTIN, Rule, parse};
 use crate::pass::{Outcome, Pass, PassError, PassInfo, Preservation};
+use crate::transform::explanation::{LayerChoice, Refusal, Saturation};
+use crate::transform::{Explanation, tell};
 use carry::Carry;
 use estimate::Formats;
 use ranges::{Layer, Magnitudes, equalized};
@@ -61,6 +63,9 @@ pub const INFO: PassInfo = PassInfo {
         let weights = format("weights", Role::Weight)?;
         let activations = format("activations", Role::Activation)?;
         let helps = formats.map(|_| Formats { weights, activations });
+        if helps.as_ref().is_some_and(|f| f.weights.is_none() && f.activations.is_none()) {
+            return Err("`where=helps` needs the formats that weights and activations will have".into());
+        }
         Ok(Box::new(Equalize { rules, helps }))
     },
 };
@@ -104,15 +109,10 @@ impl Equalize {
         let mut scaled = module.functions[index].clone();
         let scales: Vec<ValueId> = sites.iter().map(|site| parameter(&mut scaled, site, context)).collect();
         let probe = scaled.clone();
-        let (carry, report) =
-            Carry::new(&probe, &sites, &scales, &self.rules).map_err(|e| fail(e.to_string()))?;
-        tracing::debug!(
-            iterations = report.iterations,
-            nodes = report.nodes,
-            classes = report.classes,
-            applied = ?report.applied,
-            "saturated"
-        );
+        let rules: Vec<Arc<Rule>> = self.rules.iter().chain(&context.rules).cloned().collect();
+        let (carry, report) = Carry::new(&probe, &sites, &scales, &rules).map_err(|e| fail(e.to_string()))?;
+        let mut explanation = Explanation { pass: NAME, search: report.time, ..Explanation::default() };
+        explanation.saturations.push(Saturation::from(&report));
         let mut pairs: Vec<Pair> = Vec::new();
         for (index, site) in sites.iter().enumerate() {
             match carry.reach(index) {
@@ -120,9 +120,8 @@ impl Equalize {
                 Err(reason) => refused.push(Refused { site: site.name.clone(), reason }),
             }
         }
-        for Refused { site, reason } in &refused {
-            tracing::info!(layer = %site, reason, "not equalized");
-        }
+        let untold = refused.iter().map(|Refused { site, reason }| Refusal::new(site, NAME, reason));
+        explanation.refused.extend(untold);
         let (layers, weights) = layers(&probe, &sites, &pairs, context).map_err(fail)?;
         let channels: Vec<usize> = pairs.iter().map(|p| sites[p.site].channels).collect();
         let mut values = equalized(&layers, &channels);
@@ -134,10 +133,15 @@ impl Equalize {
             let site = &sites[pair.site];
             let bounds = values.iter().fold((f64::INFINITY, 0.0), |(l, h), s| (s.min(l), s.max(h)));
             if bounds == (1.0, 1.0) {
-                tracing::info!(layer = %site.name, "not equalized: it would not help");
+                explanation.refused.push(Refusal::new(
+                    &site.name,
+                    NAME,
+                    "no scale of its channels would leave less error",
+                ));
                 continue;
             }
-            tracing::info!(layer = %site.name, smallest = bounds.0, largest = bounds.1, "equalized");
+            tracing::debug!(layer = %site.name, smallest = bounds.0, largest = bounds.1, "equalized");
+            explanation.layers.push(LayerChoice::done(&site.name, NAME));
             insert(&probe, scales[pair.site], values, context).map_err(fail)?;
             chosen[pair.site] = true;
         }
@@ -152,6 +156,8 @@ impl Equalize {
         *outcome.measures.entry("refused").or_default() += refused.len();
         *outcome.measures.entry("e_nodes").or_default() += report.nodes;
         *outcome.measures.entry("iterations").or_default() += report.iterations;
+        tell(&explanation);
+        context.explanations.push(explanation);
         Ok(())
     }
 }

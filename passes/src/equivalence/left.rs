@@ -11,10 +11,8 @@ use crate::transform::explanation::Refusal;
 pub fn left(function: &Function) -> Vec<Refusal> {
     let uses = function.uses();
     let is_norm = |id: &&OpId| matches!(function.node(**id).op, Op::BatchNorm { .. });
-    let refusal = |&id: &OpId| Refusal {
-        site: function.node(id).location.to_string(),
-        transform: "folded".into(),
-        reason: reason(function, &uses, id),
+    let refusal = |&id: &OpId| {
+        Refusal::new(&function.node(id).location, "fold-batch-norm", reason(function, &uses, id))
     };
     function.order().iter().filter(is_norm).map(refusal).collect()
 }

@@ -36,7 +36,7 @@ use language::Term;
 use rules::{Rule, rewrites};
 
 /// How far saturation may go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// E-nodes.
     pub nodes: usize,
@@ -63,6 +63,8 @@ pub struct Report {
     pub classes: usize,
     /// How long it took.
     pub time: Duration,
+    /// How far it might have gone.
+    pub limits: Limits,
     /// How often each rule found something new.
     pub applied: BTreeMap<String, usize>,
     /// How many values of the function were replaced.
@@ -132,6 +134,7 @@ pub fn saturate(
         nodes,
         classes: runner.egraph.number_of_classes(),
         time: start.elapsed(),
+        limits,
         applied,
         replaced: 0,
     };

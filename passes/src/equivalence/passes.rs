@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use qcc_ir::{Function, Module, Op};
+use qcc_ir::{Function, Module, Op, Str};
 
 use super::left::left;
 use super::rules::{Rule, parse};
 use super::{Limits, Report, proof, rewrite};
 use crate::context::Context;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
-use crate::transform::Explanation;
+use crate::transform::explanation::{LayerChoice, Saturation};
+use crate::transform::{Explanation, tell};
 
 /// The rules about batch normalisation.
 pub const BATCH_NORM: &str = include_str!("rules/batch_norm.rules");
@@ -59,8 +60,10 @@ struct Equivalence {
     rules: Vec<Arc<Rule>>,
 }
 
-fn batch_norms(function: &Function) -> usize {
-    function.order().iter().filter(|id| matches!(function.node(**id).op, Op::BatchNorm { .. })).count()
+/// The sources of all batch normalisations.
+fn batch_norms(function: &Function) -> Vec<Str> {
+    let nodes = function.order().iter().map(|id| function.node(*id));
+    nodes.filter(|node| matches!(node.op, Op::BatchNorm { .. })).map(|node| node.location.clone()).collect()
 }
 
 impl Pass for Equivalence {
@@ -71,29 +74,34 @@ impl Pass for Equivalence {
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
         let mut outcome = Outcome::default();
         let (mut before, mut after) = (0, 0);
-        let mut refused = Vec::new();
-        let mut applied: BTreeMap<String, usize> = BTreeMap::new();
+        let mut explanation = Explanation { pass: self.name, ..Explanation::default() };
         for function in &mut module.functions {
-            before += batch_norms(function);
+            let norms = batch_norms(function);
+            before += norms.len();
             let report: Report = rewrite(function, &self.rules, Limits::default())
                 .map_err(|e| PassError::failed(self.name, e))?;
-            after += batch_norms(function);
+            let still = batch_norms(function);
+            after += still.len();
             if self.name == FOLD {
-                refused.extend(left(function));
+                let folded = norms.iter().filter(|norm| !still.contains(norm));
+                explanation.layers.extend(folded.map(|norm| LayerChoice::done(norm, FOLD)));
+                explanation.refused.extend(left(function));
             }
-            for (rule, n) in report.applied {
-                *applied.entry(rule).or_default() += n;
-            }
+            explanation.saturations.push(Saturation::from(&report));
+            explanation.search += report.time;
             *outcome.statistics.entry("replaced").or_default() += report.replaced;
             *outcome.measures.entry("e_nodes").or_default() += report.nodes;
             *outcome.measures.entry("iterations").or_default() += report.iterations;
         }
         outcome.statistics.insert("folded", before.saturating_sub(after));
         outcome.measures.insert("batch_norms_left", after);
-        if !refused.is_empty() {
-            context.explanations.push(Explanation { pass: FOLD, refused, ..Explanation::default() });
+        let mut applied: BTreeMap<&str, usize> = BTreeMap::new();
+        for (rule, n) in explanation.saturations.iter().flat_map(|s| &s.applied) {
+            *applied.entry(rule).or_default() += n;
         }
         tracing::info!(?applied, folded = before.saturating_sub(after), left = after, "{}", self.name);
+        tell(&explanation);
+        context.explanations.push(explanation);
         Ok(outcome)
     }
 }

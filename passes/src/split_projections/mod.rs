@@ -13,6 +13,8 @@ use qcc_params::Parameters;
 use crate::context::Context;
 use crate::decompose::Branch;
 use crate::pass::{Outcome, Pass, PassError, PassInfo, Preservation};
+use crate::transform::Explanation;
+use crate::transform::explanation::LayerChoice;
 use crate::weights::{computed, value};
 
 /// The registry entry.
@@ -33,7 +35,8 @@ impl Pass for SplitProjections {
     }
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
-        let (mut layers, mut slices) = (0, 0);
+        let mut slices = 0;
+        let mut explanation = Explanation { pass: NAME, ..Explanation::default() };
         for function in &mut module.functions {
             let uses = function.uses();
             let mut patch = Patch::new();
@@ -44,12 +47,14 @@ impl Pass for SplitProjections {
                     split_off(function, layer, part, &mut context.parameters, &mut patch)
                         .map_err(|e| PassError::at(NAME, &name, e))?;
                 }
-                layers += 1;
+                explanation.layers.push(LayerChoice::done(&name, NAME));
                 slices += parts.len();
             }
             patch.apply(function).map_err(|e| PassError::failed(NAME, e))?;
         }
-        Ok(Outcome::of([("layers", layers), ("slices", slices)]))
+        let outcome = Outcome::of([("layers", explanation.layers.len()), ("slices", slices)]);
+        context.explanations.push(explanation);
+        Ok(outcome)
     }
 }
 

@@ -13,7 +13,7 @@ use super::site::{Site, scans, windows};
 use crate::context::Context;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 use crate::transform::explanation::{LayerChoice, Refusal, Saturation};
-use crate::transform::{Explanation, tell};
+use crate::transform::{Explanation, Target, tell};
 use crate::weights::{tensor, value};
 
 const AXIS: (&str, &str) = ("axis", "of the states: state (default) or channel");
@@ -143,13 +143,9 @@ impl Pass for StateSpace {
         for (introduction, made) in introductions.iter().zip(made) {
             let site = introduction.site;
             if made {
-                explanation.layers.push(LayerChoice {
-                    layer: site.name.to_string(),
-                    chosen: self.participle().into(),
-                    before: None,
-                    after: None,
-                    online_seconds: 0.0,
-                });
+                let online_seconds = self.online_seconds(&before, site, &context.target);
+                let done = LayerChoice::done(&site.name, self.transform());
+                explanation.layers.push(LayerChoice { online_seconds, ..done });
             } else {
                 explanation.refused.push(self.refusal(site, self.obstacle(&before, site)));
             }
@@ -175,18 +171,32 @@ impl StateSpace {
         }
     }
 
-    fn participle(&self) -> &'static str {
+    /// The pass with its option.
+    fn transform(&self) -> &'static str {
         match self.what {
-            What::SmoothWindow(_) => "window scaled",
-            What::SmoothState(_) => "state axis scaled",
-            What::SmoothChannels => "state channels scaled",
-            What::RotateState => "state axis transformed",
-            What::RotateChannels => "state channels transformed",
+            What::SmoothWindow(_) => "smooth-window",
+            What::SmoothState(_) => "smooth-state",
+            What::SmoothChannels => "smooth-state{axis=channel}",
+            What::RotateState => "rotate-state",
+            What::RotateChannels => "rotate-state{axis=channel}",
         }
     }
 
+    /// Seconds of a token: fast transforms of the states of each step, or factors on the states that a call begins and ends with.
+    fn online_seconds(&self, function: &Function, site: &Site, target: &Target) -> Option<f64> {
+        let state = if matches!(self.what, What::SmoothWindow(_)) { 2 } else { 6 };
+        let (rows, columns) = (site.size(function, state, 2)?, site.size(function, state, 1)?);
+        let (transforms, n) = match self.what {
+            What::RotateState => (1.0, columns),
+            What::RotateChannels => (2.0, rows),
+            _ => return Some(2.0 * target.elementwise_seconds(rows * columns) / target.tokens),
+        };
+        let order = Order::largest_dividing(i64::try_from(n).ok()?);
+        Some(transforms * target.transform_seconds(rows * columns, order.size()))
+    }
+
     fn refusal(&self, site: &Site, reason: String) -> Refusal {
-        Refusal { site: site.name.to_string(), transform: self.participle().into(), reason }
+        Refusal::new(&site.name, self.transform(), reason)
     }
 
     /// What the rule's free variable is bound to at a site, or why it cannot be.

@@ -79,7 +79,6 @@ pub fn by_cost(
         others.extend(plan.map(|p| search.priced(p, &errors)));
     }
     plans.extend(others.iter().cloned());
-    plans.retain(|p| p.seconds <= SLOWER * unit);
     let mut seen: Vec<Vec<Vec<usize>>> = Vec::new();
     plans.retain(|p| {
         !seen.contains(&p.chosen) && {
@@ -89,7 +88,8 @@ pub fn by_cost(
     });
     plans.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     let time = start.elapsed();
-    let mut order: Vec<usize> = (0..plans.len()).collect();
+    let too_slow = |plan: &Plan| plan.seconds > SLOWER * unit;
+    let mut order: Vec<usize> = (0..plans.len()).filter(|i| !too_slow(&plans[*i])).collect();
     order.sort_by(|a, b| plans[*a].error.total_cmp(&plans[*b].error));
     let mut losses: Vec<Option<f64>> = vec![None; plans.len()];
     let mut taken = order.first().copied();
@@ -108,13 +108,23 @@ pub fn by_cost(
         let good = order.iter().copied().filter(|i| loss(*i) <= AS_GOOD * least);
         taken = good.min_by(|a, b| plans[*a].seconds.total_cmp(&plans[*b].seconds)).or(taken);
     }
-    let rows = plans.iter().enumerate().map(|(i, plan)| TradeOff {
+    let dominated = |plan: &Plan| {
+        let better = |p: &Plan| {
+            p.seconds <= plan.seconds
+                && p.error <= plan.error
+                && (p.seconds < plan.seconds || p.error < plan.error)
+        };
+        plans.iter().any(better)
+    };
+    let told = |i: usize, plan: &Plan| losses[i].is_some() || taken == Some(i) || !dominated(plan);
+    let rows = plans.iter().enumerate().filter(|(i, plan)| told(*i, plan)).map(|(i, plan)| TradeOff {
         layers: plan.chosen.iter().flatten().filter(|c| **c > 0).count(),
         online: transforms(plan),
         seconds: plan.seconds,
         error: plan.error,
         loss: losses[i],
         chosen: taken == Some(i),
+        too_slow: too_slow(plan),
     });
     let trade_offs = rows.collect();
     Ok(Chosen { plan: taken.map(|i| plans.swap_remove(i)), trade_offs, time })

@@ -1,6 +1,9 @@
 //! What a search for transforms found, for people and reports: `--explain`, `--pareto`, `--json`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::equivalence::{Limits, Report};
 
 /// What one pass found.
 #[derive(Clone, Debug, Default)]
@@ -27,25 +30,57 @@ pub struct Explanation {
 pub struct LayerChoice {
     /// The layer.
     pub layer: String,
-    /// What was done to its input, in words.
+    /// The transforms of its input, by the names of their passes with commas between; `as it is` without any.
     pub chosen: String,
+    /// What took them up besides the layer: the operations whose weights or factors changed, by source.
+    pub taken_up_by: Vec<String>,
     /// Its quantization error before, relative to the mean square of its output; none where nothing is rounded.
     pub before: Option<f64>,
     /// And after.
     pub after: Option<f64>,
-    /// Seconds of a token that its input is transformed for while the model runs; 0 where weights take the transform up.
-    pub online_seconds: f64,
+    /// Seconds of a token that it is transformed for while the model runs, by the target description; 0 where weights take the transform
+    /// up, none where that was not estimated.
+    pub online_seconds: Option<f64>,
+}
+
+/// What a layer is that nothing was done to.
+pub const AS_IT_IS: &str = "as it is";
+
+impl LayerChoice {
+    /// A layer that a transform was applied to, without an estimate of what it gains.
+    pub fn done(layer: &str, transform: &str) -> LayerChoice {
+        LayerChoice {
+            layer: layer.to_string(),
+            chosen: transform.to_string(),
+            taken_up_by: Vec::new(),
+            before: None,
+            after: None,
+            online_seconds: None,
+        }
+    }
 }
 
 /// A transform that a layer cannot have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The layers.
-    pub site: String,
-    /// The transform.
+    /// The layers that would have it together.
+    pub layers: Vec<String>,
+    /// The transform, by the name of its pass.
     pub transform: String,
     /// Why.
     pub reason: String,
+}
+
+impl Refusal {
+    /// A transform that one layer cannot have.
+    pub fn new(layer: &str, transform: &str, reason: impl Into<String>) -> Refusal {
+        Refusal { layers: vec![layer.to_string()], transform: transform.to_string(), reason: reason.into() }
+    }
+
+    /// The layers, in words.
+    pub fn site(&self) -> String {
+        self.layers.join(" + ")
+    }
 }
 
 /// One way to transform the whole model.
@@ -64,10 +99,12 @@ pub struct TradeOff {
     pub loss: Option<f64>,
     /// Whether it is the one that was taken.
     pub chosen: bool,
+    /// Whether it is so much slower than the model as it is that it was not considered.
+    pub too_slow: bool,
 }
 
 /// What saturating one e-graph took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saturation {
     /// E-classes.
     pub classes: usize,
@@ -77,11 +114,15 @@ pub struct Saturation {
     pub iterations: usize,
     /// Time.
     pub time: Duration,
+    /// How far it might have gone; a limit that is hit is an error.
+    pub limits: Limits,
+    /// How often each rule found something new.
+    pub applied: BTreeMap<String, usize>,
 }
 
-impl From<&crate::equivalence::Report> for Saturation {
-    fn from(report: &crate::equivalence::Report) -> Saturation {
-        let crate::equivalence::Report { classes, nodes, iterations, time, .. } = *report;
-        Saturation { classes, nodes, iterations, time }
+impl From<&Report> for Saturation {
+    fn from(report: &Report) -> Saturation {
+        let Report { classes, nodes, iterations, time, limits, ref applied, .. } = *report;
+        Saturation { classes, nodes, iterations, time, limits, applied: applied.clone() }
     }
 }

@@ -42,18 +42,6 @@ impl Kind {
         }
     }
 
-    /// What a layer is that has it.
-    pub fn participle(self) -> &'static str {
-        match self {
-            Kind::RotateResidual => "rotated with the stream",
-            Kind::RotateHeads => "rotated",
-            Kind::RotateOnline => "transformed",
-            Kind::Smooth => "scaled",
-            Kind::Shift => "shifted",
-            Kind::Permute => "sorted",
-        }
-    }
-
     /// Whether it is a matrix in a basis.
     pub fn has_basis(self) -> bool {
         matches!(self, Kind::RotateResidual | Kind::RotateHeads)

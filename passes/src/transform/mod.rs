@@ -34,3 +34,4 @@ pub use explanation::Explanation;
 pub(crate) use passes::tell;
 pub use passes::{INFOS, TRANSFORM};
 pub use target::Target;
+pub use trial::difference;

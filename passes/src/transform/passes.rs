@@ -1,18 +1,19 @@
 //! The passes: one for each kind of transform, applied wherever it is legal, and `transform`, which chooses among all.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use qcc_ir::Module;
 use qcc_ir::format::{Format, Role};
+use qcc_ir::{Function, Module, Op, Str, ValueId};
 
 use super::choice::{self, Chosen};
 use super::error::Formats;
-use super::explanation::{Explanation, LayerChoice, Refusal, Saturation, TradeOff};
+use super::explanation::{AS_IT_IS, Explanation, LayerChoice, Refusal, Saturation, TradeOff};
 use super::kind::{Basis, Kind, Kinds};
 use super::observe;
 use super::propose::{Candidate, Proposals, Wish, propose};
-use super::search::{Plan, Problem, Search};
+use super::search::{Binding, Plan, Problem, Search};
 use super::site::{Group, Refused, groups};
 use super::trial::Trial;
 use crate::context::Context;
@@ -223,7 +224,9 @@ impl Pass for Transform {
             search: saturation + time,
             difference: None,
         };
+        let introduced = introduced(&module.functions[0], &proposals, &plan);
         search.apply(&mut module.functions[0], &plan).map_err(fail)?;
+        taken_up(&module.functions[0], &groups, &introduced, &mut explanation.layers);
         if let Some(trial) = trial {
             explanation.difference = Some(trial.difference(module, &context.parameters).map_err(fail)?);
         }
@@ -246,22 +249,23 @@ impl Transform {
         unfit: &[Refused],
         plan: &Plan,
     ) -> Vec<Refusal> {
-        let refusal = |site: &str, transform: &str, reason: &str| Refusal {
-            site: site.to_string(),
+        let refusal = |layers: Vec<String>, transform: &str, reason: &str| Refusal {
+            layers,
             transform: transform.to_string(),
             reason: reason.to_string(),
         };
-        let mut refused: Vec<Refusal> =
-            unfit.iter().map(|r| refusal(&r.layer, "changed", &r.reason)).collect();
-        refused.extend(proposals.refused.iter().map(|r| refusal(&r.site, r.kind.participle(), &r.reason)));
+        // It is no kind in particular that such a layer cannot have.
+        let unfit = unfit.iter().map(|r| Refusal::new(&r.layer, "transform", &*r.reason));
+        let mut refused: Vec<Refusal> = unfit.collect();
+        refused.extend(proposals.refused.iter().map(|r| refusal(r.layers.clone(), r.kind.name(), &r.reason)));
         for (g, (group, candidates)) in problem.groups.iter().zip(&proposals.candidates).enumerate() {
             for (c, candidate) in candidates.iter().enumerate().skip(1) {
                 let left =
                     plan.chosen[g].iter().all(|chosen| *chosen == 0) && group.layers.iter().any(|l| !l.head);
                 match search.obstacle(problem, g, c) {
-                    Some(reason) => refused.push(refusal(&group.name(), &candidate.label, &reason)),
+                    Some(reason) => refused.push(refusal(group.names(), &candidate.label(), &reason)),
                     None if left && matches!(self.mode, Mode::Forced) => {
-                        refused.push(refusal(&group.name(), &candidate.label, WORK));
+                        refused.push(refusal(group.names(), &candidate.label(), WORK));
                     }
                     None => {}
                 }
@@ -278,14 +282,67 @@ fn layers(groups: &[Group], proposals: &Proposals, plan: &Plan) -> Vec<LayerChoi
             let chosen: &Candidate = &candidates[plan.chosen[g][l]];
             all.push(LayerChoice {
                 layer: layer.name.to_string(),
-                chosen: chosen.label.clone(),
+                chosen: chosen.label(),
+                taken_up_by: Vec::new(),
                 before: Some(candidates[0].errors[l]),
                 after: Some(chosen.errors[l]),
-                online_seconds: plan.online[g][l],
+                online_seconds: Some(plan.online[g][l]),
             });
         }
     }
     all
+}
+
+/// For each group, what its transform multiplies with or adds: values that the weights which take it up are computed from.
+fn introduced(function: &Function, proposals: &Proposals, plan: &Plan) -> Vec<BTreeSet<Str>> {
+    let of_group = |(candidates, chosen): (&Vec<Candidate>, &Vec<usize>)| {
+        let introductions = chosen.iter().flat_map(|c| &candidates[*c].introductions);
+        let bindings = introductions.flat_map(|introduction| &introduction.free).map(|(_, binding)| binding);
+        let value = |binding: &Binding| match binding {
+            Binding::Value(value) => function.parameter_name(*value).cloned(),
+            _ => None,
+        };
+        bindings.filter_map(value).collect()
+    };
+    proposals.candidates.iter().zip(&plan.chosen).map(of_group).collect()
+}
+
+/// Says at each layer what besides its group took its transform up.
+fn taken_up(function: &Function, groups: &[Group], introduced: &[BTreeSet<Str>], layers: &mut [LayerChoice]) {
+    // What each value that depends on weights alone is computed from, of what was introduced.
+    let mut sources: HashMap<ValueId, BTreeSet<Str>> = HashMap::new();
+    let all: BTreeSet<&Str> = introduced.iter().flatten().collect();
+    let mut users: HashMap<Str, Vec<Str>> = HashMap::new();
+    for &id in function.order() {
+        let node = function.node(id);
+        let operands: Vec<ValueId> = node.operands.iter().copied().flatten().collect();
+        let is_weight = operands.iter().all(|x| sources.contains_key(x));
+        let mut from: BTreeSet<Str> =
+            operands.iter().filter_map(|x| sources.get(x)).flatten().cloned().collect();
+        if let Op::Parameter { name } = &node.op {
+            from.extend(all.get(name).map(|name| Str::clone(name)));
+        }
+        if is_weight {
+            sources.extend(node.results.iter().map(|y| (*y, from.clone())));
+        } else {
+            for name in from {
+                users.entry(name).or_default().push(node.location.clone());
+            }
+        }
+    }
+    let mut layers = layers.iter_mut();
+    for (group, introduced) in groups.iter().zip(introduced) {
+        let own = |name: &Str| group.layers.iter().any(|l| l.name == *name);
+        let mut others: Vec<String> = Vec::new();
+        for user in introduced.iter().filter_map(|name| users.get(name)).flatten().filter(|name| !own(name)) {
+            if !others.iter().any(|o| **o == **user) {
+                others.push(user.to_string());
+            }
+        }
+        for layer in layers.by_ref().take(group.layers.len()).filter(|l| l.chosen != AS_IT_IS) {
+            layer.taken_up_by.clone_from(&others);
+        }
+    }
 }
 
 pub(crate) fn tell(explanation: &Explanation) {
@@ -294,14 +351,14 @@ pub(crate) fn tell(explanation: &Explanation) {
         tracing::info!(layer = %l.layer, before = ?l.before, after = ?l.after, chosen = %l.chosen, "{pass}");
     }
     for r in &explanation.refused {
-        tracing::info!(site = %r.site, transform = %r.transform, reason = %r.reason, "{pass}: refused");
+        tracing::info!(site = %r.site(), transform = %r.transform, reason = %r.reason, "{pass}: refused");
     }
-    for TradeOff { layers, online, seconds, error, loss, chosen } in &explanation.trade_offs {
-        tracing::info!(layers, online, seconds, error, ?loss, chosen, "{pass}: trade-off");
+    for TradeOff { layers, online, seconds, error, loss, chosen, too_slow } in &explanation.trade_offs {
+        tracing::info!(layers, online, seconds, error, ?loss, chosen, too_slow, "{pass}: trade-off");
     }
     for s in &explanation.saturations {
-        let Saturation { classes, nodes, iterations, time } = s;
-        tracing::debug!(classes, nodes, iterations, ?time, "{pass}: saturated");
+        let Saturation { classes, nodes, iterations, time, limits, applied } = s;
+        tracing::debug!(classes, nodes, iterations, ?time, ?limits, ?applied, "{pass}: saturated");
     }
     if let Some(difference) = explanation.difference {
         tracing::info!(difference, "{pass}: largest relative error of an output in f32");

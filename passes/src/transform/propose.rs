@@ -17,6 +17,7 @@ use qcc_ir::{Function, Op, Str, ValueId};
 use qcc_params::{Data, Tensor};
 
 use super::error::{Formats, relative};
+use super::explanation::AS_IT_IS;
 use super::kind::{Basis, Kind};
 use super::matrix::{Matrix, givens_equaliser, hadamard, klt_hadamard, random_hadamard};
 use super::observe::Rows;
@@ -33,14 +34,22 @@ const SIGNS: usize = 4;
 /// What could be done at a group.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    /// In words: `rotated`, `scaled, transformed`.
-    pub label: String,
     /// The kinds of transforms it is made of; none for the layers as they are.
     pub kinds: Vec<Kind>,
     /// How it enters the e-graph.
     pub introductions: Vec<Introduction>,
     /// The error of each layer.
     pub errors: Vec<f64>,
+}
+
+impl Candidate {
+    /// Its transforms by name: `smooth, rotate-online`.
+    pub fn label(&self) -> String {
+        match self.kinds.as_slice() {
+            [] => AS_IT_IS.to_string(),
+            kinds => kinds.iter().map(|k| k.name()).collect::<Vec<_>>().join(", "),
+        }
+    }
 }
 
 /// All proposals of a function.
@@ -68,8 +77,8 @@ impl Proposals {
 /// A kind that was wanted and cannot be proposed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotProposed {
-    /// The group.
-    pub site: String,
+    /// The layers of the group.
+    pub layers: Vec<String>,
     /// What was wanted.
     pub kind: Kind,
     /// Why not.
@@ -139,7 +148,7 @@ struct Proposer<'a, 'b> {
 
 impl Proposer<'_, '_> {
     fn refuse(&mut self, group: &Group, kind: Kind, reason: String) {
-        self.proposals.refused.push(NotProposed { site: group.name(), kind, reason });
+        self.proposals.refused.push(NotProposed { layers: group.names(), kind, reason });
     }
 
     fn evaluate(&self, value: ValueId) -> Result<Vec<f64>, String> {
@@ -296,11 +305,11 @@ impl Proposer<'_, '_> {
         gains: &HashMap<ValueId, Gain>,
     ) -> Result<Vec<Candidate>, String> {
         let site = self.site(group, rows, x)?;
-        let mut all = vec![self.candidate(&site, "as it is", &[], Vec::new())?];
+        let mut all = vec![self.candidate(&site, &[], Vec::new())?];
         let name = group.name();
         if self.wish.has(Kind::Smooth) {
             let smooth = self.scaled(&site, &[])?;
-            let scaled = self.candidate(&site, "scaled", &[Kind::Smooth], vec![smooth])?;
+            let scaled = self.candidate(&site, &[Kind::Smooth], vec![smooth])?;
             self.add_if_better(&site, scaled, &mut all);
         }
         if let Some(gain) = gains.get(&group.input) {
@@ -308,7 +317,7 @@ impl Proposer<'_, '_> {
                 let mut steps = self.strip(group, gain);
                 let free = vec![("?r", Binding::Value(frame))];
                 steps.push((Introduction { rule: "rotated-input", free }, Part::Rotate(rotation)));
-                all.push(self.candidate(&site, "rotated with the stream", &[Kind::RotateResidual], steps)?);
+                all.push(self.candidate(&site, &[Kind::RotateResidual], steps)?);
             }
         }
         if group.producer == Producer::Linear {
@@ -316,12 +325,46 @@ impl Proposer<'_, '_> {
         } else if group.producer == Producer::Other && self.wish.has(Kind::RotateOnline) {
             self.online(&site, &mut all)?;
         }
+        if self.wish.kinds.len() == 1 {
+            self.tell_what_does_not_fit(group, self.wish.kinds[0], !gains.contains_key(&group.input));
+        }
         if self.wish.has(Kind::Permute) && self.blocks() {
             let step = self.sorted(&site, &name)?;
-            let sorted = self.candidate(&site, "sorted", &[Kind::Permute], vec![step])?;
+            let sorted = self.candidate(&site, &[Kind::Permute], vec![step])?;
             self.add_if_better(&site, sorted, &mut all);
         }
         Ok(all)
+    }
+
+    /// Why a kind that was asked for by name, and alone, is not proposed at a group; what is proposed and does not pass is told elsewhere.
+    fn tell_what_does_not_fit(&mut self, group: &Group, kind: Kind, no_frame: bool) {
+        let reads = match group.producer {
+            Producer::Norm(_) => "a normalisation",
+            Producer::Linear => "a linear layer",
+            // What has no gain, or one that is computed, is no normalisation to a frame.
+            Producer::Other => "neither a normalisation nor a linear layer",
+        };
+        let (norm, linear) =
+            (matches!(group.producer, Producer::Norm(_)), group.producer == Producer::Linear);
+        let reason = match kind {
+            // Zeros in a gain have been told.
+            Kind::RotateResidual if no_frame && !norm => {
+                format!("it reads {reads}; the stream is read behind normalisations")
+            }
+            Kind::RotateHeads | Kind::Shift if !linear => {
+                format!("it reads {reads}; only a linear layer takes it up")
+            }
+            Kind::RotateOnline if norm || linear => {
+                let other = if norm { "rotate-residual" } else { "rotate-heads" };
+                format!("it reads {reads}; `{other}` rotates that without work at run time")
+            }
+            Kind::Permute if !self.blocks() => {
+                "no features share a scale in these formats: use blocks, e.g. weights in int4:block=32"
+                    .to_string()
+            }
+            _ => return,
+        };
+        self.refuse(group, kind, reason);
     }
 
     /// Adds what has less error than the group as it is, or says that it has not.
@@ -378,12 +421,12 @@ impl Proposer<'_, '_> {
         all: &mut Vec<Candidate>,
     ) -> Result<(), String> {
         if self.wish.has(Kind::RotateHeads) {
-            let mut before: Vec<(Vec<Step>, Vec<Kind>, &str)> = vec![(Vec::new(), Vec::new(), "rotated")];
+            let mut before: Vec<(Vec<Step>, Vec<Kind>)> = vec![(Vec::new(), Vec::new())];
             if self.wish.has(Kind::Smooth) {
                 let scaled = self.scaled(site, &[])?;
-                before.push((vec![scaled], vec![Kind::Smooth], "scaled, rotated"));
+                before.push((vec![scaled], vec![Kind::Smooth]));
             }
-            for (mut steps, mut kinds, label) in before {
+            for (mut steps, mut kinds) in before {
                 let x = steps.iter().fold(site.x.clone(), |x, (_, part)| part.of_activation(&x));
                 let rotation =
                     self.rotation(self.wish.basis.unwrap_or(Basis::KltHadamard), &x.covariance())?;
@@ -391,7 +434,7 @@ impl Proposer<'_, '_> {
                 let free = vec![("?r", Binding::Value(r))];
                 steps.push((Introduction { rule: "rotated-input", free }, Part::Rotate(rotation)));
                 kinds.push(Kind::RotateHeads);
-                all.push(self.candidate(site, label, &kinds, steps)?);
+                all.push(self.candidate(site, &kinds, steps)?);
             }
         }
         if self.wish.has(Kind::Shift) {
@@ -401,7 +444,7 @@ impl Proposer<'_, '_> {
             let part = Part::Shift(middle.iter().map(|v| f64::from(*v)).collect());
             let free = vec![("?v", Binding::Value(v))];
             let step = (Introduction { rule: "shifted-input", free }, part);
-            let shifted = self.candidate(site, "shifted", &[Kind::Shift], vec![step])?;
+            let shifted = self.candidate(site, &[Kind::Shift], vec![step])?;
             self.add_if_better(site, shifted, all);
         }
         Ok(())
@@ -430,11 +473,11 @@ impl Proposer<'_, '_> {
             let free = vec![("?h", Binding::Attributes(op.clone()))];
             (Introduction { rule: "transformed-input", free }, Part::Rotate(matrix.clone()))
         };
-        all.push(self.candidate(site, "transformed", &[Kind::RotateOnline], vec![transformed()])?);
+        all.push(self.candidate(site, &[Kind::RotateOnline], vec![transformed()])?);
         if self.wish.has(Kind::Smooth) {
             let scaled = self.scaled(site, &[Part::Rotate(matrix.clone())])?;
             let kinds = [Kind::Smooth, Kind::RotateOnline];
-            all.push(self.candidate(site, "scaled, transformed", &kinds, vec![scaled, transformed()])?);
+            all.push(self.candidate(site, &kinds, vec![scaled, transformed()])?);
         }
         Ok(())
     }
@@ -481,16 +524,10 @@ impl Proposer<'_, '_> {
         Ok((introduction, Part::Permute(order)))
     }
 
-    fn candidate(
-        &mut self,
-        site: &Site<'_>,
-        label: &str,
-        kinds: &[Kind],
-        steps: Vec<Step>,
-    ) -> Result<Candidate, String> {
+    fn candidate(&mut self, site: &Site<'_>, kinds: &[Kind], steps: Vec<Step>) -> Result<Candidate, String> {
         let (introductions, parts): (Vec<Introduction>, Vec<Part>) = steps.into_iter().unzip();
         let errors = site.errors(&self.wish.formats, &parts)?;
-        Ok(Candidate { label: label.to_string(), kinds: kinds.to_vec(), introductions, errors })
+        Ok(Candidate { kinds: kinds.to_vec(), introductions, errors })
     }
 }
 

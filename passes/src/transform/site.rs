@@ -54,14 +54,16 @@ pub struct Refused {
 }
 
 impl Group {
-    /// What to call it: the common part of its layers' names.
+    /// What to call it: its layers' names with ` + ` between.
     pub fn name(&self) -> String {
-        let names: Vec<&str> = self.layers.iter().map(|l| &*l.name).collect();
-        let first = names.first().copied().unwrap_or_default();
-        if names.iter().all(|n| *n == first) {
-            return first.to_string();
-        }
-        names.join(" + ")
+        self.names().join(" + ")
+    }
+
+    /// Its layers' names, each once where all are alike.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.layers.iter().map(|l| l.name.to_string()).collect();
+        names.dedup();
+        names
     }
 }
 

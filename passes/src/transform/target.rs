@@ -23,7 +23,8 @@ pub struct Target {
     pub cache_bytes: f64,
     /// Seconds to start one operation.
     pub start: f64,
-    /// Bits of a weight as it will be stored.
+    /// Bits of a weight as it will be stored: of the format, not of the machine.
+    #[serde(skip, default = "stored_bits")]
     pub weight_bits: f64,
     /// Tokens that are worked on together: 1 when a language model writes, hundreds when it reads.
     pub tokens: f64,
@@ -38,10 +39,14 @@ impl Default for Target {
             memory_bytes: 1.2e10,
             cache_bytes: 6e10,
             start: 2e-7,
-            weight_bits: 8.0,
+            weight_bits: stored_bits(),
             tokens: 1.0,
         }
     }
+}
+
+fn stored_bits() -> f64 {
+    8.0
 }
 
 impl Target {
@@ -51,20 +56,38 @@ impl Target {
     /// When it is no TOML, has unknown keys, or numbers that are not above zero.
     pub fn parse(text: &str) -> Result<Target, String> {
         let target: Target = toml::from_str(text).map_err(|e| e.to_string())?;
-        let Target {
-            float_operations,
-            int8_operations,
-            memory_bytes,
-            cache_bytes,
-            start,
-            weight_bits,
-            tokens,
-        } = target;
-        let all = [float_operations, int8_operations, memory_bytes, cache_bytes, start, weight_bits, tokens];
-        match all.iter().all(|x| x.is_finite() && *x > 0.0) {
-            true => Ok(target),
-            false => Err("all numbers must be above zero".into()),
+        let Target { float_operations, int8_operations, memory_bytes, cache_bytes, start, tokens, .. } =
+            target;
+        let all = [
+            ("float-operations", float_operations),
+            ("int8-operations", int8_operations),
+            ("memory-bytes", memory_bytes),
+            ("cache-bytes", cache_bytes),
+            ("start", start),
+            ("tokens", tokens),
+        ];
+        match all.iter().find(|(_, x)| !(x.is_finite() && *x > 0.0)) {
+            None => Ok(target),
+            Some((key, x)) => Err(format!("`{key}` is {x}; it must be a number above zero")),
         }
+    }
+
+    /// Seconds of one token for an operation of its own on so many elements, each read and written once.
+    pub fn elementwise_seconds(&self, elements: usize) -> f64 {
+        let elements = elements as f64;
+        self.start / self.tokens + 8.0 * elements / self.cache_bytes + 4.0 * elements / self.float_operations
+    }
+
+    /// Seconds of one token for a fast Hadamard transform of so many elements.
+    pub fn transform_seconds(&self, elements: usize, size: i64) -> f64 {
+        self.start / self.tokens
+            + 8.0 * elements as f64 / self.cache_bytes
+            + self.butterflies(elements as f64, size)
+    }
+
+    /// Seconds of a transform's additions: a butterfly for each doubling; vectors do not help the first few much.
+    fn butterflies(&self, elements: f64, size: i64) -> f64 {
+        4.0 * elements * (size as f64).max(2.0).log2() / self.float_operations
     }
 
     /// Seconds that an e-node takes for one token, by itself.
@@ -96,11 +119,7 @@ impl Target {
                 let inner = ty(0).and_then(|t| t.dims.last()).map_or(1.0, dim);
                 2.0 * result * inner / self.float_operations
             }
-            Op::Hadamard { size, .. } => {
-                // A butterfly for each doubling; vectors do not help the first few much.
-                let stages = (*size as f64).max(2.0).log2();
-                4.0 * result * stages / self.float_operations
-            }
+            Op::Hadamard { size, .. } => self.butterflies(result, *size),
             Op::SelectiveScan {} | Op::SelectiveScanStates {} => {
                 let states = ty(2).and_then(|t| t.dims.last()).map_or(1.0, dim);
                 // An exponential and five more operations for each state.

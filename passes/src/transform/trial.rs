@@ -8,10 +8,39 @@ use crate::context::{Context, Executor, Samples};
 use crate::instrument::Instrumentation;
 use crate::pipeline::Pipeline;
 use crate::registry::Registry;
-use crate::verify_each::relative_error;
+use crate::verify_each::{random_inputs, relative_error};
 
 /// Samples compared on.
 const SAMPLES: usize = 8;
+
+/// The largest relative error of an output of a float model, states included, against the model that it was made from, by the executor
+/// of the context: on held-out samples, on others where there are none, on random inputs where there are none either.
+///
+/// # Errors
+/// When one of them cannot be run.
+pub fn difference(
+    (before, parameters): &(Module, Parameters),
+    module: &Module,
+    context: &Context<'_>,
+) -> Result<f64, String> {
+    let executor = context.executor.ok_or("there is nothing to run it with")?;
+    let samples = context.held_out.or(context.samples).filter(|samples| !samples.is_empty());
+    Trial::new(before, parameters, executor, samples.unwrap_or(&Made))?
+        .difference(module, &context.parameters)
+}
+
+/// One sample of random numbers.
+struct Made;
+
+impl Samples for Made {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn inputs(&self, _: usize, function: &Function) -> Result<Vec<Tensor>, String> {
+        random_inputs(function)
+    }
+}
 
 /// The float model's answers.
 pub struct Trial<'a> {

@@ -7,7 +7,7 @@ use qcc_cpu::artifact::{ArtifactExtras, Written, write};
 use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::Module;
 use qcc_passes::instrument::{Instrumentation, Timing};
-use qcc_passes::transform::Explanation;
+use qcc_passes::transform::{Explanation, difference};
 use qcc_passes::{Context, Outcome, Pipeline, Progress, Warning};
 use serde_json::{Map, Value, json};
 
@@ -21,6 +21,9 @@ use crate::{
     Failure, Streams, costs, emit, explain, memory, report, samples, source, targets, transforms, weights,
 };
 
+/// Transforms that keep the function change outputs by rounding in f32 alone: by less than this, relative to the largest.
+const LARGEST_CHANGE: f64 = 1e-4;
+
 /// Runs the command.
 ///
 /// # Errors
@@ -31,7 +34,8 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     refuse_what_is_to_come(args)?;
     let settings = Settings::new(args)?;
     let pipeline_text = args.pass_pipeline.clone().unwrap_or_else(|| settings.pipeline());
-    let pipeline = Pipeline::parse(&pipeline_text, &args.plugins.registry()?)?;
+    let registry = args.plugins.registry()?;
+    let pipeline = Pipeline::parse(&pipeline_text, &registry)?;
     let target = targets::named(&args.target)?;
     qcc_cpu::artifact::check_target(&target)?;
     check_folder(&args.output)?;
@@ -40,7 +44,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         if !settings.is_static {
             return Err(Failure::input(format!(
                 "`--transforms {}` looks at activations and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images",
-                settings.transforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+                settings.asked
             )));
         }
         return Err(Failure::input(format!(
@@ -55,7 +59,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     let mut module = imported.module;
     let of_types = Sizes::of_types();
     let before = totals(&module, &layers(&module, &of_types), &of_types);
-    let rules = costs::rules(args.rules.as_deref())?;
+    let rules = costs::rules(args.rules.as_deref(), &registry)?;
     let costs = costs::target(args.target_description.as_deref())?;
     let samples = calibration_samples(args, &settings, &module)?;
 
@@ -78,6 +82,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         context
             .warn("plugins", "the recipe runs no pass of a plugin; say where they go with `--pass-pipeline`");
     }
+    warn_of_idle_options(args, &settings, &pipeline, &mut context);
     if args.preprocess.is_some() && kind == Kind::Checkpoint {
         context.warn("input", "`--preprocess` says how images become inputs; this model takes tokens");
     }
@@ -95,7 +100,25 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     }
     context.progress = progress;
     let mut instrumentation = Instrumentation { verify_each: args.verify_each, ..Instrumentation::default() };
-    let outcomes = pipeline.run(&mut module, &mut context, &mut instrumentation)?;
+    let original = (module.clone(), context.parameters.clone());
+    let (exact, rounding) = pipeline.split_at_rounding();
+    let mut outcomes = exact.run(&mut module, &mut context, &mut instrumentation)?;
+    let transformed = outcomes.iter().any(|(name, outcome)| name != "canonicalize" && outcome.changed());
+    let change = match transformed {
+        true => Some(
+            difference(&original, &module, &context)
+                .map_err(|e| Failure::input(format!("the transformed model does not run: {e}")))?,
+        ),
+        false => None,
+    };
+    drop(original);
+    if let Some(change) = change.filter(|change| !(*change <= LARGEST_CHANGE)) {
+        let message = format!(
+            "outputs of the transformed model in f32 differ by {change:.1e} (relative) from the model's"
+        );
+        context.warn("transforms", message);
+    }
+    outcomes.extend(rounding.run(&mut module, &mut context, &mut instrumentation)?);
     warn_of_idle_transforms(&settings, &outcomes, &mut context);
     if args.strict && !context.warnings.is_empty() {
         return Err(strict(&context.warnings));
@@ -133,6 +156,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         timings: &instrumentation.timings,
         warnings: &context.warnings,
         explanations: &context.explanations,
+        change,
     };
     if args.json {
         return report::json(streams, &summary.describe());
@@ -178,6 +202,44 @@ fn calibration_samples(
     let Some(data) = &args.calibration else { return Ok(None) };
     let function = module.entry().ok_or_else(|| Failure::file(&args.model, "the model has no function"))?;
     samples::read(data, function, settings, &args.model).map(Some)
+}
+
+/// Passes that take rules of the user's.
+fn takes_rules(pass: &str) -> bool {
+    takes_costs(pass) || pass == "equalize"
+}
+
+/// Passes that read the target description.
+fn takes_costs(pass: &str) -> bool {
+    recipe::by_format(pass) || ["smooth-window", "smooth-state", "rotate-state"].contains(&pass)
+}
+
+/// What was asked for and changes nothing.
+fn warn_of_idle_options(
+    args: &CompileArgs,
+    settings: &Settings,
+    pipeline: &Pipeline,
+    context: &mut Context<'_>,
+) {
+    let has = |uses: fn(&str) -> bool| pipeline.names().any(uses);
+    if args.rules.is_some() && !has(takes_rules) {
+        context.warn(
+            "rules",
+            "no pass uses `--rules`: transforms do (`--transforms`), and `rewrite{rules=FILE}`",
+        );
+    }
+    if args.target_description.is_some() && !has(takes_costs) {
+        context.warn("costs", "no pass uses `--target-description`: transforms do (`--transforms`)");
+    }
+    if args.pareto && !has(|name| name == "transform") {
+        context.warn("pareto", "there are no trade-offs: only `--transforms auto` chooses among plans");
+    }
+    if settings.auto_is_idle && args.pass_pipeline.is_none() {
+        context.warn(
+            "transforms",
+            "`auto` chooses what makes rounding lose less, and no weight is rounded; say `--weights` too",
+        );
+    }
 }
 
 /// A transform that was asked for by name and found nothing to do is no silent no-op.
@@ -235,6 +297,9 @@ struct Summary<'a> {
     timings: &'a [Timing],
     warnings: &'a [Warning],
     explanations: &'a [Explanation],
+    /// Largest relative error of an output of the transformed model in f32, before anything is rounded, against the imported one; none
+    /// where nothing was transformed.
+    change: Option<f64>,
 }
 
 impl Summary<'_> {
@@ -251,6 +316,7 @@ impl Summary<'_> {
             "bits_per_weight": self.totals.bits_per_weight,
             "kernels": self.written.kernels,
             "online_transforms": self.online_transforms,
+            "max_relative_error": self.change,
             "passes": passes.collect::<Value>(),
             "warnings": warnings.collect::<Value>(),
             "transforms": self.explanations.iter().map(explain::describe).collect::<Value>(),
@@ -260,9 +326,8 @@ impl Summary<'_> {
 
     /// What the transforms changed of the outputs in f32: rounding, if all is well.
     fn change(&self) -> String {
-        let differences = self.explanations.iter().filter_map(|e| e.difference);
-        let largest = differences.reduce(f64::max);
-        largest.map_or("-".into(), |d| format!("at most {d:.1e}, relative, by transforms"))
+        let change = |d| format!("at most {d:.1e}, relative, by all transforms together");
+        self.change.map_or("none: nothing was transformed".into(), change)
     }
 
     fn show(&self, streams: &mut Streams<'_>) -> Result<(), Failure> {

@@ -12,11 +12,11 @@ pub fn describe(explanation: &Explanation) -> Value {
     let Explanation { pass, layers, refused, trade_offs, saturations, search, difference } = explanation;
     let layer = |l: &LayerChoice| {
         json!({
-            "name": l.layer, "transform": l.chosen, "error_before": l.before, "error_after": l.after,
-            "online_seconds": l.online_seconds,
+            "name": l.layer, "transform": l.chosen, "taken_up_by": l.taken_up_by, "error_before": l.before,
+            "error_after": l.after, "online_seconds": l.online_seconds,
         })
     };
-    let refusal = |r: &Refusal| json!({ "name": r.site, "transform": r.transform, "reason": r.reason });
+    let refusal = |r: &Refusal| json!({ "name": r.site(), "layers": r.layers, "transform": r.transform, "reason": r.reason });
     json!({
         "pass": pass,
         "layers": layers.iter().map(layer).collect::<Value>(),
@@ -24,6 +24,8 @@ pub fn describe(explanation: &Explanation) -> Value {
         "trade_offs": trade_offs.iter().map(trade_off).collect::<Value>(),
         "saturations": saturations.iter().map(|s| json!({
             "classes": s.classes, "nodes": s.nodes, "iterations": s.iterations, "seconds": s.time.as_secs_f64(),
+            "node_limit": s.limits.nodes, "iteration_limit": s.limits.iterations,
+            "second_limit": s.limits.time.as_secs_f64(), "applied": s.applied,
         })).collect::<Value>(),
         "search_seconds": search.as_secs_f64(),
         "max_relative_error": difference,
@@ -34,7 +36,7 @@ pub fn describe(explanation: &Explanation) -> Value {
 pub fn trade_off(t: &TradeOff) -> Value {
     json!({
         "layers": t.layers, "online_transforms": t.online, "seconds": t.seconds, "estimated_error": t.error,
-        "measured_loss": t.loss, "chosen": t.chosen,
+        "measured_loss": t.loss, "chosen": t.chosen, "too_slow": t.too_slow,
     })
 }
 
@@ -49,18 +51,19 @@ pub fn show(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<(), 
             l.chosen.clone(),
             error(l.before),
             error(l.after),
-            if l.online_seconds > 0.0 { microseconds(l.online_seconds) } else { "-".into() },
+            l.online_seconds.filter(|s| *s > 0.0).map_or("-".into(), microseconds),
+            taken_up_by(&l.taken_up_by),
         ]
     });
     if !explanation.layers.is_empty() {
         writeln!(streams.stdout, "\n{}: what was done at each layer", explanation.pass)?;
-        let head = ["layer", "transform", "error before", "error after", "online µs"];
+        let head = ["layer", "transform", "error before", "error after", "online µs", "taken up by"];
         table(streams, &head, rows, &[2, 3, 4])?;
     }
     if !explanation.refused.is_empty() {
         writeln!(streams.stdout, "\n{}: what could not be done, and why", explanation.pass)?;
-        let row = |r: &Refusal| vec![r.site.clone(), r.transform.clone(), r.reason.clone()];
-        table(streams, &["layer", "cannot be", "because"], explanation.refused.iter().map(row), &[])?;
+        let row = |r: &Refusal| vec![r.site(), r.transform.clone(), r.reason.clone()];
+        table(streams, &["layer", "no", "because"], explanation.refused.iter().map(row), &[])?;
     }
     if let Some(difference) = explanation.difference {
         writeln!(
@@ -79,10 +82,11 @@ pub fn show(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<(), 
 pub fn remarks(explanation: &Explanation, to: &mut dyn std::io::Write) -> std::io::Result<()> {
     let pass = explanation.pass;
     for l in &explanation.layers {
-        writeln!(to, "remark: {pass}: `{}`: {}", l.layer, l.chosen)?;
+        let by = if l.taken_up_by.is_empty() { "" } else { ", taken up by " };
+        writeln!(to, "remark: {pass}: `{}`: {}{by}{}", l.layer, l.chosen, l.taken_up_by.join(", "))?;
     }
     for r in &explanation.refused {
-        writeln!(to, "remark: {pass}: `{}`: not {}: {}", r.site, r.transform, r.reason)?;
+        writeln!(to, "remark: {pass}: `{}`: no {}: {}", r.site(), r.transform, r.reason)?;
     }
     Ok(())
 }
@@ -103,7 +107,14 @@ pub fn pareto(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<()
             microseconds(t.seconds),
             format!("{:.3e}", t.error),
             t.loss.map_or("-".into(), |loss| format!("{loss:.3e}")),
-            if t.chosen { "chosen".into() } else { String::new() },
+            if t.chosen {
+                "chosen"
+            } else if t.too_slow {
+                "too slow"
+            } else {
+                ""
+            }
+            .into(),
         ]
     };
     table(
@@ -112,6 +123,15 @@ pub fn pareto(explanation: &Explanation, streams: &mut Streams<'_>) -> Result<()
         explanation.trade_offs.iter().map(row),
         &[0, 1, 2, 3, 4],
     )
+}
+
+/// A few by name, many by number.
+fn taken_up_by(names: &[String]) -> String {
+    match names {
+        [] => "-".into(),
+        [_, _, _, ..] => format!("{} operations", names.len()),
+        few => few.join(", "),
+    }
 }
 
 fn error(error: Option<f64>) -> String {

@@ -13,10 +13,10 @@ use crate::Failure;
 use crate::backend::{Chosen, format};
 use crate::cli::CompileArgs;
 use crate::input::Remembered;
-use file::Recipe;
+use file::{Apply, Recipe};
 use transforms::{Transform, Transforms};
 
-pub use transforms::needs_data;
+pub use transforms::{by_format, needs_data};
 
 /// The recipes of this build.
 const NAMED: [(&str, &str); 8] = [
@@ -56,6 +56,10 @@ pub struct Settings {
     pub is_static: bool,
     /// Transforms to apply, in order.
     pub transforms: Vec<Transform>,
+    /// The transforms as they were asked for.
+    pub asked: String,
+    /// Whether `auto` was asked for and has nothing to choose: floats are not rounded.
+    pub auto_is_idle: bool,
     /// Whether the transforms were asked for by name, so that one that matches nothing is worth a warning.
     pub transforms_named: bool,
     /// Options of `calibrate`.
@@ -99,12 +103,14 @@ impl Settings {
                 "`{other}` without a format of weights: pass `--weights` too, e.g. `--weights int8:channel`"
             )));
         }
+        let asked = args.transforms.clone().or_else(|| transforms.apply.as_ref().map(Apply::text));
         let wanted = args
             .transforms
             .as_deref()
             .map(Transforms::parse)
             .or_else(|| transforms.apply.map(|a| a.parsed()));
         let wanted = wanted.transpose()?.unwrap_or(Transforms::Named(Vec::new()));
+        let auto_is_idle = wanted == Transforms::Auto && weights.is_none();
         let (samples, seq_len) = (args.samples.or(calibration.samples), args.seq_len.or(calibration.seq_len));
         if samples == Some(0) {
             return Err(Failure::input("0 calibration samples measure nothing; use at least 1"));
@@ -123,6 +129,8 @@ impl Settings {
             activations,
             head,
             is_static,
+            asked: asked.unwrap_or_default(),
+            auto_is_idle,
             // A recipe of this build is for many models: what finds nothing in one of them was not asked for.
             transforms_named,
             transforms,
@@ -159,27 +167,19 @@ impl Settings {
 
     /// Whether a pass looks at activations, which takes data.
     pub fn needs_data(&self) -> bool {
-        self.is_static || self.transforms.iter().any(|t| needs_data(t.name))
+        self.is_static || self.transforms.iter().any(Transform::needs_data)
     }
 
     /// A transform with the options it takes.
     fn transform(&self, transform: &Transform) -> String {
         let name = transform.name;
         let mut options: Vec<String> = Vec::new();
-        // Where it is not asked for by name it acts where it helps.
-        if let ("equalize", Some(weights), Some(activations), false) =
-            (name, &self.weights, &self.activations, self.transforms_named)
-        {
-            options.extend([
-                "where=helps".into(),
-                format!("weights={weights}"),
-                format!("activations={activations}"),
-            ]);
-        }
-        if transforms::by_format(name) {
+        if name == "equalize" || transforms::by_format(name) {
             for (option, format) in [("weights", &self.weights), ("activations", &self.activations)] {
                 options.push(format!("{option}={}", format.as_deref().unwrap_or("f32")));
             }
+        }
+        if transforms::by_format(name) {
             options.extend(self.head.iter().map(|head| format!("head={head}")));
         }
         if name == "transform" && self.is_static {

@@ -8,7 +8,7 @@ use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::{Function, Module};
 use qcc_params::{Parameters, Tensor};
 use qcc_passes::verify_each::relative_error;
-use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry};
+use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry, Samples};
 
 /// Tokens of the text.
 const LENGTH: usize = 64;
@@ -27,10 +27,27 @@ fn model(pipeline: &str) -> (Module, Parameters) {
         qcc_huggingface::import(&suite("models/mamba-tiny")).expect("the committed model imports");
     let interpreter = Interpreter::new(Precision::F32);
     let mut context = Context::new(imported.parameters, &interpreter);
+    context.executor = Some(&CPU);
+    context.samples = Some(&Text);
     Pipeline::parse(pipeline, &Registry::builtin())
         .and_then(|p| p.run(&mut imported.module, &mut context, &mut Instrumentation::default()))
         .expect("the pipeline runs");
     (imported.module, context.parameters)
+}
+
+/// The text, for passes that look at activations.
+struct Text;
+
+impl Samples for Text {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn inputs(&self, _: usize, function: &Function) -> Result<Vec<Tensor>, String> {
+        let mut inputs = vec![Tensor::i64(&[1, LENGTH], tokens()).map_err(|e| e.to_string())?];
+        inputs.extend(states(function));
+        Ok(inputs)
+    }
 }
 
 fn tokens() -> Vec<i64> {
@@ -87,12 +104,19 @@ const QUANTIZED: [&str; 3] = [
     "canonicalize,quantize{weights=int4:block=32 activations=int8:token:dynamic},canonicalize,lower-quantized,canonicalize",
 ];
 
+/// Transforms, and what they are for: rotations at run time, factors inside of gates, layers in parts.
+const TRANSFORMED: [&str; 3] = [
+    "canonicalize,split-projections,smooth,rotate-heads,rotate-residual,rotate-online,canonicalize,quantize{weights=int8:channel activations=int8:token:dynamic},canonicalize,lower-quantized,canonicalize",
+    "canonicalize,low-rank{rank=8},canonicalize,quantize{weights=int4:block=32},canonicalize,lower-quantized,canonicalize",
+    "canonicalize,outlier-columns{columns=8},canonicalize,quantize{weights=int8:channel activations=int8:token:dynamic},canonicalize,lower-quantized,canonicalize",
+];
+
 const CPU: CpuExecutor = CpuExecutor { threads: 2 };
 
 #[test]
 fn compiled_models_have_the_interpreters_perplexity() {
     let tokens = tokens();
-    for pipeline in std::iter::once("canonicalize").chain(QUANTIZED) {
+    for pipeline in std::iter::once("canonicalize").chain(QUANTIZED).chain(TRANSFORMED) {
         let model = model(pipeline);
         let expected = loss(&run(&Interpreter::new(Precision::F32), &model, &tokens), &tokens);
         let got = loss(&run(&CPU, &model, &tokens), &tokens);

@@ -118,15 +118,15 @@ impl Transformed {
         }
     }
 
-    /// What was done to each layer, and its error before and after.
+    /// What was done to each layer by the last pass, and its error before and after.
     pub fn choices(&self) -> Vec<(&str, Option<f64>, Option<f64>)> {
-        let layers = self.explanations.iter().flat_map(|e| &e.layers);
+        let layers = self.explanations.last().into_iter().flat_map(|e| &e.layers);
         layers.map(|l| (l.chosen.as_str(), l.before, l.after)).collect()
     }
 
     /// What was done to a layer.
     pub fn chosen(&self, layer: &str) -> String {
-        let mut layers = self.explanations.iter().flat_map(|e| &e.layers);
+        let mut layers = self.explanations.iter().rev().flat_map(|e| &e.layers);
         let layer = layers.find(|l| l.layer == layer).unwrap_or_else(|| panic!("no layer {layer}"));
         layer.chosen.clone()
     }
@@ -134,7 +134,7 @@ impl Transformed {
     /// Why a layer is not transformed.
     pub fn refused(&self, site: &str) -> Vec<String> {
         let refused = self.explanations.iter().flat_map(|e| &e.refused);
-        refused.filter(|r| r.site == site).map(|r| r.reason.clone()).collect()
+        refused.filter(|r| r.site() == site).map(|r| r.reason.clone()).collect()
     }
 }
 

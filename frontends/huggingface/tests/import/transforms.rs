@@ -28,6 +28,9 @@ const INSIDE: [&str; 5] = [
     "rotate-state{axis=channel}",
 ];
 
+/// What makes a layer a sum of layers.
+const SUMS: [&str; 3] = ["split", "low-rank{rank=1}", "outlier-columns{columns=2}"];
+
 /// Before any pass, each slice of a projection becomes a layer.
 const SPLIT: &str = "split-projections,canonicalize";
 
@@ -59,12 +62,15 @@ fn assert_all_keep_the_function(m: Mamba) {
     }
     let all = PASSES[..6].join(",canonicalize,");
     Transformed::by(&imported, &all).assert_keeps(&imported, 1e-5);
-    for pass in PASSES.iter().chain(&INSIDE) {
+    for pass in PASSES.iter().chain(&INSIDE).chain(&SUMS) {
         Transformed::by(&imported, &format!("{SPLIT},{pass}")).assert_keeps(&imported, 1e-5);
     }
     // The paper's order: smoothing first; the product of states and C is one operation until it is rotated.
     let all = format!("{SPLIT},{},{},{all},{}", INSIDE[0], INSIDE[1], INSIDE[3]);
     Transformed::by(&imported, &all).assert_keeps(&imported, 1e-5);
+    for sum in SUMS {
+        Transformed::by(&imported, &format!("{all},canonicalize,{sum}")).assert_keeps(&imported, 1e-5);
+    }
 }
 
 #[test]
@@ -104,10 +110,10 @@ fn of_llama() {
     let imported = import(Checkpoint::llama(UNTIED, Stored::F32).write().path()).expect("it is imported");
     let rotated = Transformed::by(&imported, "rotate-residual");
     for part in ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj"] {
-        assert_eq!(rotated.chosen(&format!("model.layers.1.{part}")), "rotated with the stream", "{part}");
+        assert_eq!(rotated.chosen(&format!("model.layers.1.{part}")), "rotate-residual", "{part}");
     }
     let scaled = Transformed::by(&imported, "smooth");
-    assert_eq!(scaled.chosen("model.layers.1.mlp.down_proj"), "scaled");
+    assert_eq!(scaled.chosen("model.layers.1.mlp.down_proj"), "smooth");
 }
 
 /// What is done to each projection of a block and to the head.
@@ -123,12 +129,12 @@ fn done(imported: &Imported, pass: &str) -> Vec<String> {
 fn each_pass_finds_its_layers() {
     let imported = made_up(TIED);
     let none = "as it is";
-    let stream = "rotated with the stream";
+    let stream = "rotate-residual";
     for (pass, expected) in PASSES.into_iter().zip([
         [stream, none, none, none, stream],
         [none; 5],
-        [none, "transformed", none, "transformed", none],
-        ["scaled", none, none, none, none],
+        [none, "rotate-online", none, "rotate-online", none],
+        ["smooth", none, none, none, none],
         [none; 5],
         [none; 5],
     ]) {
@@ -155,10 +161,10 @@ fn what_is_inside_a_block_is_reached_once_projections_are_split() {
     }
     // R5 of MambaQuant: between the time step's two layers.
     let split = Transformed::by(&imported, &format!("{SPLIT},rotate-heads"));
-    assert_eq!(split.chosen("backbone.layers.1.mixer.dt_proj"), "rotated");
+    assert_eq!(split.chosen("backbone.layers.1.mixer.dt_proj"), "rotate-heads");
     // S2: the gate's rows take up what out-projection's columns do not.
     let split = Transformed::by(&imported, &format!("{SPLIT},smooth"));
-    assert_eq!(split.chosen("backbone.layers.1.mixer.out_proj"), "scaled");
+    assert_eq!(split.chosen("backbone.layers.1.mixer.out_proj"), "smooth");
     // Another order of channels would move the caller's states about.
     let split = Transformed::by(&imported, &format!("{SPLIT},{}", PASSES[5]));
     let refused = split.refused("backbone.layers.1.mixer.out_proj");
@@ -179,14 +185,29 @@ fn trained() -> Imported {
 
 #[test]
 fn names_do_not_matter() {
-    for (imported, passes, seeds) in [(made_up(TIED), &PASSES[..], 1..3), (trained(), &PASSES[6..], 1..2)] {
-        for pass in passes {
-            let as_named = Transformed::by(&imported, pass);
-            for seed in seeds.clone() {
-                let other = Transformed::by(&renamed(&imported, seed), pass);
-                assert_eq!(other.choices(), as_named.choices(), "{pass}");
-                assert_eq!(spelled(&other.module), spelled(&as_named.module), "{pass}");
-            }
+    let imported = made_up(TIED);
+    let whole = PASSES[..6].iter().map(ToString::to_string);
+    let split = PASSES[..6].iter().chain(&INSIDE).chain(&SUMS).map(|pass| format!("{SPLIT},{pass}"));
+    for pass in whole.chain(split) {
+        let as_named = Transformed::by(&imported, &pass);
+        // What finds nothing in this model says nothing about names.
+        let finds_nothing =
+            [&PASSES[1], &PASSES[4], &PASSES[5]].iter().any(|p| ***p == *pass) || pass.ends_with(PASSES[5]);
+        let found = as_named.choices().iter().any(|(chosen, ..)| *chosen != "as it is");
+        assert_eq!(found, !finds_nothing, "{pass}: {:?}", as_named.choices());
+        for seed in 1..3 {
+            let other = Transformed::by(&renamed(&imported, seed), &pass);
+            assert_eq!(other.choices(), as_named.choices(), "{pass}");
+            assert_eq!(spelled(&other.module), spelled(&as_named.module), "{pass}");
         }
+    }
+    // Of random weights it leaves all as they are.
+    let imported = trained();
+    for pass in [PASSES[6].to_string(), format!("{SPLIT},{}", PASSES[6])] {
+        let as_named = Transformed::by(&imported, &pass);
+        assert!(as_named.choices().iter().any(|(chosen, ..)| *chosen != "as it is"), "{pass}");
+        let other = Transformed::by(&renamed(&imported, 1), &pass);
+        assert_eq!(other.choices(), as_named.choices(), "{pass}");
+        assert_eq!(spelled(&other.module), spelled(&as_named.module), "{pass}");
     }
 }

@@ -80,13 +80,13 @@ pub struct CompileArgs {
     /// Choose formats by layer to lose at most this many percent.
     #[arg(long, value_name = "PCT")]
     pub target_loss: Option<f64>,
-    /// Compile several trade-offs between size and loss.
+    /// Show the plans of transforms that were chosen among: latency, error and loss of each.
     #[arg(long)]
     pub pareto: bool,
-    /// Rewrite rules to add.
+    /// More rewrite rules for transforms, each proved by example first.
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
-    /// Costs of the target machine.
+    /// Speeds of the target machine (TOML), by which transforms are priced.
     #[arg(long, value_name = "FILE")]
     pub target_description: Option<PathBuf>,
     /// Where statistics and evaluated weights are cached.

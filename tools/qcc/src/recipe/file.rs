@@ -55,6 +55,14 @@ pub enum Apply {
 }
 
 impl Apply {
+    /// As one writes it on a command line.
+    pub fn text(&self) -> String {
+        match self {
+            Apply::Word(text) => text.clone(),
+            Apply::List(names) => names.join(","),
+        }
+    }
+
     pub fn parsed(self) -> Result<Transforms, Failure> {
         match self {
             Apply::Word(text) => Transforms::parse(&text),

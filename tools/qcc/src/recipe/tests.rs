@@ -45,10 +45,32 @@ fn a_static_recipe_calibrates() {
     assert_eq!(
         pipeline(|a| a.recipe = Some("cnn-int8".into())),
         "canonicalize,fold-batch-norm,canonicalize,\
-         equalize{where=helps weights=int8:channel activations=uint8:tensor:asym},canonicalize,\
+         equalize{weights=int8:channel activations=uint8:tensor:asym where=helps},canonicalize,\
          calibrate{method=percentile percentile=99.998},\
          quantize{weights=int8:channel activations=uint8:tensor:asym},canonicalize,lower-quantized,canonicalize"
     );
+}
+
+#[test]
+fn a_copy_of_a_recipe_is_the_recipe() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in NAMED {
+        let path = folder.path().join("mine.toml");
+        std::fs::write(&path, text).expect("written");
+        let copied = pipeline(|a| a.recipe = Some(path.display().to_string()));
+        assert_eq!(copied, pipeline(|a| a.recipe = Some(name.into())), "{name}");
+    }
+}
+
+#[test]
+fn equalizing_where_it_helps_takes_data_and_formats() {
+    let helps = |a: &mut CompileArgs| {
+        (a.recipe, a.transforms) = (Some("w8a8-dynamic".into()), Some("equalize{where=helps}".into()));
+    };
+    let settings = settings(helps).expect("valid");
+    assert!(settings.needs_data());
+    let expected = "equalize{weights=int8:channel activations=int8:token:dynamic where=helps}";
+    assert!(settings.pipeline().contains(expected), "{}", settings.pipeline());
 }
 
 #[test]

@@ -38,6 +38,13 @@ pub struct Transform {
     pub options: String,
 }
 
+impl Transform {
+    /// Whether it looks at activations, which takes data.
+    pub fn needs_data(&self) -> bool {
+        needs_data(self.name) || self.options.split_whitespace().any(|option| option == "where=helps")
+    }
+}
+
 impl From<&'static str> for Transform {
     fn from(name: &'static str) -> Transform {
         Transform { name, options: String::new() }
@@ -106,7 +113,11 @@ impl Transforms {
             Transforms::Auto if quantized => &["fold-batch-norm", "split-projections", "transform"],
             Transforms::Auto => &["fold-batch-norm"],
         };
-        auto.iter().copied().map(Transform::from).collect()
+        let chosen = |name: &&'static str| match *name {
+            "equalize" => Transform { name, options: "where=helps".into() },
+            name => Transform::from(name),
+        };
+        auto.iter().map(chosen).collect()
     }
 }
 
@@ -120,7 +131,17 @@ fn known(text: &str) -> Result<Transform, Failure> {
         },
     };
     if let Some(name) = KNOWN.iter().find(|k| **k == name) {
+        let is_format = |option: &&str| ["weights", "activations", "head"].contains(option);
+        let mut named = options.split_whitespace().filter_map(|option| Some(option.split_once('=')?.0));
+        if let Some(option) = named.find(is_format) {
+            return Err(Failure::input(format!(
+                "transform `{text}`: `{option}` is not to be said here; it is the format of `--{option}` or the recipe"
+            )));
+        }
         return Ok(Transform { name, options: options.trim().to_string() });
+    }
+    if ["auto", "none"].contains(&name) {
+        return Err(Failure::input(format!("`{name}` stands alone: it cannot be one of several transforms")));
     }
     if TO_COME.contains(&name) {
         return Err(Failure::not_yet(format!("transform `{name}`")));

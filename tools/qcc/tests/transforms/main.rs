@@ -27,9 +27,15 @@ fn compile(model: &Path, out: &Path, flags: &[&str]) -> Result<Value, String> {
     }
 }
 
+/// What a pass found.
+fn told<'a>(report: &'a Value, pass: &str) -> &'a Value {
+    let told = report["transforms"].as_array().expect("explanations");
+    told.iter().find(|t| t["pass"] == pass).unwrap_or_else(|| panic!("{pass}: {told:?}"))
+}
+
 /// Why a layer could not be transformed.
 fn obstacle<'a>(report: &'a Value, layer: &str) -> &'a str {
-    let refused = report["transforms"][0]["refused"].as_array().expect("refusals");
+    let refused = told(report, "permute")["refused"].as_array().expect("refusals");
     let refusal = refused.iter().find(|r| r["name"] == layer).expect("it is refused");
     refusal["reason"].as_str().expect("a reason")
 }
@@ -75,7 +81,9 @@ fn options_that_a_transform_does_not_have_are_named() {
         ("smooth{basis=hadamard}", "unknown option `basis`"),
         ("rotate-residual{basis=hadamar}", "use hadamard, random-hadamard"),
         ("rotate-residual{seed=-1}", "use a whole number from 0"),
-        ("smooth{weights=int4:channel}", "the option `weights` stands twice"),
+        ("smooth{weights=int4:channel}", "it is the format of `--weights` or the recipe"),
+        ("auto,smooth", "`auto` stands alone"),
+        ("smooth,none", "`none` stands alone"),
     ] {
         let error = compile(folder.path(), &out, &["--recipe", "w8a8", "--transforms", transforms]);
         let error = error.expect_err("refused");
@@ -120,20 +128,85 @@ fn transforms_of_mamba_keep_it_and_do_not_depend_on_threads() {
         (compile(&suite("models/mamba-tiny"), &out, &flags).expect("it compiles"), out)
     };
     let (report, one) = compiled("one.qcc", "1");
-    let transform = &report["transforms"][0];
-    assert_eq!(transform["pass"], "transform");
-    let difference = transform["max_relative_error"].as_f64().expect("it was compared");
-    assert!(difference < 1e-4, "{difference:e}");
+    let transform = told(&report, "transform");
+    for whole in [transform, &report] {
+        let difference = whole["max_relative_error"].as_f64().expect("it was compared");
+        assert!(difference > 0.0 && difference < 1e-4, "{difference:e}");
+    }
+    let saturation = &transform["saturations"][0];
+    assert!(saturation["nodes"].as_u64() < saturation["node_limit"].as_u64(), "{saturation}");
+    assert!(saturation["applied"].as_object().is_some_and(|rules| !rules.is_empty()), "{saturation}");
     let trade_offs = report["pareto"].as_array().expect("trade-offs");
     let chosen: Vec<&Value> = trade_offs.iter().filter(|t| t["chosen"] == true).collect();
     let [chosen] = chosen.as_slice() else { panic!("{chosen:?}") };
     assert_eq!(chosen["online_transforms"], report["online_transforms"]);
     assert!(report["online_transforms"].as_u64() > Some(0));
+    // Measured on held-out text, as divergence from the float model.
+    let loss = |t: &Value| t["measured_loss"].as_f64().expect("it was measured");
+    let untouched = trade_offs.iter().find(|t| t["layers"] == 0).expect("the model as it is is among them");
+    assert!(
+        loss(chosen) < 0.5 * loss(untouched),
+        "{} with transforms, {} without",
+        loss(chosen),
+        loss(untouched)
+    );
 
     let (other, two) = compiled("two.qcc", "2");
-    assert_eq!(other["transforms"][0]["layers"], transform["layers"]);
+    assert_eq!(told(&other, "transform")["layers"], transform["layers"]);
     for file in ["manifest.json", "model.so", "module.mlirbc", "parameters.safetensors"] {
         let read = |artifact: &Path| std::fs::read(artifact.join(file)).expect("a file");
         assert!(read(&one) == read(&two), "{file}");
+    }
+}
+
+#[test]
+fn every_transform_knows_split_formats() {
+    let folder = small::mamba("silu");
+    let out = folder.path().join("m.qcc");
+    for weights in ["split2", "split4", "split8"] {
+        for transforms in ["smooth", "rotate-residual", "auto"] {
+            let flags = ["--weights", weights, "--head", weights, "--transforms", transforms];
+            compile(folder.path(), &out, &flags).unwrap_or_else(|e| panic!("{weights} {transforms}: {e}"));
+        }
+    }
+}
+
+#[test]
+fn options_that_nothing_uses_are_warnings() {
+    let folder = small::mamba("silu");
+    let out = folder.path().join("m.qcc");
+    let rules = folder.path().join("own.rules");
+    std::fs::write(&rules, "rule twice (neg (neg ?x)) => ?x\n").expect("written");
+    let costs = folder.path().join("costs.toml");
+    std::fs::write(&costs, "tokens = 2\n").expect("written");
+    let (rules, costs) = (rules.display().to_string(), costs.display().to_string());
+    for (flags, expected) in [
+        (["--recipe", "w8a8", "--rules", &rules], "no pass uses `--rules`"),
+        (["--recipe", "w8a8", "--target-description", &costs], "no pass uses `--target-description`"),
+        (["--recipe", "w8a8", "--pareto", "--explain"], "only `--transforms auto` chooses among plans"),
+        (["--recipe", "f32", "--transforms", "auto"], "no weight is rounded; say `--weights` too"),
+    ] {
+        let report = compile(folder.path(), &out, &flags).expect("it compiles");
+        let warnings = report["warnings"].to_string();
+        assert!(warnings.contains(expected), "{flags:?}: {warnings}");
+    }
+}
+
+#[test]
+fn rules_that_no_transform_could_use_are_refused() {
+    let folder = small::mamba("silu");
+    let rules = folder.path().join("own.rules");
+    for (text, expected) in [
+        ("; nothing\n", "it has no `rule NAME LEFT => RIGHT`"),
+        ("rule scale-relu (neg (neg ?x)) => ?x\n", "there is a rule `scale-relu` already"),
+        (
+            "introduce mine (linear ?x ?w ?b) => (linear (scale ?x ?s) (scale ?w ?s) ?b) if (weights ?w)\n",
+            "`mine` introduces something",
+        ),
+    ] {
+        std::fs::write(&rules, text).expect("written");
+        let flags = ["--recipe", "w8a8", "--transforms", "smooth", "--rules", &rules.display().to_string()];
+        let error = compile(folder.path(), &folder.path().join("m.qcc"), &flags).expect_err("refused");
+        assert!(error.contains("own.rules") && error.contains(expected), "{error}");
     }
 }
