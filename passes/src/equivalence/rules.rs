@@ -45,7 +45,7 @@ impl std::fmt::Debug for Condition {
 }
 
 /// The rule files of this build.
-pub const BUILTIN: [(&str, &str); 9] = [
+pub const BUILTIN: [(&str, &str); 8] = [
     ("activation.rules", include_str!("rules/activation.rules")),
     ("batch_norm.rules", include_str!("rules/batch_norm.rules")),
     ("norm.rules", include_str!("rules/norm.rules")),
@@ -54,7 +54,6 @@ pub const BUILTIN: [(&str, &str); 9] = [
     ("shift.rules", include_str!("rules/shift.rules")),
     ("permute.rules", include_str!("rules/permute.rules")),
     ("state.rules", include_str!("rules/state.rules")),
-    ("split.rules", include_str!("rules/split.rules")),
 ];
 
 /// Why a rule file cannot be used.
@@ -289,23 +288,27 @@ impl Rule {
         })
     }
 
-    /// The source of the matched operation with this head: what the right side makes of it keeps its name.
+    /// The source of the matched operation with this head: what the right side makes of it keeps its name. What the right side makes of
+    /// nothing has that of the outermost matched operation with a name.
     fn matched_source(&self, graph: &Graph, subst: &Subst, head: &str) -> Option<qcc_ir::Str> {
         let mut ids: Vec<Id> = Vec::with_capacity(self.left.len());
+        let mut outermost = None;
         for node in self.left.as_ref() {
             match node {
                 ENodeOrVar::Var(v) => ids.push(graph.find(*subst.get(*v)?)),
                 ENodeOrVar::ENode(term) => {
                     let term = term.clone().map_children(|c| ids[usize::from(c)]);
                     let class = graph.lookup(term.clone())?;
+                    let term = canonical(graph, &term);
                     if term.head() == Some(head) {
-                        return Some(source(graph, class, &canonical(graph, &term)));
+                        return Some(source(graph, class, &term));
                     }
+                    outermost = graph.analysis.sources.get(&term).cloned().or(outermost);
                     ids.push(class);
                 }
             }
         }
-        None
+        outermost
     }
 
     /// Adds the right side and joins it with `class`, likewise of the further equations; says what became equal to something new.

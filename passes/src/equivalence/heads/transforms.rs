@@ -151,19 +151,6 @@ pub(super) const HEADS: &[Head] = &[
         },
     },
     Head {
-        name: "product",
-        arity: 2,
-        doc: "(product ?u ?v): the product of two matrices",
-        lower: |children| {
-            let u = tensor(children[0])?;
-            let mut steps = Steps::default();
-            let [a, b] = [0, 1].map(|i| steps.push(Op::Cast { to: ElementType::F64 }, [Operand::Child(i)]));
-            let y = steps.push(Op::Matmul {}, [a, b]);
-            steps.push(Op::Cast { to: u.element }, [y]);
-            Ok(steps)
-        },
-    },
-    Head {
         name: "centred_norm",
         arity: 3,
         doc: "(centred_norm ?n ?x ?g): the layer norm ?n, without bias, of ?x, whose features have mean 0",

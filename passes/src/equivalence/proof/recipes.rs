@@ -122,10 +122,6 @@ pub(super) fn want(example: &mut Example, head: &str, slot: usize, made: &[Optio
             factors(example, n)
         }
         ("gelu", 0) => Ok(Want::Attributes(Op::Gelu { tanh: example.random.below(2) == 0 })),
-        ("product", 1) => {
-            let u = first()?;
-            weight(vec![at(&u, 1)?, 1 + example.random.below(4) as i64])
-        }
         ("layer_norm", 0) => {
             let rank = second()?.len() as u64;
             let axis = if example.random.below(3) > 0 { rank - 1 } else { example.random.below(rank) };
