@@ -112,7 +112,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         false => None,
     };
     drop(original);
-    if let Some(change) = change.filter(|change| !(*change <= LARGEST_CHANGE)) {
+    if let Some(change) = change.filter(|change| change.is_nan() || *change > LARGEST_CHANGE) {
         let message = format!(
             "outputs of the transformed model in f32 differ by {change:.1e} (relative) from the model's"
         );
