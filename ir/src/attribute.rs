@@ -146,6 +146,10 @@ pub trait Field: Sized {
     fn to_attribute(&self) -> Attribute;
     /// From an attribute; `None` when it is of another kind.
     fn from_attribute(attribute: &Attribute) -> Option<Self>;
+    /// What an operation has whose text lacks the attribute; `None` where it must be there.
+    fn unless_given() -> Option<Self> {
+        None
+    }
 }
 
 macro_rules! field {
@@ -204,10 +208,10 @@ field!(
         .collect()
 );
 
-/// Declares a field-less enum that is stored as a string attribute.
+/// Declares a field-less enum that is stored as a string attribute; with `Name or Default`, text may leave the attribute out.
 #[macro_export]
 macro_rules! keyword_enum {
-    ($(#[$doc:meta])* $name:ident { $( $(#[$vdoc:meta])* $variant:ident = $text:literal ),* $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident $(or $default:ident)? { $( $(#[$vdoc:meta])* $variant:ident = $text:literal ),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum $name { $( $(#[$vdoc])* $variant ),* }
@@ -218,7 +222,7 @@ macro_rules! keyword_enum {
             }
         }
         impl $crate::attribute::Field for $name {
-            const CONSTRAINT: &'static str = "string";
+            const CONSTRAINT: &'static str = $crate::keyword_enum!(@constraint $($default)?);
             const EXPECTED: &'static str = concat!("one of", $( " `", $text, "`" ),*);
             fn to_attribute(&self) -> $crate::attribute::Attribute {
                 $crate::attribute::Attribute::String(self.keyword().into())
@@ -229,6 +233,13 @@ macro_rules! keyword_enum {
                     _ => None,
                 }
             }
+            $(
+                fn unless_given() -> Option<Self> {
+                    Some($name::$default)
+                }
+            )?
         }
     };
+    (@constraint) => { "string" };
+    (@constraint $default:ident) => { "optional" };
 }

@@ -73,7 +73,8 @@ fn operation(out: &mut String, spec: &OpSpec) {
         }
     }
     let mut uses = Vec::new();
-    for (name, constraint) in spec.attributes {
+    // IRDL has no attributes that may be absent: those are not stated.
+    for (name, constraint) in spec.attributes.iter().filter(|(_, constraint)| *constraint != "optional") {
         for definition in attribute_constraint(name, constraint) {
             line(format!("    {definition}"));
         }

@@ -16,6 +16,7 @@ pub mod function;
 pub mod hadamard;
 pub mod infer;
 pub mod irdl;
+pub mod levels;
 pub mod names;
 pub mod ops;
 pub mod parse;

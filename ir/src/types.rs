@@ -80,6 +80,22 @@ impl TensorType {
         TensorType { dims: self.parameter_dims(q), element: ElementType::I32, layout: Layout::RowMajor }
     }
 
+    /// The types of all that comes with the codes of this (quantized) tensor under `q`, in order, with what each is.
+    pub fn quantization_parameters(&self, q: QuantType) -> Vec<(&'static str, TensorType)> {
+        let mut all = vec![("scale", self.scale_type(q))];
+        if q.zero_point {
+            all.push(("zero point", self.zero_point_type(q)));
+        }
+        if q.has_tensor_scale() {
+            all.push(("tensor scale", TensorType::scalar(ElementType::F32)));
+        }
+        if q.storage.has_codebook() {
+            let codes = 1i64 << q.storage.bits();
+            all.push(("codebook", TensorType::new([codes], ElementType::F32)));
+        }
+        all
+    }
+
     fn parameter_dims(&self, q: QuantType) -> Vec<Dim> {
         let mut dims = self.group_dims(q.granularity);
         if q.storage.is_split() {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use qcc_ir::{ElementType, Layout, Op, TensorType, infer::infer};
 use qcc_params::{Data, OpEvaluator, Tensor};
 
+use crate::formats::Rules;
 use crate::precision::{Precision, hold, integers, reals, store_integers, store_reals};
 use crate::{
     attention, contraction, convolution, elementwise, hadamard, movement, normalization, pool, quantized,
@@ -190,9 +191,11 @@ fn dispatch(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>> {
         Op::Positions { axis } => attention::positions(call, *axis)?,
         Op::RotaryEmbedding { interleaved } => attention::rotary_embedding(call, *interleaved)?,
         Op::Attention { scale, causal, window } => attention::attention(call, scale.0, *causal, *window)?,
-        Op::Quantize { to, narrow, rounding } => quantized::quantize(call, *to, *narrow, *rounding)?,
-        Op::DynamicQuantize { to, narrow, rounding } => {
-            return quantized::dynamic_quantize(call, *to, *narrow, *rounding);
+        &Op::Quantize { to, narrow, rounding, special } => {
+            quantized::quantize(call, to, Rules { narrow, rounding, special })?
+        }
+        &Op::DynamicQuantize { to, narrow, rounding, special } => {
+            return quantized::dynamic_quantize(call, to, Rules { narrow, rounding, special });
         }
         Op::Dequantize {} => quantized::dequantize(call)?,
         Op::QuantizedLinear { to, narrow, lower, upper } => {

@@ -5,16 +5,14 @@
 //!
 //! **Float operations** are computed in f64 and rounded once to the element type of the result (sums run in ascending order of their
 //! index). For `+ − × ÷ √` on f32 this is exactly IEEE arithmetic in f32, for all else it is the correctly rounded result but for rare ties.
-//! **Quantized operations** follow the f32 arithmetic that [`codes`], [`split`] and the `quantized_*` operations prescribe, bit by bit.
+//! **Quantized operations** follow the f32 arithmetic that [`formats`] and the `quantized_*` operations prescribe, bit by bit.
 //!
 //! **Architecture invariants.** No input makes it panic: an operation is evaluated only after its type rule held on the actual operands.
 //! Clarity goes before speed, but inner loops run over contiguous memory, so that real models run in seconds.
 
-pub mod clusters;
-pub mod codes;
+pub mod formats;
 pub mod precision;
 pub mod real;
-pub mod split;
 
 mod attention;
 mod contraction;
@@ -35,8 +33,8 @@ mod symbols;
 mod walk;
 mod window;
 
-pub use codes::{FormatError, IntegerFormat, dequantize_codes, dynamic_scales, quantize_codes};
 pub use error::InterpretError;
 pub use evaluate::Interpreter;
+pub use formats::FormatError;
 pub use precision::Precision;
 pub use session::Session;

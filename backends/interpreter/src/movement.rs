@@ -144,7 +144,7 @@ fn picked(call: &Call<'_>, x: &Tensor, axis: usize) -> Result<Tensor> {
 pub(crate) fn embedding(call: &Call<'_>) -> Result<Tensor> {
     let table = call.at(0)?;
     match call.optional(2) {
-        Some(scale) => picked(call, &dequantized(call.precision, table, scale, None)?, 0),
+        Some(scale) => picked(call, &dequantized(call.precision, table, &[scale])?, 0),
         None => picked(call, table, 0),
     }
 }

@@ -5,9 +5,9 @@ use qcc_ir::ElementType;
 use qcc_ir::ops::ImageLayout;
 use qcc_params::{Data, Tensor};
 
-use crate::codes::IntegerFormat;
 use crate::elementwise::larger;
 use crate::evaluate::{Call, Result};
+use crate::formats::IntegerFormat;
 use crate::precision::integers;
 use crate::window::{Image, Tap, Windows};
 

@@ -3,17 +3,17 @@
 //! Sums of products of codes are exact; that they fit `i32`, as in compiled kernels, is checked. Everything after the sum is the arithmetic
 //! of [`Real`] in the order the operation table prescribes: f32 in [`Precision::F32`], the same formulas in f64 in [`Precision::F64`].
 
-use qcc_ir::ops::{ImageLayout, Rounding};
+use qcc_ir::ops::ImageLayout;
 use qcc_ir::{ElementType, Granularity, QuantType};
 use qcc_params::{Data, Tensor};
 
-use crate::codes::{check_scale_type, dequantize_codes, dynamic_scales, quantize_codes, read_codes};
 use crate::contraction::product;
 use crate::convolution::Geometry;
 use crate::evaluate::{Call, Result};
-use crate::precision::{Precision, integers};
+use crate::formats::tensor::read_codes;
+use crate::formats::{self, Parameters, Quantized, Rules, Scales};
+use crate::precision::{Precision, integers, reals};
 use crate::real::Real;
-use crate::split::{dequantize_split, quantize_split};
 
 /// What happens to a sum after scaling: bounds of the fused activation, and the element type of the result.
 pub(crate) struct Finish {
@@ -27,10 +27,38 @@ fn quant_type(element: ElementType) -> Result<QuantType> {
     element.quantized().ok_or_else(|| format!("{element} is not a quantized type"))
 }
 
-/// Scales of a quantized operand or result.
-fn scales<R: Real>(scale: &Tensor, q: QuantType) -> Result<Vec<R>> {
-    check_scale_type(q).map_err(text)?;
-    Ok(R::read(scale))
+/// What comes with the codes of a quantized operand or result: the operands from `slot` on.
+fn parameters<R: Real>(call: &Call<'_>, slot: usize, q: QuantType) -> Result<Parameters<R>> {
+    read_parameters(q, (slot..).map_while(|slot| call.optional(slot)))
+}
+
+fn read_parameters<'t, R: Real>(
+    q: QuantType,
+    given: impl IntoIterator<Item = &'t Tensor>,
+) -> Result<Parameters<R>> {
+    let mut given = given.into_iter();
+    let mut next = |what: &str| given.next().ok_or_else(|| format!("the {what} of codes is missing"));
+    let scale = next("scale")?;
+    let scales = match &scale.data {
+        Data::U8(codes) => Scales::Codes(codes.clone()),
+        _ => Scales::Floats(R::read(scale)),
+    };
+    let mut parameters = Parameters::new(scales, None);
+    if q.zero_point {
+        parameters.zero_points = Some(zero_points(next("zero point")?));
+    }
+    if q.has_tensor_scale() {
+        parameters.tensor_scale = R::read(next("tensor scale")?).first().copied();
+    }
+    if q.storage.has_codebook() {
+        parameters.codebook = Some(reals(next("codebook")?).into_owned());
+    }
+    Ok(parameters)
+}
+
+/// The scales of integer codes.
+fn scales<R: Real>(scale: &Tensor) -> Vec<R> {
+    R::read(scale)
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -38,8 +66,8 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "zero points are i32 by the type rule")]
-fn zero_points(tensor: Option<&Tensor>) -> Option<Vec<i32>> {
-    tensor.map(|t| integers(t).into_iter().map(|z| z as i32).collect())
+fn zero_points(tensor: &Tensor) -> Vec<i32> {
+    integers(tensor).into_iter().map(|z| z as i32).collect()
 }
 
 /// Whether a call on `x` computes in f64.
@@ -48,77 +76,67 @@ fn wide(call: &Call<'_>, x: &Tensor) -> bool {
 }
 
 /// `quantize`.
-pub(crate) fn quantize(call: &Call<'_>, to: ElementType, narrow: bool, rounding: Rounding) -> Result<Tensor> {
-    fn codes<R: Real>(call: &Call<'_>, to: ElementType, narrow: bool, rounding: Rounding) -> Result<Tensor> {
-        let (x, scale, zero) = (call.at(0)?, call.at(1)?, zero_points(call.optional(2)));
+pub(crate) fn quantize(call: &Call<'_>, to: ElementType, rules: Rules) -> Result<Tensor> {
+    fn codes<R: Real>(call: &Call<'_>, to: ElementType, rules: Rules) -> Result<Tensor> {
+        let x = call.at(0)?;
         let q = quant_type(to)?;
-        let (values, scales) = (R::read(x), scales(scale, q)?);
-        let data = quantize_codes(&values, &x.dims, q, narrow, rounding, &scales, zero.as_deref());
+        let data = formats::quantize(&R::read(x), &x.dims, q, rules, &parameters(call, 1, q)?);
         call.data(0, data.map_err(text)?)
     }
     let codes = if wide(call, call.at(0)?) { codes::<f64> } else { codes::<f32> };
-    codes(call, to, narrow, rounding)
+    codes(call, to, rules)
 }
 
-/// `dynamic_quantize`: codes and scales, of split codes zero points too.
-pub(crate) fn dynamic_quantize(
-    call: &Call<'_>,
-    to: ElementType,
-    narrow: bool,
-    rounding: Rounding,
-) -> Result<Vec<Tensor>> {
-    fn codes<R: Real>(
-        call: &Call<'_>,
-        to: ElementType,
-        narrow: bool,
-        rounding: Rounding,
-    ) -> Result<Vec<Tensor>> {
+/// `dynamic_quantize`: codes, scales and what else comes with them.
+pub(crate) fn dynamic_quantize(call: &Call<'_>, to: ElementType, rules: Rules) -> Result<Vec<Tensor>> {
+    fn codes<R: Real>(call: &Call<'_>, to: ElementType, rules: Rules) -> Result<Vec<Tensor>> {
         let x = call.at(0)?;
         let q = quant_type(to)?;
-        let values = R::read(x);
-        if q.storage.is_split() {
-            let split = quantize_split(&values, &x.dims, q, rounding).map_err(text)?;
-            return Ok(vec![
-                call.data(0, split.codes)?,
-                R::store(call.dims(1).to_vec(), call.element(1), split.scales)?,
-                call.data(2, Data::I32(split.zero_points))?,
-            ]);
+        let tensor_scale = call.optional(1).and_then(|t| R::read(t).first().copied());
+        let Quantized { codes, parameters } =
+            formats::quantize_dynamic(&R::read(x), &x.dims, q, rules, tensor_scale).map_err(text)?;
+        let floats =
+            |result: usize, values| R::store(call.dims(result).to_vec(), call.element(result), values);
+        let mut results = vec![call.data(0, codes)?];
+        results.push(match parameters.scales {
+            Scales::Floats(scales) => floats(1, scales)?,
+            Scales::Codes(codes) => call.data(1, Data::U8(codes))?,
+        });
+        if let Some(zero_points) = parameters.zero_points {
+            results.push(call.data(results.len(), Data::I32(zero_points))?);
         }
-        let scales = dynamic_scales(&values, &x.dims, q, narrow).map_err(text)?;
-        let data = quantize_codes(&values, &x.dims, q, narrow, rounding, &scales, None).map_err(text)?;
-        Ok(vec![call.data(0, data)?, R::store(call.dims(1).to_vec(), call.element(1), scales)?])
+        if let Some(scale) = parameters.tensor_scale {
+            results.push(floats(results.len(), vec![scale])?);
+        }
+        if let Some(levels) = parameters.codebook {
+            results.push(call.real(results.len(), levels)?);
+        }
+        Ok(results)
     }
     match (call.precision, wide(call, call.at(0)?)) {
-        (Precision::F64, _) => codes::<f64>(call, to, narrow, rounding),
-        (Precision::F32, false) => codes::<f32>(call, to, narrow, rounding),
+        (Precision::F64, _) => codes::<f64>(call, to, rules),
+        (Precision::F32, false) => codes::<f32>(call, to, rules),
         (Precision::F32, true) => Err("f64 elements have no scales in f32 precision; cast them first".into()),
     }
 }
 
 /// `dequantize`.
 pub(crate) fn dequantize(call: &Call<'_>) -> Result<Tensor> {
-    dequantized(call.precision, call.at(0)?, call.at(1)?, call.optional(2))
+    let more: Vec<&Tensor> = (1..).map_while(|slot| call.optional(slot)).collect();
+    dequantized(call.precision, call.at(0)?, &more)
 }
 
 /// The values that codes stand for.
-pub(crate) fn dequantized(
-    precision: Precision,
-    codes: &Tensor,
-    scale: &Tensor,
-    zero_point: Option<&Tensor>,
-) -> Result<Tensor> {
-    fn values<R: Real>(x: &Tensor, scale: &Tensor, zero_point: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn dequantized(precision: Precision, codes: &Tensor, more: &[&Tensor]) -> Result<Tensor> {
+    fn values<R: Real>(x: &Tensor, more: &[&Tensor]) -> Result<Tensor> {
         let q = quant_type(x.element)?;
-        let (scales, zero) = (scales::<R>(scale, q)?, zero_points(zero_point));
-        let values = match &zero {
-            Some(zero) if q.storage.is_split() => dequantize_split(&x.data, &x.dims, q, &scales, zero),
-            zero => dequantize_codes(&x.data, &x.dims, q, &scales, zero.as_deref()),
-        };
+        let parameters = read_parameters::<R>(q, more.iter().copied())?;
+        let values = formats::dequantize(&x.data, &x.dims, q, &parameters);
         R::store(x.dims.clone(), ElementType::F32, values.map_err(text)?)
     }
     match precision {
-        Precision::F32 => values::<f32>(codes, scale, zero_point),
-        Precision::F64 => values::<f64>(codes, scale, zero_point),
+        Precision::F32 => values::<f32>(codes, more),
+        Precision::F64 => values::<f64>(codes, more),
     }
 }
 
@@ -135,7 +153,7 @@ impl<R: Real> Activation<R> {
         let q = quant_type(x.element)?;
         let row = x.dims.last().copied().unwrap_or(1);
         let rows = x.dims[..x.dims.len().saturating_sub(1)].iter().product();
-        let (scales, zero) = (scales::<R>(call.at(3)?, q)?, zero_points(call.optional(4)));
+        let (scales, zero) = (scales::<R>(call.at(3)?), call.optional(4).map(zero_points));
         // Repeats the parameters of a tensor for each row.
         let repeat = match q.granularity {
             Granularity::Tensor => |_: usize| 0,
@@ -158,7 +176,7 @@ impl<R: Real> Activation<R> {
 
 /// One scale an output channel of a weight that has one or only one scale.
 fn channel_scales<R: Real>(call: &Call<'_>, q: QuantType, outs: usize) -> Result<Vec<R>> {
-    let scales = scales(call.at(2)?, q)?;
+    let scales = scales(call.at(2)?);
     match q.granularity {
         Granularity::Tensor => Ok(vec![scales[0]; outs]),
         Granularity::Channel { axis: 0 } => Ok(scales),
@@ -188,8 +206,7 @@ fn finish<R: Real>(call: &Call<'_>, finish: &Finish, y: Vec<R>) -> Result<Tensor
     let Some(q) = finish.to.quantized() else {
         return R::store(dims.to_vec(), finish.to, y);
     };
-    let (scales, zero) = (scales::<R>(call.at(6)?, q)?, zero_points(call.optional(7)));
-    let data = quantize_codes(&y, dims, q, finish.narrow, Rounding::HalfEven, &scales, zero.as_deref());
+    let data = formats::quantize(&y, dims, q, Rules::nearest(finish.narrow), &parameters(call, 6, q)?);
     call.data(0, data.map_err(text)?)
 }
 
@@ -211,8 +228,8 @@ fn linear_in<R: Real>(call: &Call<'_>, end: &Finish) -> Result<Tensor> {
     let (outs, inner) = (weight.dims[0], weight.dims[1]);
     let bias = bias::<R>(call, outs);
     if x.element.is_float() {
-        let scales = scales::<R>(call.at(2)?, q)?;
-        let values = dequantize_codes(&weight.data, &weight.dims, q, &scales, None).map_err(text)?;
+        let parameters = read_parameters::<R>(q, [call.at(2)?])?;
+        let values = formats::dequantize(&weight.data, &weight.dims, q, &parameters).map_err(text)?;
         let values: Vec<f64> = values.into_iter().map(Real::to_f64).collect();
         let mut y = vec![0.0; call.count(0)];
         product(&call.reals(0)?, &values, inner, &mut y);
@@ -226,7 +243,7 @@ fn linear_in<R: Real>(call: &Call<'_>, end: &Finish) -> Result<Tensor> {
     let mut sums = vec![0i64; y.len()];
     if let Granularity::Block { axis: 1, block } = q.granularity {
         let block = usize::try_from(block.max(1)).map_err(text)?;
-        let scales = scales::<R>(call.at(2)?, q)?;
+        let scales = scales::<R>(call.at(2)?);
         let blocks = inner.div_ceil(block);
         for b in 0..blocks {
             let range = b * block..inner.min((b + 1) * block);

@@ -1,7 +1,7 @@
 //! A tensor in memory: sizes, element type, and typed elements in row-major order.
 //!
-//! Quantized elements are held unpacked, one code an element: signed integer and BFP codes as `i8`, every other code as its bit pattern in
-//! a `u8`, or in a `u16` where it has more than 8 bits. Packing is the backend's business.
+//! Quantized elements are held unpacked, one code an element: signed integers (also mantissas of block floating point) as `i8`, every other
+//! code as its bit pattern in a `u8`, or in a `u16` where it has more than 8 bits. Packing is the backend's business.
 
 use half::{bf16, f16};
 use qcc_ir::{Dense, DenseData, Dim, ElementType, Float, Storage, TensorType};
@@ -94,10 +94,7 @@ pub fn element_count(dims: &[usize]) -> Result<usize, TensorError> {
 
 /// Whether codes of this storage are held as `i8` (else as bit patterns, in `u8` or in `u16` if they are [wide](wide_codes)).
 pub fn signed_codes(storage: Storage) -> bool {
-    matches!(
-        storage,
-        Storage::Int(_) | Storage::Bfp(_) | Storage::Fixed { .. } | Storage::Ternary | Storage::Binary
-    )
+    (storage.is_signed_integer() || storage == Storage::Binary) && storage.bits() <= 8
 }
 
 /// Whether codes of this storage have more than 8 bits and are held in `u16`.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use qcc_ir::{ElementType, Granularity, Op, QuantType, ScaleType, Storage, Str, TensorType, ops::Rounding};
+use qcc_ir::{
+    ElementType, Granularity, Op, QuantType, ScaleType, Storage, Str, TensorType,
+    ops::{Rounding, Special},
+};
 use qcc_params::{
     CacheCounts, Data, Expression, OpEvaluator, ParameterError, Parameters, SharedBytes, Source, Tensor,
     WeightCache,
@@ -74,7 +77,12 @@ fn rounding() -> Op {
         scale: ScaleType::F32,
         zero_point: false,
     };
-    Op::DynamicQuantize { to: ElementType::Quant(q), narrow: true, rounding: Rounding::HalfEven }
+    Op::DynamicQuantize {
+        to: ElementType::Quant(q),
+        narrow: true,
+        rounding: Rounding::HalfEven,
+        special: Special::Saturate,
+    }
 }
 
 /// Codes and scale of a weight.

@@ -187,9 +187,9 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
         Op::Positions { axis } => attention::positions(at(0), at(1), *axis),
         Op::RotaryEmbedding { .. } => attention::rotary_embedding(at(0), at(1), at(2)),
         Op::Attention { window, .. } => attention::attention(at(0), at(1), at(2), *window),
-        Op::Quantize { to, .. } => quantized::quantize(at(0), *to, at(1), optional(2)),
-        Op::DynamicQuantize { to, .. } => quantized::dynamic_quantize(at(0), *to),
-        Op::Dequantize {} => quantized::dequantize(at(0), at(1), optional(2)),
+        Op::Quantize { to, .. } => quantized::quantize(at(0), *to, &x[1..]),
+        Op::DynamicQuantize { to, .. } => quantized::dynamic_quantize(at(0), *to, optional(1)),
+        Op::Dequantize {} => quantized::dequantize(at(0), &x[1..]),
         Op::QuantizedLinear { to, .. } => {
             let io = quantized::Operands {
                 x: at(0),

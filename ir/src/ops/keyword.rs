@@ -23,6 +23,19 @@ keyword_enum!(
 );
 
 keyword_enum!(
+    /// What becomes of NaN, and of numbers beyond the last level, when a number is quantized.
+    Special or Saturate {
+        /// Beyond the last level counts as the last level, infinities too. NaN stays NaN where the element has one, else it is zero.
+        Saturate = "saturate",
+        /// As in IEEE 754 conversions: beyond the last level is infinity, or where the element has none NaN, or where it has neither the last
+        /// level. NaN as in `saturate`.
+        Ieee = "ieee",
+        /// As `saturate`, but NaN is zero always.
+        Finite = "finite",
+    }
+);
+
+keyword_enum!(
     /// How `pad` fills.
     PadMode {
         /// With a constant.

@@ -10,7 +10,9 @@ mod table;
 use std::collections::BTreeMap;
 
 pub use interpolation::Neighbours;
-pub use keyword::{CoordinateTransform, ImageLayout, NearestRounding, PadMode, ResizeMode, Rounding};
+pub use keyword::{
+    CoordinateTransform, ImageLayout, NearestRounding, PadMode, ResizeMode, Rounding, Special,
+};
 pub use table::{Op, TABLE};
 
 use crate::attribute::Attribute;

@@ -5,7 +5,7 @@
 
 use super::{
     Arity, AttributeError, AttributeMap, CoordinateTransform, ImageLayout, NearestRounding, OpSpec, PadMode,
-    ResizeMode, Rounding,
+    ResizeMode, Rounding, Special,
 };
 use crate::attribute::{Attribute, Dense, Field, Float, Str};
 use crate::dim::Dim;
@@ -48,9 +48,14 @@ macro_rules! op_table {
                 match self { $( Op::$variant { .. } => $name ),* }
             }
 
-            /// Attributes by name, in table order.
+            /// Attributes by name, in table order; those that are as if they were not [given](Field::unless_given) are left out.
             pub fn attributes(&self) -> Vec<(&'static str, Attribute)> {
-                match self { $( Op::$variant { $( $field ),* } => vec![ $( (stringify!($field), $field.to_attribute()) ),* ] ),* }
+                match self {
+                    $( Op::$variant { $( $field ),* } => {
+                        let all: Vec<Option<(&'static str, Attribute)>> = vec![ $( given(stringify!($field), $field) ),* ];
+                        all.into_iter().flatten().collect()
+                    } ),*
+                }
             }
 
             /// The operation called `name` (without dialect) with fields taken out of `attributes`; what is left there is discardable.
@@ -67,13 +72,18 @@ macro_rules! op_table {
     };
 }
 
+fn given<T: Field + PartialEq>(name: &'static str, field: &T) -> Option<(&'static str, Attribute)> {
+    (T::unless_given().as_ref() != Some(field)).then(|| (name, field.to_attribute()))
+}
+
 fn take<T: Field>(
     attributes: &mut AttributeMap,
     op: &'static str,
     name: &'static str,
 ) -> Result<T, AttributeError> {
-    let attribute =
-        attributes.remove(name).ok_or(AttributeError::Missing { op, name, expected: T::EXPECTED })?;
+    let Some(attribute) = attributes.remove(name) else {
+        return T::unless_given().ok_or(AttributeError::Missing { op, name, expected: T::EXPECTED });
+    };
     T::from_attribute(&attribute).ok_or(AttributeError::Kind { op, name, expected: T::EXPECTED })
 }
 
@@ -234,11 +244,24 @@ op_table! {
     Attention = "attention" { scale: Float, causal: bool, window: i64 } (q, k, v) -> (y)
 
     // ---- quantization ----
-    /// Codes of `x` for the quantized element type `to`: `clamp(round(x · (1 / scale)) + zero_point)`, NaN to the zero point. `narrow`
-    /// drops the lowest code of a signed type.
-    Quantize = "quantize" { to: ElementType, narrow: bool, rounding: Rounding } (x, scale, zero_point: Optional) -> (y)
-    /// As `quantize`, with scales computed from `x` itself: `max|x|` over what shares a scale, times the f32 nearest to
-    /// `1 / largest code`; 1 where all are zero.
+    //
+    // What comes with codes, `more`, follows from their type and stands in this order: a `zero_point` (`i32`, as many as scales) where codes have
+    // one; the f32 `tensor_scale` where scales are E4M3; the `codebook`, the levels (f32) of all codes, where the element is a calibrated one.
+    /// Codes of `x` for the quantized element type `to`: those of the levels nearest to `x · (1 / scale)`, the zero point added to integers; see
+    /// [`levels`](crate::levels). `rounding` decides between two levels that are equally near, `special` what becomes of NaN and of what is
+    /// beyond the last level. `narrow` drops the lowest code of a signed integer.
+    Quantize = "quantize" { to: ElementType, narrow: bool, rounding: Rounding, special: Special } (x, scale, more: Variadic) -> (y)
+    /// As `quantize`, with scales computed from `x` itself, where no `tensor_scale` is given this too.
+    ///
+    /// * Scales are `max|x|` (of unsigned integers `max x`) over what shares one, times the f32 nearest to `1 / largest level`; 1 where all are zero. NaN does not count.
+    /// * Asymmetric integers: `(max − min) · (1 / (highest − lowest))`, where 0 counts as a value, and `zero_point = lowest − round(min / scale)`.
+    /// * E8M0 scales are `2^(⌊log2 max|x|⌋ − ⌊log2 largest level⌋)`, the least one where all are zero (OCP MX v1.0, §6.3); NaN where a value is
+    ///   NaN or infinite, unless `special` makes those finite.
+    /// * E4M3 scales: `tensor_scale = max|x| · (1 / (448 · largest level))` over the tensor, and the scale of a block
+    ///   `(max|x| · (1 / largest level)) · (1 / tensor_scale)`, rounded, at least the least positive one (NVFP4).
+    /// * Ternary and binary: the scale of least squared error. Fixed point: 1.
+    /// * Codebooks, of weights: the 2ⁿ clusters of least squared error of `x / scale` (rounded to 2⁻¹² of it); power exponents: the
+    ///   exponent `a` of least squared error, of the levels `sign(q) · (|q| / (2ⁿ⁻¹ − 1))^(1/a)`; codes are the nearest in the powers `|x|^a`.
     ///
     /// Split codes of n-bit levels (`"splitn"`) group what would share a scale into the three clusters of least squared error, or as many as
     /// there are distinct values; a boundary is the midpoint of two centres, and what lies on it belongs to the outer cluster. `scale` and
@@ -247,9 +270,10 @@ op_table! {
     /// where that is 0, and `zero_point = −round(min / scale)`, ties to even. The code is
     /// `cluster · 2ⁿ + clamp(round(x / scale) + zero_point)`. All is computed in f64, but for the rounding of scales to their type. NaN and
     /// infinities belong to no cluster: NaN has the code of 0, an infinity the outermost level of an outermost cluster.
-    DynamicQuantize = "dynamic_quantize" { to: ElementType, narrow: bool, rounding: Rounding } (x) -> (y, scale, zero_point: Optional)
-    /// `(x − zero_point) · scale`; of split codes the level, by the tables of its cluster.
-    Dequantize = "dequantize" {} (x, scale, zero_point: Optional) -> (y)
+    DynamicQuantize = "dynamic_quantize" { to: ElementType, narrow: bool, rounding: Rounding, special: Special } (x, tensor_scale: Optional) -> (y, scale, more: Variadic)
+    /// `level · scale`, the zero point taken off integers before; of split codes by the tables of their cluster. A `tensor_scale` multiplies
+    /// scales first.
+    Dequantize = "dequantize" {} (x, scale, more: Variadic) -> (y)
     /// `linear` on codes: exact `i32` sums, `fma(sum, x_scale · weight_scale, bias)`, clamped to `[lower, upper]`, then quantized as
     /// `to` when that is a quantized type. Block scales: one fma a block, ascending, from +0, then `fma(r, x_scale, bias)`. A float `x`
     /// (no `x_scale`) meets dequantized weights. `narrow` as in `quantize`.

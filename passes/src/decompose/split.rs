@@ -5,7 +5,7 @@
 //! A part is the weight times a mask of zeros and ones, so the parts sum up to the weight bit for bit. Masks come from the bounds of
 //! clusters by weight expressions: nothing of a weight's size is kept while passes decide.
 
-use qcc_interpreter::clusters::{Cluster, clusters};
+use qcc_interpreter::formats::clusters::{Cluster, clusters};
 use qcc_ir::{Dense, ElementType, Float, Function, Module, Op, OpId, Patch, Str};
 use qcc_params::Parameters;
 

@@ -5,10 +5,9 @@
 //! codes as far apart as its scaled channels make them. DFQ evens out ranges of weights alone, which helps weights with one scale and may
 //! cost activations more than weights with a scale for each channel gain.
 
-use qcc_interpreter::split::{dequantize_split, quantize_split};
-use qcc_interpreter::{FormatError, dequantize_codes, dynamic_scales, quantize_codes};
+use qcc_interpreter::formats::{Rules, rounded};
 use qcc_ir::format::{Format, Sharing};
-use qcc_ir::{Granularity, QuantType, ops::Rounding};
+use qcc_ir::{Granularity, QuantType};
 
 use super::observe::Channels;
 use super::ranges::{self, LARGEST};
@@ -188,19 +187,9 @@ impl Layer<'_> {
             .map(|(at, w)| (f64::from(*w) * factors[at / taps]) as f32)
             .collect();
         let dims = [self.dims[0], scaled.len() / self.dims[0].max(1)];
-        let rounded = rounded(&scaled, &dims, q, format.narrow()).map_err(|e| e.to_string())?;
+        let rounded =
+            rounded(&scaled, &dims, q, Rules::nearest(format.narrow())).map_err(|e| e.to_string())?;
         let errors = scaled.iter().zip(&rounded).enumerate();
         Ok(self.by_pair(errors.map(|(at, (a, b))| (f64::from(*a) - f64::from(*b)) / factors[at / taps])))
     }
-}
-
-/// A weight after rounding.
-fn rounded(weight: &[f32], dims: &[usize], q: QuantType, narrow: bool) -> Result<Vec<f32>, FormatError> {
-    if q.storage.is_split() {
-        let split = quantize_split(weight, dims, q, Rounding::HalfEven)?;
-        return dequantize_split(&split.codes, dims, q, &split.scales, &split.zero_points);
-    }
-    let steps = dynamic_scales(weight, dims, q, narrow)?;
-    let codes = quantize_codes(weight, dims, q, narrow, Rounding::HalfEven, &steps, None)?;
-    dequantize_codes(&codes, dims, q, &steps, None)
 }

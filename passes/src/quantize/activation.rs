@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use qcc_ir::format::{Format, Sharing};
 use qcc_ir::{
     Dense, DenseData, ElementType, Function, Granularity, InferError, Op, QuantType, ScaleType, ValueId,
-    ops::Rounding,
+    ops::{Rounding, Special},
 };
 
 use super::{Refused, codes, range};
@@ -86,9 +86,14 @@ fn static_type(format: &Format) -> Result<QuantType, Refused> {
 
 fn dynamic(function: &mut Function, x: ValueId, q: QuantType, narrow: bool) -> Result<ValueId, InferError> {
     let location = function.value(x).name.clone();
-    let op = Op::DynamicQuantize { to: ElementType::Quant(q), narrow, rounding: Rounding::HalfEven };
+    let op = Op::DynamicQuantize {
+        to: ElementType::Quant(q),
+        narrow,
+        rounding: Rounding::HalfEven,
+        special: Special::Saturate,
+    };
     let codes = function.add(op, [x], &location)?;
-    function.add_one(Op::Dequantize {}, [codes[0], codes[1]], &location)
+    function.add_one(Op::Dequantize {}, codes, &location)
 }
 
 fn fixed(
@@ -104,7 +109,12 @@ fn fixed(
         let value = Dense { dims: Vec::new(), data: DenseData::I32(vec![parameters.zero_point]) };
         function.add_constant(value, &location)
     });
-    let op = Op::Quantize { to: ElementType::Quant(q), narrow, rounding: Rounding::HalfEven };
-    let codes = function.add_one(op, [Some(x), Some(scale), zero_point], &location)?;
-    function.add_one(Op::Dequantize {}, [Some(codes), Some(scale), zero_point], &location)
+    let op = Op::Quantize {
+        to: ElementType::Quant(q),
+        narrow,
+        rounding: Rounding::HalfEven,
+        special: Special::Saturate,
+    };
+    let codes = function.add_one(op, [x, scale].into_iter().chain(zero_point), &location)?;
+    function.add_one(Op::Dequantize {}, [codes, scale].into_iter().chain(zero_point), &location)
 }

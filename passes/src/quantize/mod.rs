@@ -16,7 +16,8 @@ mod tests;
 
 use qcc_ir::format::{Format, Role, Sharing};
 use qcc_ir::{
-    ElementType, Function, Granularity, Module, Op, OpId, QuantType, Storage, ValueId, ops::Rounding,
+    ElementType, Function, Granularity, Module, Op, OpId, QuantType, Storage, ValueId,
+    ops::{Rounding, Special},
 };
 
 use crate::calibrate::{Range, Statistics};
@@ -173,7 +174,12 @@ fn apply(
             Err(why) => return Ok(Err(why)),
         },
     };
-    let quantize = Op::DynamicQuantize { to, narrow: weights.narrow(), rounding: Rounding::HalfEven };
+    let quantize = Op::DynamicQuantize {
+        to,
+        narrow: weights.narrow(),
+        rounding: Rounding::HalfEven,
+        special: Special::Saturate,
+    };
     let codes = function.add(quantize, [weight], &node.location).map_err(at)?;
     let new_weight = function.add_one(Op::Dequantize {}, codes, &node.location).map_err(at)?;
     let node = function.node_mut(id);

@@ -1,21 +1,25 @@
 //! Scale and zero point from a range of values (min-max calibration).
 
-use qcc_ir::QuantType;
+use qcc_ir::{QuantType, Storage};
 
 use crate::calibrate::Range;
 
-/// Scale and zero point of a per-tensor integer format.
+/// Scale and zero point of a format with one scale a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct QuantParameters {
     pub scale: f32,
     pub zero_point: i32,
 }
 
-/// Symmetric: `max|x| / largest code`. Asymmetric: the range widened to contain 0 (padding stays exact) over all codes. A range of zeros
+/// Symmetric: `max|x| / largest level`. Asymmetric: the range widened to contain 0 (padding stays exact) over all codes. A range of zeros
 /// has scale 1.
 pub(crate) fn parameters(range: Range, q: &QuantType, narrow: bool) -> QuantParameters {
-    let (low, high) = q.storage.integer_range(narrow).expect("invariant: executable formats are integers");
     let (min, max) = (f64::from(range.min).min(0.0), f64::from(range.max).max(0.0));
+    let Some((low, high)) = q.storage.integer_range(narrow) else {
+        let fixed = matches!(q.storage, Storage::Fixed { .. });
+        let scale = if fixed { 1.0 } else { (max.max(-min) / q.largest_level()) as f32 };
+        return QuantParameters { scale: if scale > 0.0 { scale } else { 1.0 }, zero_point: 0 };
+    };
     if q.zero_point {
         let scale = ((max - min) / f64::from(high - low)) as f32;
         if scale <= 0.0 {
@@ -33,7 +37,7 @@ pub(crate) fn parameters(range: Range, q: &QuantType, narrow: bool) -> QuantPara
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qcc_ir::{Granularity, ScaleType, Storage};
+    use qcc_ir::{Granularity, ScaleType};
 
     fn q(storage: Storage, zero_point: bool) -> QuantType {
         QuantType { storage, granularity: Granularity::Tensor, scale: ScaleType::F32, zero_point }

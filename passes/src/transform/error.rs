@@ -1,10 +1,8 @@
 //! The error of a quantized layer: `E‖W x − Ŵ x̂‖² / E‖W x‖²` over the kept rows, with weights and activations really rounded.
 
-use qcc_interpreter::split::{dequantize_split, quantize_split};
-use qcc_interpreter::{dequantize_codes, dynamic_scales, quantize_codes};
+use qcc_interpreter::formats::{self, Parameters, Rules, Scales};
 use qcc_ir::QuantType;
 use qcc_ir::format::Format;
-use qcc_ir::ops::Rounding;
 
 use super::matrix::Matrix;
 use crate::calibrate::Range;
@@ -84,29 +82,23 @@ fn rounded(m: &Matrix, format: &Format) -> Result<Matrix, String> {
     #[allow(clippy::cast_possible_truncation, reason = "tensors are f32")]
     let values: Vec<f32> = m.data.iter().map(|x| *x as f32).collect();
     let dims = [m.rows, m.columns];
-    let back_to_floats =
-        |back: Vec<f32>| Matrix::new(m.rows, m.columns, back.into_iter().map(f64::from).collect());
-    if q.storage.is_split() {
-        let split = quantize_split(&values, &dims, q, Rounding::HalfEven).map_err(|e| e.to_string())?;
-        let back = dequantize_split(&split.codes, &dims, q, &split.scales, &split.zero_points);
-        return Ok(back_to_floats(back.map_err(|e| e.to_string())?));
-    }
+    let rules = Rules::nearest(format.narrow());
     let is_weight = format.role() == qcc_ir::format::Role::Weight;
-    let (scales, zero) = match is_weight || format.dynamic() {
-        true => (dynamic_scales(&values, &dims, q, format.narrow()).map_err(|e| e.to_string())?, None),
-        false => fixed(&values, &q, format.narrow()),
+    let back = match is_weight || format.dynamic() {
+        true => formats::rounded(&values, &dims, q, rules),
+        false => {
+            let parameters = fixed(&values, &q, format.narrow());
+            let codes = formats::quantize(&values, &dims, q, rules, &parameters);
+            codes.and_then(|codes| formats::dequantize(&codes, &dims, q, &parameters))
+        }
     };
-    let zeros = zero.map(|z| vec![z; scales.len()]);
-    let codes =
-        quantize_codes(&values, &dims, q, format.narrow(), Rounding::HalfEven, &scales, zeros.as_deref());
-    let codes = codes.map_err(|e| e.to_string())?;
-    let back = dequantize_codes(&codes, &dims, q, &scales, zeros.as_deref()).map_err(|e| e.to_string())?;
-    Ok(back_to_floats(back))
+    let back = back.map_err(|e| e.to_string())?;
+    Ok(Matrix::new(m.rows, m.columns, back.into_iter().map(f64::from).collect()))
 }
 
 /// Scale and zero point that `quantize` would take from the range of these values.
-fn fixed(values: &[f32], q: &QuantType, narrow: bool) -> (Vec<f32>, Option<i32>) {
+fn fixed(values: &[f32], q: &QuantType, narrow: bool) -> Parameters<f32> {
     let bounds = values.iter().fold((0f32, 0f32), |(l, h), x| (l.min(*x), h.max(*x)));
     let p = range::parameters(Range { min: bounds.0, max: bounds.1 }, q, narrow);
-    (vec![p.scale], q.zero_point.then_some(p.zero_point))
+    Parameters::new(Scales::Floats(vec![p.scale]), q.zero_point.then(|| vec![p.zero_point]))
 }

@@ -6,7 +6,7 @@ use super::site::{Rewritten, Site};
 
 /// Rewrites `dynamic_quantize` per tensor; per token it has a kernel.
 pub(super) fn dynamic_quantize(site: &mut Site<'_>) -> Rewritten {
-    let Op::DynamicQuantize { to, narrow, rounding } = site.node.op else { return Ok(None) };
+    let Op::DynamicQuantize { to, narrow, rounding, special } = site.node.op else { return Ok(None) };
     let x = site.operand(0);
     let Some(q) = to.quantized() else { return Ok(None) };
     let Some((lowest, highest)) = q.storage.integer_range(narrow) else { return Ok(None) };
@@ -27,6 +27,6 @@ pub(super) fn dynamic_quantize(site: &mut Site<'_>) -> Rewritten {
     let some = site.add(Op::Clamp { min: Float(0.0), max: Float(1.0) }, &[some])?;
     let nothing = site.add(Op::Sub {}, &[one, some])?;
     let scale = site.add(Op::Add {}, &[scale, nothing])?;
-    let codes = site.add_heir(Op::Quantize { to, narrow, rounding }, [Some(x), Some(scale)])?[0];
+    let codes = site.add_heir(Op::Quantize { to, narrow, rounding, special }, [Some(x), Some(scale)])?[0];
     Ok(Some(vec![codes, scale]))
 }

@@ -32,7 +32,7 @@ fn elementwise(function: &Function, node: &Node) -> bool {
     let per_tensor =
         |e: ElementType| e.quantized().is_none_or(|q| !matches!(q.granularity, Granularity::Block { .. }));
     match &node.op {
-        Op::Quantize { to, narrow, rounding } => {
+        Op::Quantize { to, narrow, rounding, .. } => {
             *rounding == Rounding::HalfEven
                 && to.quantized().is_some_and(|q| {
                     q.granularity == Granularity::Tensor && q.storage.integer_range(*narrow).is_some()

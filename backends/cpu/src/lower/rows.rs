@@ -104,7 +104,7 @@ impl<'a> Lowering<'a> {
 
     /// Codes with a scale a row; a norm or transform that only this reads runs in the same kernel.
     fn dynamic_quantize(&mut self, node: &Node, rows: &Dim, columns: i64) -> Result<(), LowerError> {
-        let Op::DynamicQuantize { to, narrow, rounding } = &node.op else {
+        let Op::DynamicQuantize { to, narrow, rounding, .. } = &node.op else {
             return Err(LowerError::new(format!("qcc.{} does not quantize", node.op.name())));
         };
         let x = node.operands[0].expect("invariant: arity was checked");
@@ -177,7 +177,7 @@ impl<'a> Lowering<'a> {
 
     /// A static quantize of the rows of a norm or transform, in the same kernel; false when `node` is something else.
     pub(super) fn quantized_rows(&mut self, node: &Node) -> Result<bool, LowerError> {
-        let (Op::Quantize { to, narrow, rounding: Rounding::HalfEven }, Some(Some(x))) =
+        let (Op::Quantize { to, narrow, rounding: Rounding::HalfEven, .. }, Some(Some(x))) =
             (&node.op, node.operands.first())
         else {
             return Ok(false);

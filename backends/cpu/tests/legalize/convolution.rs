@@ -1,6 +1,6 @@
 //! Transposed and grouped convolutions.
 
-use qcc_ir::ops::{ImageLayout, Rounding};
+use qcc_ir::ops::{ImageLayout, Rounding, Special};
 use qcc_ir::{Dense, DenseData, ElementType, Float, Granularity, Op, QuantType, ScaleType, Storage};
 use qcc_params::{Data, Tensor};
 
@@ -176,7 +176,8 @@ fn quantized(groups: i64, weight: &[usize], codes_out: bool, layout: ImageLayout
     let scale = f.function.add_constant(Dense::scalar(0.01), "scale");
     let zero = Dense { dims: Vec::new(), data: DenseData::I32(vec![128]) };
     let zero = f.function.add_constant(zero, "zero");
-    let quantize = Op::Quantize { to: image, narrow: false, rounding: Rounding::HalfEven };
+    let quantize =
+        Op::Quantize { to: image, narrow: false, rounding: Rounding::HalfEven, special: Special::Saturate };
     let codes = f.op(quantize, &[x, scale, zero]);
     let element = q(Storage::Int(8), Granularity::Channel { axis: 0 }, false);
     let count = weight.iter().product::<usize>();

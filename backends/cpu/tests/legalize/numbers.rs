@@ -1,6 +1,6 @@
 //! Element types: half precision, integers, booleans, dynamic codes.
 
-use qcc_ir::ops::{ImageLayout, Rounding};
+use qcc_ir::ops::{ImageLayout, Rounding, Special};
 use qcc_ir::{ElementType, Float, Granularity, Op, QuantType, ScaleType, Storage, ValueId};
 
 use crate::fixture::{Fixture, conv};
@@ -77,7 +77,8 @@ fn dynamic_codes_of_a_whole_tensor() {
         scale: ScaleType::F32,
         zero_point: false,
     });
-    let op = Op::DynamicQuantize { to, narrow: true, rounding: Rounding::HalfEven };
+    let op =
+        Op::DynamicQuantize { to, narrow: true, rounding: Rounding::HalfEven, special: Special::Saturate };
     let codes = f.function.add(op, [x], "codes").expect("well-typed");
     let y = f.op(Op::Dequantize {}, &[codes[0], codes[1]]);
     f.result(y);
@@ -96,7 +97,10 @@ fn what_no_kernel_quantizes_is_named() {
         zero_point: false,
     });
     let scale = f.function.add_constant(qcc_ir::Dense::scalar(0.1), "scale");
-    let codes = f.op(Op::Quantize { to, narrow: true, rounding: Rounding::HalfAway }, &[x, scale]);
+    let codes = f.op(
+        Op::Quantize { to, narrow: true, rounding: Rounding::HalfAway, special: Special::Saturate },
+        &[x, scale],
+    );
     let y = f.op(Op::Dequantize {}, &[codes, scale]);
     f.result(y);
     let error = f.try_lower().expect_err("ties go to the even code");

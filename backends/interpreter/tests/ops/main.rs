@@ -11,6 +11,7 @@ mod attention;
 mod case;
 mod contraction;
 mod elementwise;
+mod formats;
 mod hadamard;
 mod movement;
 mod normalization;

@@ -1,7 +1,7 @@
 //! Split codes: tables worked out by hand, and errors against those of integers of the same width.
 
-use qcc_interpreter::{Precision, clusters::clusters};
-use qcc_ir::ops::Rounding;
+use qcc_interpreter::{Precision, formats::clusters::clusters};
+use qcc_ir::ops::{Rounding, Special};
 use qcc_ir::{ElementType, Granularity, Op, QuantType, ScaleType, Storage};
 use qcc_params::{Data, Tensor};
 
@@ -22,7 +22,12 @@ fn codes(q: QuantType, dims: &[usize], values: &[u16]) -> Tensor {
 }
 
 fn dynamic(q: QuantType) -> Op {
-    Op::DynamicQuantize { to: ElementType::Quant(q), narrow: false, rounding: Rounding::HalfEven }
+    Op::DynamicQuantize {
+        to: ElementType::Quant(q),
+        narrow: false,
+        rounding: Rounding::HalfEven,
+        special: Special::Saturate,
+    }
 }
 
 /// The least scale of numbers up to `largest`.

@@ -7,27 +7,17 @@
 
 use qcc_ir::element::SPLIT_CLUSTERS;
 use qcc_ir::ops::Rounding;
-use qcc_ir::{QuantType, Storage};
+use qcc_ir::{QuantType, ScaleType, Storage};
 use qcc_params::Data;
 
-use crate::clusters::clusters;
-use crate::codes::{FormatError, check_count, check_scale_type, scale_indices};
+use super::clusters::clusters;
+use super::tensor::{Parameters, Quantized, Scales};
+use super::{FormatError, check_count, scale_indices};
 use crate::real::Real;
 
 /// A scale is at least the largest magnitude of its cluster times this, so that zero points have at most 22 bits and a level less its zero
 /// point is exact in f32.
 const LEAST_SCALE: f64 = 1.0 / (1 << 22) as f64;
-
-/// Codes with the tables they refer to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SplitTensor<R> {
-    /// `cluster · 2ⁿ + level`, an element each: `u8`, or `u16` where n is above 6.
-    pub codes: Data,
-    /// Scales: the three of each group that shares a table.
-    pub scales: Vec<R>,
-    /// Zero points, likewise.
-    pub zero_points: Vec<i32>,
-}
 
 /// The table of a group that shares one.
 struct Table {
@@ -100,14 +90,14 @@ fn levels(q: QuantType) -> Result<i32, FormatError> {
 ///
 /// # Errors
 /// When `q` is no split format, or the count of values is not that of the sizes.
-pub fn quantize_split<R: Real>(
+pub(super) fn quantize_split<R: Real>(
     values: &[R],
     dims: &[usize],
     q: QuantType,
     rounding: Rounding,
-) -> Result<SplitTensor<R>, FormatError> {
+) -> Result<Quantized<R>, FormatError> {
     let levels = levels(q)?;
-    check_scale_type(q)?;
+    check_scale(q)?;
     let (indices, count) = scale_indices(dims, q.granularity)?;
     check_count("values", values.len(), indices.len())?;
     let mut groups = vec![Vec::new(); count];
@@ -125,26 +115,31 @@ pub fn quantize_split<R: Real>(
     } else {
         Data::U8(codes.map(|c| c as u8).collect())
     };
-    Ok(SplitTensor {
-        codes,
-        scales: tables.iter().flat_map(|t| t.scales).map(R::from_f64).collect(),
-        zero_points: tables.iter().flat_map(|t| t.zero_points).collect(),
-    })
+    let scales = Scales::Floats(tables.iter().flat_map(|t| t.scales).map(R::from_f64).collect());
+    let zero_points = tables.iter().flat_map(|t| t.zero_points).collect();
+    Ok(Quantized { codes, parameters: Parameters::new(scales, Some(zero_points)) })
+}
+
+fn check_scale(q: QuantType) -> Result<(), FormatError> {
+    match q.scale {
+        ScaleType::F32 | ScaleType::F16 | ScaleType::BF16 => Ok(()),
+        ScaleType::E4M3 | ScaleType::E8M0 => Err(FormatError::ScaleType(q.scale)),
+    }
 }
 
 /// Numbers that split codes `dims` stand for; tables as [`quantize_split`] makes them.
 ///
 /// # Errors
 /// When `q` is no split format, counts disagree, or a code is not one of the format's.
-pub fn dequantize_split<R: Real>(
+pub(super) fn dequantize_split<R: Real>(
     codes: &Data,
     dims: &[usize],
     q: QuantType,
-    scales: &[R],
-    zero_points: &[i32],
+    parameters: &Parameters<R>,
 ) -> Result<Vec<R>, FormatError> {
+    let Scales::Floats(scales) = &parameters.scales else { return Err(FormatError::ScaleType(q.scale)) };
+    let zero_points = parameters.zero_points.as_deref().ok_or(FormatError::Missing("zero points"))?;
     let levels = levels(q)?;
-    check_scale_type(q)?;
     let codes: Vec<i32> = match codes {
         Data::U8(codes) => codes.iter().copied().map(i32::from).collect(),
         Data::U16(codes) => codes.iter().copied().map(i32::from).collect(),
