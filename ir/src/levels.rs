@@ -6,7 +6,7 @@
 use crate::element::{QuantType, ScaleType, Storage};
 
 /// The bit patterns of a minifloat beyond its numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Specials {
     /// None: every pattern is a number.
     None,
@@ -17,7 +17,7 @@ pub enum Specials {
 }
 
 /// A small float: sign, exponent and mantissa, with subnormals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Minifloat {
     /// Bits of the exponent, at least 1.
     pub exponent: u8,

@@ -46,8 +46,11 @@ fn everything_in_the_catalogue_is_a_format() {
 fn a_format_that_cannot_run_says_what_can() {
     let refused =
         |text: &str, role| Format::parse(text, role).expect(text).check_executable().expect_err(text);
-    let message = refused("nvfp4", Role::Weight);
-    assert!(message.contains("`nvfp4` is known, but weights") && message.contains("int8"), "{message}");
-    let message = refused("int8:tensor:dynamic", Role::Activation);
-    assert!(message.contains("`int8:tensor:dynamic` is known, but activations"), "{message}");
+    let message = refused("split4:block=32", Role::Weight);
+    assert!(
+        message.contains("`split4:block=32` is known, but weights") && message.contains("per tensor"),
+        "{message}"
+    );
+    let message = refused("codebook4", Role::Activation);
+    assert!(message.contains("`codebook4:tensor` is known, but activations"), "{message}");
 }

@@ -3,7 +3,7 @@
 //! Measured are the inputs of every `linear` and `conv`. Ranges are min-max, or percentiles of a histogram of 2048 bins over the min-max
 //! range (a second run over the samples), as in MambaQuant's recipe (percentile calibration, arXiv 2501.13484).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use qcc_ir::{Function, Module, Op, ValueId};
 use qcc_params::Tensor;
@@ -38,12 +38,19 @@ pub struct Range {
 #[derive(Clone, Debug, Default)]
 pub struct Statistics {
     ranges: HashMap<ValueId, Range>,
+    /// Of each feature (of the last axis).
+    channels: HashMap<ValueId, Vec<Range>>,
 }
 
 impl Statistics {
     /// The range of a value, if it was measured.
     pub fn range(&self, value: ValueId) -> Option<Range> {
         self.ranges.get(&value).copied()
+    }
+
+    /// The range of each feature (index of the last axis) of a value, if it was measured.
+    pub fn channels(&self, value: ValueId) -> Option<&[Range]> {
+        self.channels.get(&value).map(Vec::as_slice)
     }
 
     /// Sets the range of a value.
@@ -103,7 +110,9 @@ impl Pass for Calibrate {
         let sites = sites(function);
         let tapped = tapped(module, &sites);
         let outputs = function.results.len();
-        let mut observers: Vec<Observer> = sites.iter().map(|_| Observer::new()).collect();
+        let by_feature = features(function);
+        let observer = |site| Observer { by_feature: by_feature.contains(site), ..Observer::new() };
+        let mut observers: Vec<Observer> = sites.iter().map(observer).collect();
         let rounds = if self.outside > 0.0 { 2 } else { 1 };
         for round in 0..rounds {
             observe(&tapped, context, executor, samples, |tensors| {
@@ -118,6 +127,9 @@ impl Pass for Calibrate {
                 PassError::at(NAME, name, "the calibration samples give NaN or infinite activations here")
             })?;
             context.statistics.set(site, range);
+            if observer.by_feature {
+                context.statistics.channels.insert(site, observer.features.clone());
+            }
         }
         Ok(Outcome::of([("measured", sites.len()), ("samples", samples.len())]))
     }
@@ -136,6 +148,12 @@ pub fn sites(function: &Function) -> Vec<ValueId> {
         }
     }
     sites
+}
+
+/// The inputs of linear layers, whose features may have ranges of their own.
+fn features(function: &Function) -> HashSet<ValueId> {
+    let nodes = function.order().iter().map(|id| function.node(*id));
+    nodes.filter(|node| matches!(node.op, Op::Linear {})).filter_map(|node| node.operands[0]).collect()
 }
 
 /// A copy of the module whose entry function also returns the sites.
@@ -173,11 +191,22 @@ struct Observer {
     min: f32,
     max: f32,
     histogram: Vec<u64>,
+    /// Whether features are seen one by one.
+    by_feature: bool,
+    /// The range of each feature.
+    features: Vec<Range>,
 }
 
 impl Observer {
     fn new() -> Observer {
-        Observer { finite: true, min: f32::INFINITY, max: f32::NEG_INFINITY, histogram: Vec::new() }
+        Observer {
+            finite: true,
+            min: f32::INFINITY,
+            max: f32::NEG_INFINITY,
+            histogram: Vec::new(),
+            by_feature: false,
+            features: Vec::new(),
+        }
     }
 
     fn widen(&mut self, tensor: &Tensor) {
@@ -185,6 +214,15 @@ impl Observer {
             self.min = self.min.min(*x);
             self.max = self.max.max(*x);
             self.finite &= x.is_finite();
+        }
+        let width = tensor.dims.last().copied().unwrap_or(1).max(1);
+        if self.by_feature {
+            self.features.resize(width, Range { min: f32::INFINITY, max: f32::NEG_INFINITY });
+            for row in tensor.as_f32().unwrap_or(&[]).chunks_exact(width) {
+                for (range, x) in self.features.iter_mut().zip(row) {
+                    *range = Range { min: range.min.min(*x), max: range.max.max(*x) };
+                }
+            }
         }
     }
 

@@ -28,7 +28,7 @@ fn best(mut f: impl FnMut()) -> f64 {
 }
 
 fn main() {
-    let token = RowOutput::Token(TokenFormat { limit: 127, offset: 128, block_sums: None });
+    let token = RowOutput::Token(TokenFormat { limit: 127, full: false, offset: 128, block_sums: None });
     let outputs = [
         ("f32", RowOutput::Plain(Output::F32)),
         ("codes", RowOutput::Plain(Output::Codes { lo: 1, hi: 255 })),

@@ -18,7 +18,7 @@ use qcc_passes::{
 
 use crate::CpuError;
 use crate::legalize;
-use crate::lower::{is_split_weight, only_products_read};
+use crate::lower::{is_coded_weight, only_products_read};
 
 const PIPELINE: &str =
     "canonicalize,legalize,canonicalize,channels-last,decode-weights,legalize,canonicalize";
@@ -88,7 +88,7 @@ fn decode(
     }
     let users = uses.get(&node.results[0]).map(Vec::as_slice).unwrap_or_default();
     let is_result = function.results.contains(&node.results[0]);
-    if is_split_weight(function, node) && !is_result && only_products_read(function, users) {
+    if is_coded_weight(function, node) && !is_result && only_products_read(function, users) {
         return Ok(false);
     }
     let names: Option<Vec<_>> = node

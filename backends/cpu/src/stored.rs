@@ -1,13 +1,14 @@
 //! What quantized weights take in a compiled program, known from the module before anything is packed.
 //!
-//! Codes lie in the panels of the next wider format that has kernels; a weight that no kernel takes is decoded, and its scales and zero
+//! Codes take their own bits, but for split ones, which lie in whole halves of bytes; a weight that no kernel takes is decoded, and its scales and zero
 //! points with it. Padding to whole panels is not counted, nor that panels repeat the scales of a tensor for each column.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use qcc_ir::{Function, Node, Op, OpId, Str, ValueId};
 
-use crate::lower::{is_split_weight, only_products_read, panel_bits, split_codes};
+use crate::kernels::split::SplitCodes;
+use crate::lower::{is_coded_weight, only_products_read, split_codes};
 
 /// Bits that an element of each quantized weight takes, and of each scale and zero point that is decoded with one: none. Other parameters,
 /// which are stored as their types say, are absent.
@@ -61,8 +62,8 @@ fn read_forms(
     let operand = |slot: usize| node.operands.get(slot).copied().flatten();
     let codes = |slot: usize| {
         let value = operand(slot)?;
-        let bits = panel_bits(function.ty(value).element.quantized()?.storage)?;
-        Some((value, Form::Panels(bits)))
+        let q = function.ty(value).element.quantized()?;
+        Some((value, Form::Panels(split_codes(q).map_or(q.storage.bits(), SplitCodes::bits))))
     };
     let as_typed = |slot: usize| operand(slot).map(|value| (value, Form::AsTyped));
     let forms = match &node.op {
@@ -71,26 +72,27 @@ fn read_forms(
             [operand(1).map(|value| (value, Form::ChannelBlocks)), as_typed(2), None]
         }
         Op::QuantizedConv { .. } => [codes(1), as_typed(2), None],
-        Op::Embedding {} => [codes(0), as_typed(2), None],
+        Op::Embedding {} if operand(2).is_some() => [codes(0), as_typed(2), None],
         Op::Dequantize {}
-            if is_split_weight(function, node) && {
+            if is_coded_weight(function, node) && {
                 let users = uses.get(&node.results[0]).map(Vec::as_slice).unwrap_or_default();
                 only_products_read(function, users)
             } =>
         {
-            let codes = operand(0).and_then(|value| {
-                let codes = split_codes(function.ty(value).element.quantized()?)?;
-                Some((value, Form::Panels(codes.bits())))
-            });
-            [codes, as_typed(1), as_typed(2)]
+            let mut forms: Vec<(ValueId, Form)> = codes(0).into_iter().collect();
+            forms.extend((1..node.operands.len()).filter_map(as_typed));
+            return forms;
         }
         Op::Dequantize {} => {
-            let absorbed = |slot: usize| operand(slot).map(|value| (value, Form::Absorbed));
+            let slots = 1..node.operands.len();
             // Codes that are computed, of activations, keep their scales.
-            match operand(0).filter(|codes| function.parameter_name(*codes).is_some()) {
-                Some(codes) => [Some((codes, Form::Decoded)), absorbed(1), absorbed(2)],
-                None => [None, as_typed(1), as_typed(2)],
-            }
+            return match operand(0).filter(|codes| function.parameter_name(*codes).is_some()) {
+                Some(codes) => {
+                    let absorbed = slots.filter_map(|slot| Some((operand(slot)?, Form::Absorbed)));
+                    [(codes, Form::Decoded)].into_iter().chain(absorbed).collect()
+                }
+                None => slots.filter_map(as_typed).collect(),
+            };
         }
         _ => [None; 3],
     };

@@ -3,7 +3,10 @@
 
 use qcc_cpu::CpuExecutor;
 use qcc_interpreter::{Interpreter, Precision};
-use qcc_ir::{Dim, ElementType, Function, Module, Op, TensorType, ValueId, ops::ImageLayout};
+use qcc_ir::ops::{ImageLayout, Rounding, Special};
+use qcc_ir::{
+    Dense, DenseData, Dim, ElementType, Format, Function, Granularity, Module, Op, Role, TensorType, ValueId,
+};
 use qcc_params::{Data, Parameters, Tensor};
 use qcc_passes::verify_each::relative_error;
 use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry};
@@ -218,6 +221,246 @@ fn images_of_split_weights() {
     }
 }
 
+/// Weight formats of every element, granularity and type of scale, which kernels decode.
+const DECODED: [&str; 44] = [
+    "int3:asym",
+    "uint8",
+    "uint4:block=32:asym",
+    "int5:block=100",
+    "int4:block=12",
+    "int2:tensor:scale=f16",
+    "int4:block=32:scale=bf16",
+    "int6:block=32:scale=e8m0",
+    "int4:block=16:scale=e4m3",
+    "fp8e4m3",
+    "fp8e5m2:tensor",
+    "fp6e2m3:block=32",
+    "fp6e3m2:scale=bf16",
+    "fp4e2m1:block=16",
+    "fp8e4m3:block=24:scale=e8m0",
+    "e1m0",
+    "e2m0:tensor",
+    "e1m6",
+    "e3m2:block=20",
+    "e4m3",
+    "e5m1",
+    "e7m0",
+    "e5m2:tensor:scale=e8m0",
+    "mxfp8",
+    "mxfp8e5m2",
+    "mxfp6",
+    "mxfp6e3m2",
+    "mxfp4",
+    "mxint8",
+    "nvfp4",
+    "bfp2",
+    "bfp4:block=16",
+    "bfp7:block=9",
+    "nf4:block=64",
+    "nf4",
+    "codebook2",
+    "codebook5:tensor",
+    "codebook8:block=32",
+    "powexp4",
+    "powexp7:block=32",
+    "fixed3.4",
+    "fixed7.8",
+    "pot4",
+    "pot8:tensor",
+];
+
+#[test]
+fn rows_of_every_weight_format() {
+    for weights in DECODED.into_iter().chain(["ternary", "ternary:block=32", "binary", "binary:tensor"]) {
+        check(rows(), weights, None);
+    }
+    for weights in ["mxfp4", "nf4", "int4:asym", "fixed1.8"] {
+        assert_eq!(check(rows(), weights, Some("int8:token")), 0);
+        assert_eq!(check(rows(), weights, Some("uint8:asym")), 0);
+    }
+}
+
+#[test]
+fn images_of_every_kind_of_weight_format() {
+    let kinds = [
+        "int3:asym",
+        "mxfp4",
+        "nvfp4",
+        "bfp7:block=9",
+        "codebook5:tensor",
+        "fixed7.8",
+        "e3m2:block=20",
+        "binary",
+    ];
+    for weights in kinds {
+        check(image(), weights, None);
+    }
+}
+
+/// `dequantize(quantize(x))` alone.
+fn there_and_back(format: &str, columns: i64) -> Model {
+    let mut m = Model::new();
+    let dims = vec![Dim::parse("B").expect("a size"), columns.into()];
+    let x = m.function.add_argument("x", TensorType::new(dims, ElementType::F32));
+    let format = Format::parse(format, Role::Activation).expect(format);
+    assert_eq!(format.check_executable(), Ok(()));
+    let q = format.quant_type(1, 1).expect("codes");
+    let (to, narrow) = (ElementType::Quant(q), format.narrow());
+    let (rounding, special) = (Rounding::HalfEven, Special::Saturate);
+    let mut operands = if format.dynamic() {
+        let codes = m
+            .function
+            .add(Op::DynamicQuantize { to, narrow, rounding, special }, [x], "codes")
+            .expect("well-typed");
+        codes.to_vec()
+    } else {
+        let groups = if q.granularity == Granularity::Tensor { vec![] } else { vec![columns] };
+        let count = groups.iter().product::<i64>() as usize;
+        let scales: Vec<f32> =
+            (0..count).map(|i| (0.01 + i as f32 * 0.003) / q.largest_level() as f32 * 40.0).collect();
+        let scale = m.function.add_constant(Dense::f32(&groups, &scales), "scale");
+        let zeros = q.zero_point.then(|| {
+            let (low, high) = q.storage.integer_range(false).expect("an integer");
+            let zeros = (0..count as i32).map(|i| low + (7 * i + 3) % (high - low + 1)).collect();
+            m.function.add_constant(Dense { dims: groups, data: DenseData::I32(zeros) }, "zero")
+        });
+        let given: Vec<ValueId> = [scale].into_iter().chain(zeros).collect();
+        let all = [x].into_iter().chain(given.iter().copied());
+        let codes = m
+            .function
+            .add_one(Op::Quantize { to, narrow, rounding, special }, all, "codes")
+            .expect("well-typed");
+        [codes].into_iter().chain(given).collect()
+    };
+    operands.truncate(5);
+    let y = m.function.add_one(Op::Dequantize {}, operands, "y").expect("well-typed");
+    m.function.add_result("y", y);
+    m
+}
+
+/// Rows of ordinary numbers, of any bits, of tiny and of huge ones, with zeros, NaN and infinities among them.
+fn unusual(m: &mut Model, rows: usize, columns: usize) -> Vec<f32> {
+    let mut value = |row: usize, i: usize| {
+        let x = m.unit();
+        match row % 7 {
+            0 => x,
+            1 => x * 1e-42,
+            2 => x * 1e37,
+            3 => f32::from_bits((m.state >> 16) as u32),
+            4 if i % 9 == 4 => {
+                [0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE][i / 9 % 6]
+            }
+            5 => 0.0 * x,
+            6 if i == 5 => f32::NAN,
+            _ => x * 0.3,
+        }
+    };
+    (0..rows * columns).map(|at| value(at / columns, at % columns)).collect()
+}
+
+/// Activations of every element, granularity and type of scale give the interpreter's bits.
+#[test]
+fn activations_of_every_format_are_bit_equal() {
+    let elements = [
+        "int8",
+        "int3",
+        "int5:full",
+        "uint4",
+        "uint8:asym",
+        "int6:asym",
+        "fp8e4m3",
+        "fp8e5m2",
+        "fp6e2m3",
+        "fp6e3m2",
+        "fp4e2m1",
+        "e1m0",
+        "e1m6",
+        "e2m0",
+        "e3m4",
+        "e5m1",
+        "e7m0",
+        "nf4",
+        "pot3",
+        "pot8",
+        "bfp8",
+        "bfp3:block=24",
+    ];
+    let mut formats: Vec<String> =
+        ["mxfp8", "mxfp8e5m2", "mxfp6", "mxfp6e3m2", "mxfp4", "mxint8", "nvfp4"].map(String::from).into();
+    formats.extend(
+        ["fixed3.4", "fixed1.2", "ternary", "binary", "ternary:channel", "binary:channel"].map(String::from),
+    );
+    for element in elements {
+        let parts: &[&str] = match element {
+            e if e.starts_with("bfp") => &[""],
+            _ => &[
+                "",
+                ":channel",
+                ":token",
+                ":dynamic",
+                ":block=16",
+                ":block=9:scale=f32",
+                ":token:scale=bf16",
+                ":block=32:scale=f16",
+            ],
+        };
+        formats.extend(parts.iter().map(|part| format!("{element}{part}")));
+        if !element.contains("asym") && !element.contains("bfp") {
+            formats.push(format!("{element}:block=32:scale=e8m0"));
+        }
+    }
+    let interpreter = Interpreter::new(Precision::F32);
+    let executor = CpuExecutor { threads: 1 };
+    for format in &formats {
+        let mut model = there_and_back(format, 70);
+        let rows = 14;
+        let mut values = unusual(&mut model, rows, 70);
+        if format.contains("dynamic") || format.contains("nvfp4") {
+            // A NaN or an infinity in a reduction over all is another matter.
+            values.iter_mut().filter(|x| !x.is_finite()).for_each(|x| *x = 1.0);
+        }
+        let x = Tensor::f32(&[rows, 70], values.clone()).expect("counts agree");
+        let module = Module { functions: vec![model.function] };
+        let run = |executor: &dyn Executor| {
+            let mut prepared =
+                executor.prepare(&module, &model.parameters).unwrap_or_else(|e| panic!("{format}: {e}"));
+            prepared.run(std::slice::from_ref(&x)).unwrap_or_else(|e| panic!("{format}: {e}"))[0].to_f32_vec()
+        };
+        let (expected, got) = (run(&interpreter), run(&executor));
+        for (i, (a, b)) in expected.iter().zip(&got).enumerate() {
+            let same = a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
+            assert!(same, "{format}: row {} column {}: {:e} is {b:e}, not {a:e}", i / 70, i % 70, values[i]);
+        }
+    }
+}
+
+#[test]
+fn layers_on_activations_of_other_formats() {
+    for (weights, activations) in [
+        ("fp8e4m3", "fp8e4m3"),
+        ("mxfp8", "mxfp8"),
+        ("mxfp4", "mxfp4"),
+        ("nvfp4", "nvfp4"),
+        ("int8", "int8:block=32"),
+        ("int4:block=32", "int8:token:asym"),
+        ("bfp8", "bfp8:block=16"),
+        ("int8", "int8:channel"),
+    ] {
+        check(whole(false), weights, Some(activations));
+    }
+    // One layer: in several, a sum that differs in its last bit may be rounded to another code.
+    for (weights, activations) in
+        [("fp8e4m3", "fp8e4m3"), ("mxfp8", "fp8e5m2"), ("e3m4", "e4m3"), ("nf4", "pot8")]
+    {
+        let mut m = Model::new();
+        let dims = vec![Dim::parse("B").expect("a size"), 40.into(), 5.into(), 5.into()];
+        let x = m.function.add_argument("x", TensorType::new(dims, ElementType::F32));
+        let y = m.conv(x, "patches", &[32, 40, 3, 3], 1, 1);
+        m.function.add_result("y", y);
+        check(m, weights, Some(activations));
+    }
+}
+
 /// Layers whose sizes are whole panels and blocks, without biases.
 fn whole(convolution: bool) -> Model {
     let mut m = Model::new();
@@ -241,6 +484,11 @@ fn what_weights_take_is_known_before_they_are_packed() {
     let interpreter = Interpreter::new(Precision::F32);
     for (convolution, weights, activations) in [
         (false, "int3:channel", None),
+        (false, "nf4:channel", None),
+        (false, "mxfp6", None),
+        (false, "bfp4:block=16", None),
+        (false, "e3m1:block=32:scale=bf16", Some("int8:token")),
+        (true, "fp4e2m1:channel", None),
         (false, "int5:channel", Some("int8:token")),
         (false, "int2:block=32", Some("int4:token")),
         (false, "int7:block=16:scale=f32", None),

@@ -132,9 +132,10 @@ impl Format {
         self.asymmetric
     }
 
-    /// Whether the lowest code of a signed integer is left out.
+    /// Whether the lowest code of a signed integer is left out: always, but where it was asked for, where a zero point is in the middle
+    /// anyway, and of fixed point.
     pub fn narrow(&self) -> bool {
-        !self.full && !self.asymmetric
+        !self.full && !self.asymmetric && !matches!(self.element, Element::Coded(Storage::Fixed { .. }))
     }
 
     /// The type of scales.
@@ -204,7 +205,7 @@ impl fmt::Display for Format {
             Element::Standard(Standard::Mx(storage)) => f.write_str(parse::mx_name(storage))?,
         }
         match self.sharing {
-            _ if matches!(self.element, Element::Standard(_)) => {}
+            _ if matches!(self.element, Element::Standard(_) | Element::Coded(Storage::Fixed { .. })) => {}
             Sharing::Kernel => {}
             Sharing::Tensor => f.write_str(":tensor")?,
             Sharing::Channel => f.write_str(":channel")?,

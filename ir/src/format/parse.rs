@@ -139,7 +139,12 @@ pub(super) fn parse(text: &str, role: Role) -> Result<Format, String> {
     if full && (!signed || asymmetric) {
         return Err("`full` adds the lowest code of a symmetric signed integer".into());
     }
+    let fixed = matches!(element, Element::Coded(Storage::Fixed { .. }));
+    if fixed && (sharing.is_some() || scale.is_some()) {
+        return Err("fixed point has no scales: leave these parts out".into());
+    }
     let by_role = match role {
+        _ if fixed => Sharing::Tensor,
         Role::Weight if split => Sharing::Kernel,
         Role::Weight => Sharing::Channel,
         Role::Activation => Sharing::Tensor,
@@ -151,9 +156,10 @@ pub(super) fn parse(text: &str, role: Role) -> Result<Format, String> {
     if role == Role::Weight && timing == Some(true) {
         return Err("weights are quantized when the model is compiled: leave `dynamic` out".into());
     }
-    // A token has no scale before it is there.
-    let dynamic = timing.unwrap_or(sharing == Sharing::Token);
-    if sharing == Sharing::Token && !dynamic {
+    // A token has no scale before it is there, nor has a block of one.
+    let of_tokens = role == Role::Activation && matches!(sharing, Sharing::Token | Sharing::Block(_));
+    let dynamic = timing.unwrap_or(of_tokens);
+    if of_tokens && !dynamic {
         return Err("scales of tokens cannot be static: a token is known at run time only".into());
     }
     let scale = scale.unwrap_or_else(|| default_scale(element, sharing));

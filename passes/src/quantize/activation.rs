@@ -35,17 +35,25 @@ impl<'a> Activations<'a> {
         if let Some(done) = self.done.get(&x) {
             return Ok(Ok(*done));
         }
+        let rank = function.ty(x).rank();
         let added = if format.dynamic() {
-            let q = dynamic_type(format, conv)?;
+            let q = dynamic_type(format, conv, rank)?;
             dynamic(function, x, q, format.narrow())
         } else {
-            let q = static_type(format)?;
-            let range = self
-                .statistics
-                .range(x)
-                .or(self.assumed)
-                .ok_or("the range of its input was not measured; run `calibrate` first")?;
-            fixed(function, x, q, format.narrow(), range::parameters(range, &q, format.narrow()))
+            let q = static_type(format, conv, rank)?;
+            let unmeasured = "the range of its input was not measured; run `calibrate` first";
+            let ranges = match q.granularity {
+                Granularity::Channel { axis } => {
+                    let assumed = || {
+                        let size = function.ty(x).dims.get(usize::from(axis)).and_then(qcc_ir::Dim::constant);
+                        let size = size.and_then(|n| usize::try_from(n).ok());
+                        Some(vec![self.assumed?; size?])
+                    };
+                    self.statistics.channels(x).map(<[Range]>::to_vec).or_else(assumed)
+                }
+                _ => self.statistics.range(x).or(self.assumed).map(|range| vec![range]),
+            };
+            fixed(function, x, q, format.narrow(), &ranges.ok_or(unmeasured)?)
         };
         if let Ok(y) = &added {
             self.done.insert(x, *y);
@@ -54,31 +62,45 @@ impl<'a> Activations<'a> {
     }
 }
 
-fn dynamic_type(format: &Format, conv: bool) -> Result<QuantType, Refused> {
+fn dynamic_type(format: &Format, conv: bool, rank: usize) -> Result<QuantType, Refused> {
+    let last = u8::try_from(rank.saturating_sub(1)).map_err(|_| "it has too many axes")?;
     let granularity = match format.sharing() {
-        Sharing::Token if conv => {
+        Sharing::Token | Sharing::Block(_) if conv => {
             return Err("a convolution has no tokens; give it a static format per tensor".into());
         }
         Sharing::Token => Granularity::Token,
         Sharing::Tensor => Granularity::Tensor,
-        _ => return Err("dynamic activations are quantized per token or per tensor".into()),
+        Sharing::Block(block) => Granularity::Block { axis: last, block },
+        _ => return Err("dynamic activations are quantized per token, block or tensor".into()),
     };
-    if format.asymmetric() {
-        return Err("dynamic asymmetric activations are not supported yet".into());
-    }
-    Ok(QuantType { storage: codes(format)?, granularity, scale: format.scale(), zero_point: false })
+    Ok(QuantType {
+        storage: codes(format)?,
+        granularity,
+        scale: format.scale(),
+        zero_point: format.asymmetric(),
+    })
 }
 
-fn static_type(format: &Format) -> Result<QuantType, Refused> {
-    if format.sharing() != Sharing::Tensor {
-        return Err("static activations are quantized per tensor".into());
-    }
+fn static_type(format: &Format, conv: bool, rank: usize) -> Result<QuantType, Refused> {
+    let granularity = match format.sharing() {
+        Sharing::Tensor | Sharing::Kernel => Granularity::Tensor,
+        Sharing::Channel if conv => {
+            return Err(
+                "features of images with scales of their own cannot be summed; give it a format per tensor"
+                    .into(),
+            );
+        }
+        Sharing::Channel => Granularity::Channel {
+            axis: u8::try_from(rank.saturating_sub(1)).map_err(|_| "it has too many axes")?,
+        },
+        _ => return Err("static activations are quantized per tensor or feature".into()),
+    };
     if format.scale() != ScaleType::F32 {
         return Err("scales of static activations are f32".into());
     }
     Ok(QuantType {
         storage: codes(format)?,
-        granularity: Granularity::Tensor,
+        granularity,
         scale: format.scale(),
         zero_point: format.asymmetric(),
     })
@@ -96,18 +118,25 @@ fn dynamic(function: &mut Function, x: ValueId, q: QuantType, narrow: bool) -> R
     function.add_one(Op::Dequantize {}, codes, &location)
 }
 
+/// With scales (and zero points) from ranges: one, or one for each feature.
 fn fixed(
     function: &mut Function,
     x: ValueId,
     q: QuantType,
     narrow: bool,
-    parameters: range::QuantParameters,
+    ranges: &[Range],
 ) -> Result<ValueId, InferError> {
     let location = function.value(x).name.clone();
-    let scale = function.add_constant(Dense::scalar(parameters.scale), &location);
+    let parameters: Vec<_> = ranges.iter().map(|r| range::parameters(*r, &q, narrow)).collect();
+    let dims = match q.granularity {
+        Granularity::Tensor => Vec::new(),
+        _ => vec![i64::try_from(ranges.len()).unwrap_or(i64::MAX)],
+    };
+    let scales: Vec<f32> = parameters.iter().map(|p| p.scale).collect();
+    let scale = function.add_constant(Dense::f32(&dims, &scales), &location);
     let zero_point = q.zero_point.then(|| {
-        let value = Dense { dims: Vec::new(), data: DenseData::I32(vec![parameters.zero_point]) };
-        function.add_constant(value, &location)
+        let zeros = parameters.iter().map(|p| p.zero_point).collect();
+        function.add_constant(Dense { dims, data: DenseData::I32(zeros) }, &location)
     });
     let op = Op::Quantize {
         to: ElementType::Quant(q),

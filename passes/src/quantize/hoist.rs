@@ -28,7 +28,9 @@ fn candidate(function: &Function) -> Option<(OpId, OpId)> {
         let Op::Quantize { to, .. } = &node.op else { return None };
         let q = to.quantized()?;
         let (mover, definition) = function.defining(node.operands[0]?)?;
+        // Codes of other elements than integers have another order than their numbers.
         let movable = q.granularity == Granularity::Tensor
+            && q.storage.integer_range(false).is_some()
             && only_use(function, &uses, node.operands[0]?)
             && moves(function, &uses, definition, q.zero_point);
         movable.then_some((id, mover))
@@ -56,7 +58,8 @@ fn apply(function: &mut Function, quantize: OpId, mover: OpId) -> Result<(), Pas
     let mut patch = Patch::new();
     let mut codes: Vec<Option<ValueId>> = Vec::new();
     for x in &m.operands {
-        let operands = [*x, q.operands[1], q.operands.get(2).copied().flatten()];
+        let operands: Vec<Option<ValueId>> =
+            [*x].into_iter().chain(q.operands[1..].iter().copied()).collect();
         codes.push(Some(patch.add(function, q.op.clone(), operands, &m.location).map_err(|e| at(&e))?));
     }
     let y = patch.add(function, m.op.clone(), codes, &m.location).map_err(|e| at(&e))?;

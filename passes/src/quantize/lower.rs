@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use qcc_ir::{
-    Dim, ElementType, Float, Function, Granularity, Module, Node, Op, OpId, Patch, ValueId, ops::Rounding,
+    Dim, ElementType, Float, Function, Granularity, Module, Node, Op, OpId, Patch, QuantType, ScaleType,
+    Storage, ValueId, ops::Rounding,
 };
 
 use super::hoist::hoist;
@@ -83,9 +84,35 @@ fn is_blocked(function: &Function, weight: &Node) -> bool {
     q.is_some_and(|q| matches!(q.granularity, Granularity::Block { .. }))
 }
 
-fn is_split(function: &Function, decoded: &Node) -> bool {
-    let q = decoded.operands[0].and_then(|codes| function.ty(codes).element.quantized());
-    q.is_some_and(|q| q.storage.is_split())
+/// The type of decoded codes.
+fn decoded_type(function: &Function, decoded: &Node) -> Option<QuantType> {
+    decoded.operands[0].and_then(|codes| function.ty(codes).element.quantized())
+}
+
+/// Whether codes are integers with float scales, so that they can be summed before they are scaled.
+fn is_integer(q: QuantType) -> bool {
+    q.storage.integer_range(false).is_some() && !matches!(q.scale, ScaleType::E4M3 | ScaleType::E8M0)
+}
+
+/// Whether integer operations take a weight of this type.
+fn is_summed_weight(q: QuantType, conv: bool) -> bool {
+    let shared = match q.granularity {
+        Granularity::Tensor | Granularity::Channel { axis: 0 } => true,
+        Granularity::Block { axis: 1, block } => !conv && super::sums_in_blocks(block),
+        _ => false,
+    };
+    shared && is_integer(q) && matches!(q.storage, Storage::Int(_)) && !q.zero_point
+}
+
+/// Whether integer operations take an input of this type.
+fn is_summed_input(q: QuantType, conv: bool) -> bool {
+    let shared = match q.granularity {
+        Granularity::Tensor => true,
+        // What is found for each token is a scale, of signed codes.
+        Granularity::Token => !conv && matches!(q.storage, Storage::Int(_)) && !q.zero_point,
+        _ => false,
+    };
+    shared && is_integer(q) && q.scale == ScaleType::F32
 }
 
 fn comes_in_tokens(function: &Function, scale: ValueId) -> bool {
@@ -112,10 +139,15 @@ fn match_site(function: &Function, id: OpId) -> Option<Fused> {
         return None;
     }
     let (x, weight) = (node.operands[0]?, node.operands[1]?);
-    // Codes of weights have no zero point in the integer operations: split codes are decoded.
-    let weight = dequantized(function, weight).filter(|d| d.operands.get(2).copied().flatten().is_none())?;
     let conv = matches!(node.op, Op::Conv { .. });
+    let summed = |d: &&Node| decoded_type(function, d).is_some_and(|q| is_summed_weight(q, conv));
+    let weight = dequantized(function, weight).filter(summed)?;
     let x = match dequantized(function, x) {
+        Some(d) if !decoded_type(function, d).is_some_and(|q| is_summed_input(q, conv)) => return None,
+        // Nor are zero points that are found at run time.
+        Some(d) if d.operands.len() > 2 && d.operands[1].is_some_and(|s| comes_in_tokens(function, s)) => {
+            return None;
+        }
         Some(d) => [d.operands[0], d.operands[1], d.operands.get(2).copied().flatten()],
         // Integer convolutions take codes only; a weight-only one stays as `conv(x, dequantize(w))`.
         None if conv => return None,
@@ -222,14 +254,14 @@ fn lower(function: &mut Function, id: OpId, fused: &Fused) -> Result<(), PassErr
     Ok(())
 }
 
-/// How many operations of each kind read decoded codes. Split codes have no other use than to be decoded for a float operation: they count
-/// where they meet codes.
+/// How many operations of each kind read decoded integers. Other codes have no other use than to be decoded for a float operation.
 fn on_decoded(function: &Function) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
     for &id in function.order() {
         let node = function.node(id);
-        let mut decoded = node.operands.iter().flatten().filter_map(|v| dequantized(function, *v));
-        if decoded.any(|d| !is_split(function, d)) {
+        let decoded = node.operands.iter().flatten().filter_map(|v| dequantized(function, *v));
+        let types: Vec<QuantType> = decoded.filter_map(|d| decoded_type(function, d)).collect();
+        if !types.is_empty() && types.iter().all(|q| is_integer(*q) && !q.storage.is_split()) {
             *counts.entry(node.op.name()).or_default() += 1;
         }
     }

@@ -201,28 +201,37 @@ fn embeddings(function: &Function, value: ValueId) -> Vec<OpId> {
     users.into_iter().filter_map(reads).collect()
 }
 
-/// The type of a weight of `depth` values along the reduced axis. A block longer than that is as long as it, rounded up to what kernels take.
+/// The type of a weight of `depth` values along the reduced axis. A block longer than that is as long as it, rounded up to what integer
+/// kernels take where the block is one of theirs.
 fn weight_type(format: &Format, conv: bool, depth: Option<i64>) -> Result<QuantType, Refused> {
-    let whole = depth.and_then(|n| u32::try_from(n).ok()).and_then(|n| {
-        let step = if n <= 64 { 8 } else { 32 };
-        n.max(1).checked_next_multiple_of(step)
-    });
+    let shorter = |block: u32| {
+        let depth = depth.and_then(|n| u32::try_from(n).ok()).map(|n| n.max(1));
+        let step = match depth {
+            _ if !sums_in_blocks(block) || conv => 1,
+            Some(n) if n > 64 => 32,
+            _ => 8,
+        };
+        depth.and_then(|n| n.checked_next_multiple_of(step)).map_or(block, |whole| block.min(whole))
+    };
     let granularity = match format.sharing() {
         Sharing::Tensor => Granularity::Tensor,
         Sharing::Channel => Granularity::Channel { axis: 0 },
         Sharing::Kernel if conv => Granularity::Channel { axis: 0 },
         Sharing::Kernel => Granularity::Tensor,
-        Sharing::Block(block) if !conv => {
-            Granularity::Block { axis: 1, block: whole.map_or(block, |whole| block.min(whole)) }
-        }
-        Sharing::Block(_) => return Err("block formats of convolutions are not supported yet".into()),
+        Sharing::Block(block) => Granularity::Block { axis: 1, block: shorter(block) },
         Sharing::Token => return Err("weights have no tokens".into()),
     };
-    let storage = codes(format)?;
-    if format.asymmetric() && !storage.is_split() {
-        return Err("asymmetric weights are not supported yet".into());
-    }
-    Ok(QuantType { storage, granularity, scale: format.scale(), zero_point: format.asymmetric() })
+    Ok(QuantType {
+        storage: codes(format)?,
+        granularity,
+        scale: format.scale(),
+        zero_point: format.asymmetric(),
+    })
+}
+
+/// Whether sums of integer codes are scaled block by block in blocks of so many: a multiple of 8, above 64 of 32.
+pub(crate) fn sums_in_blocks(block: u32) -> bool {
+    block.is_multiple_of(8) && (block <= 64 || block.is_multiple_of(32))
 }
 
 /// The codes of a quantized format.

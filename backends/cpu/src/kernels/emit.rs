@@ -590,6 +590,25 @@ impl Emitter {
         self.op(ty, format_args!("llvm.load {p} {{alignment = 1 : i64}} : !llvm.ptr -> {ty}"))
     }
 
+    /// Sixteen f32 of the table at `p`, by index (`i32` lanes).
+    pub fn gather(&mut self, p: Value, indices: Value) -> Value {
+        let every =
+            self.op(Type::Lanes(16, Scalar::I1), format_args!("arith.constant dense<true> : vector<16xi1>"));
+        let other = self.floats(0.0);
+        self.next += 1;
+        let pointers = self.next;
+        self.line(format_args!(
+            "%v{pointers} = llvm.getelementptr {p}[{indices}] : (!llvm.ptr, {}) -> vector<16x!llvm.ptr>, f32",
+            indices.ty
+        ));
+        self.op(
+            F32X16,
+            format_args!(
+                "llvm.intr.masked.gather %v{pointers}, {every}, {other} {{alignment = 4 : i32}} : (vector<16x!llvm.ptr>, vector<16xi1>, vector<16xf32>) -> vector<16xf32>"
+            ),
+        )
+    }
+
     /// Writes a value; no alignment is assumed.
     pub fn store(&mut self, x: Value, p: Value) {
         self.line(format_args!("llvm.store {x}, {p} {{alignment = 1 : i64}} : {}, !llvm.ptr", x.ty));

@@ -165,6 +165,11 @@ impl Quantizer {
     /// Codes as `vector<16xi32>`. Clamping first is the same as clamping last: the bounds are integers and rounding is monotone.
     pub fn integers(&self, e: &mut Emitter, x: Value) -> Value {
         let t = e.mul(x, self.inverse);
+        self.scaled(e, t)
+    }
+
+    /// [`Quantizer::integers`] of numbers that are scaled already.
+    pub fn scaled(&self, e: &mut Emitter, t: Value) -> Value {
         let number = e.compare_float("ord", t, t);
         let t = e.larger(t, self.lo);
         let t = e.smaller(t, self.hi);

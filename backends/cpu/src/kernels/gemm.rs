@@ -6,6 +6,8 @@
 //! The order of a sum does not depend on M, on the item or on the thread.
 
 use super::blocks::Blocks;
+use super::coded::Coded;
+use super::coded::expand::Expand;
 use super::emit::{Emitter, I64, Kernel, Type, Value};
 use super::epilogue::{Activation, Output};
 use super::patches::{self, Geometry};
@@ -126,6 +128,8 @@ pub enum Rows {
 pub struct GemmSpec {
     /// Formats of the operands.
     pub product: Product,
+    /// The form of weights that are expanded to those of the product, panel by panel.
+    pub coded: Option<Coded>,
     /// Rows of a tile.
     pub mr: usize,
     /// Columns of a panel: a multiple of 16; the packer must use the same.
@@ -144,7 +148,7 @@ impl GemmSpec {
         let (mr, nr) = Self::tile(caps, product);
         // About a hundred rows of bytes, or fifty of f32, stay in the second-level cache beside a panel.
         let block_rows = if product.activation_bytes() == 4 { 48 } else { 96 };
-        GemmSpec { product, mr, nr, row_tiles: block_rows / mr, rows, epilogue }
+        GemmSpec { product, coded: None, mr, nr, row_tiles: block_rows / mr, rows, epilogue }
     }
 
     /// Rows and columns of a tile: as many sums as the registers hold beside one step's operands.
@@ -177,10 +181,28 @@ impl GemmSpec {
         (self.block_rows() * self.nr) as u64 * self.epilogue.output.bytes() as u64
     }
 
-    /// Bytes of scratch a worker needs for depth K.
+    /// Bytes of scratch a worker needs for depth K: results, an expanded panel, rows beside each other.
     pub fn scratch_bytes(&self, depth: u64) -> u64 {
         let row = depth * self.product.activation_bytes();
-        self.tile_bytes() + self.block_rows() as u64 * patches::row_stride(row) + 2 * SLACK
+        let expanded = match self.coded {
+            Some(_) => (self.product.panel_bytes(self.nr, depth) + SLACK).next_multiple_of(64),
+            None => 0,
+        };
+        self.tile_bytes() + expanded + self.block_rows() as u64 * patches::row_stride(row) + 2 * SLACK
+    }
+
+    /// Bytes of a panel of weights as they are stored.
+    pub fn panel_bytes(&self, depth: u64) -> u64 {
+        self.coded.map_or_else(
+            || self.product.panel_bytes(self.nr, depth),
+            |coded| coded.panel_bytes(self.nr as u64, depth),
+        )
+    }
+
+    /// Bytes of all weights as they are stored; `None` when that overflows.
+    pub fn weight_bytes(&self, columns: u64, depth: u64) -> Option<u64> {
+        let header = self.coded.map_or(0, Coded::header_bytes);
+        columns.div_ceil(self.nr as u64).checked_mul(self.panel_bytes(depth))?.checked_add(header)
     }
 }
 
@@ -217,8 +239,18 @@ pub fn generate(spec: &GemmSpec, name: &str, caps: &TargetCaps) -> String {
     for &rows in &variants {
         emit_tile(&mut e, spec, name, rows);
     }
+    if let Some(coded) = spec.coded {
+        e.function(&expand_name(name), false, &[Type::Ptr, Type::Ptr, I64, Type::Ptr], |e, values| {
+            let &[header, panel, depth, to] = values else { unreachable!("invariant: four parameters") };
+            Expand { coded, nr: spec.nr, header, panel, depth, sixteen: None }.emit(e, spec.product, to);
+        });
+    }
     e.kernel(name, |e, k| drive(e, spec, name, &variants, &k));
     e.finish()
+}
+
+fn expand_name(kernel: &str) -> String {
+    format!("{kernel}_expand")
 }
 
 fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &Kernel) {
@@ -245,12 +277,26 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
     };
     let nr = spec.nr as i64;
     let size = spec.epilogue.output.bytes();
-    let panel_bytes = spec.product.panel_bytes_value(e, nr, t.depth);
+    let panel_bytes = match spec.coded {
+        Some(coded) => coded.panel_bytes_value(e, nr, t.depth),
+        None => spec.product.panel_bytes_value(e, nr, t.depth),
+    };
+    let header = t.panel;
+    let first_panel = e.offset(header, spec.coded.map_or(0, Coded::header_bytes) as i64);
     let panels = e.ceil_div(columns, nr);
     let block_rows = even_block(e, spec, rows);
     let row_bytes = e.times(t.depth, spec.product.activation_bytes() as i64);
     let staged_stride = patches::row_stride_value(e, row_bytes);
-    let staging = e.offset(k.scratch, spec.tile_bytes() as i64);
+    let expanded = e.offset(k.scratch, spec.tile_bytes() as i64);
+    let staging = match spec.coded {
+        Some(_) => {
+            let bytes = spec.product.panel_bytes_value(e, nr, t.depth);
+            let bytes = e.plus(bytes, SLACK as i64);
+            let lines = e.ceil_div(bytes, 64);
+            e.element(expanded, lines, 64)
+        }
+        None => expanded,
+    };
     let sums_stride = match spec.product {
         Product::S8Block(blocks) => {
             let count = e.ceil_div(t.depth, i64::from(blocks.block));
@@ -312,7 +358,11 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
         let [corrections, multipliers, bias, bounds] =
             [t.corrections, t.multipliers, t.bias, t.bounds].map(|p| e.at(p, by_column));
         let start = e.mul(panel, panel_bytes);
-        let panel = e.at(t.panel, start);
+        let mut panel = e.at(first_panel, start);
+        if spec.coded.is_some() {
+            e.call(&expand_name(name), &[header, panel, t.depth, expanded]);
+            panel = expanded;
+        }
         let at_panel = Tile { a, panel, corrections, multipliers, bias, bounds, c: (c, c_stride), ..t };
         let call = |e: &mut Emitter, row: Value, variant: usize| {
             let a_bytes = e.mul(row, a.1);

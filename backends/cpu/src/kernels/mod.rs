@@ -12,6 +12,7 @@ pub mod atom;
 pub mod blocks;
 pub mod causal_conv1d;
 mod channels;
+pub mod coded;
 pub mod depthwise;
 pub mod emit;
 pub mod epilogue;

@@ -1,6 +1,6 @@
 //! Between f32 and one-byte codes: static per tensor, dynamic per token, and back.
 //!
-//! Always holds: codes are those of the interpreter bit for bit. Dynamic symmetric: `s = max|x| · (1/limit)`, 1 for a row of zeros.
+//! Always holds: codes are those of the interpreter bit for bit. Dynamic symmetric: `s = max|x| · (1/limit)`, 1 where that is 0.
 
 use super::emit::{Emitter, F32, F32X16, I8X16, I32, Scalar, Type, Value};
 use super::epilogue::Quantizer;
@@ -12,8 +12,10 @@ pub const CHUNK: u64 = 4096;
 /// Symmetric quantization of a row with a scale of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TokenFormat {
-    /// Greatest code, `2^(bits−1) − 1`; the least is its negative.
+    /// Greatest code, `2^(bits−1) − 1`.
     pub limit: i16,
+    /// Whether the least code is one below its negative.
+    pub full: bool,
     /// Added to codes when they are stored: 128 stores s8 codes as the u8 operand of `U8S8`, 0 keeps them signed.
     pub offset: i16,
     /// Also write the i32 sum of each block's codes (without offset): a multiple of 8.
@@ -173,12 +175,13 @@ pub(super) fn quantize_row(
     let part = e.float_of(F32, 1.0 / f32::from(format.limit));
     let scale = e.mul(most, part);
     let (nothing, one) = (e.float_of(F32, 0.0), e.float_of(F32, 1.0));
-    let empty = e.compare_float("oeq", most, nothing);
+    let empty = e.compare_float("oeq", scale, nothing);
     let scale = e.select(empty, one, scale);
     let to = e.element(out.scales, index, 4);
     e.store(scale, to);
     let shift = e.int(i64::from(format.offset));
-    let (lo, hi) = (format.offset - format.limit, format.offset + format.limit);
+    let lo = format.offset - format.limit - i16::from(format.full);
+    let hi = format.offset + format.limit;
     let quantizer = Quantizer::new(e, scale, shift, lo, hi);
     let bytes = e.mul(index, out.stride);
     let codes = e.at(out.codes, bytes);

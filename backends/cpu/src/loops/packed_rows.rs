@@ -8,6 +8,8 @@ use super::gather::held_index;
 use crate::kernels::TargetCaps;
 use crate::kernels::atom;
 use crate::kernels::blocks::{BlockScales, Blocks};
+use crate::kernels::coded::Coded;
+use crate::kernels::coded::expand::Expand;
 use crate::kernels::emit::{Emitter, F32, I8, I32, Scalar, Value};
 use crate::kernels::gemm::Product;
 
@@ -16,6 +18,8 @@ use crate::kernels::gemm::Product;
 pub struct PackedRows {
     /// The product whose panels these are: of s8 codes, s4 codes, or blocks.
     pub panels: Product,
+    /// The form of panels that are expanded for that product.
+    pub coded: Option<Coded>,
     /// Columns of a panel.
     pub nr: usize,
     /// Whether indices are 64-bit (else 32-bit).
@@ -38,7 +42,12 @@ impl PackedRows {
             let [out, panels, index, multipliers] =
                 ["out", "panels", "index", "multipliers"].map(|n| slots.pointer(e, n));
             let [rows, depth] = ["rows", "depth"].map(|n| slots.size(e, n));
-            let panel_bytes = self.panels.panel_bytes_value(e, self.nr as i64, depth);
+            let panel_bytes = match self.coded {
+                Some(coded) => coded.panel_bytes_value(e, self.nr as i64, depth),
+                None => self.panels.panel_bytes_value(e, self.nr as i64, depth),
+            };
+            let header = panels;
+            let panels = e.offset(panels, self.coded.map_or(0, Coded::header_bytes) as i64);
             e.each(kernel.begin, kernel.end, |e, item| {
                 let row = held_index(e, index, item, rows, self.wide);
                 let nr = e.int(self.nr as i64);
@@ -48,6 +57,13 @@ impl PackedRows {
                 let to = e.mul(item, depth);
                 let to = e.element(out, to, 4);
                 let zero = e.int(0);
+                if let Some(coded) = self.coded {
+                    let sixteen = e.int(16);
+                    let lane = e.rem(column, sixteen);
+                    let sixteen = Some(e.sub(column, lane));
+                    let expand = Expand { coded, nr: self.nr, header, panel, depth, sixteen };
+                    return expand.row(e, lane, kernel.scratch, to);
+                }
                 match self.panels {
                     Product::S8Block(blocks) | Product::F32Block(blocks) => {
                         let block = i64::from(blocks.block);

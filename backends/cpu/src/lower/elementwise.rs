@@ -1,8 +1,12 @@
 //! Elementwise operations: chains whose inner results have one use become one kernel.
 
-use qcc_ir::{Dim, ElementType, Function, Granularity, Node, Op, ValueId, ops::Rounding};
+use qcc_ir::{
+    Dim, ElementType, Function, Granularity, Node, Op, ValueId,
+    ops::{Rounding, Special},
+};
 
 use super::axes::{Axes, broadcast, contiguous};
+use super::coded::is_plain;
 use super::{LowerError, Lowering, Operand};
 use crate::loops::elementwise::{Elementwise, Input, Step, supported};
 
@@ -29,16 +33,17 @@ enum Part {
 fn elementwise(function: &Function, node: &Node) -> bool {
     let Some(Some(x)) = node.operands.first() else { return false };
     let element = function.ty(*x).element;
-    let per_tensor =
-        |e: ElementType| e.quantized().is_none_or(|q| !matches!(q.granularity, Granularity::Block { .. }));
     match &node.op {
-        Op::Quantize { to, narrow, rounding, .. } => {
+        Op::Quantize { to, narrow, rounding, special } => {
             *rounding == Rounding::HalfEven
+                && *special == Special::Saturate
                 && to.quantized().is_some_and(|q| {
-                    q.granularity == Granularity::Tensor && q.storage.integer_range(*narrow).is_some()
+                    q.granularity == Granularity::Tensor
+                        && is_plain(q)
+                        && q.storage.integer_range(*narrow).is_some()
                 })
         }
-        Op::Dequantize {} => per_tensor(element),
+        Op::Dequantize {} => element.quantized().is_some_and(is_plain),
         op => element.quantized().is_none() && supported(op, element.is_integer()),
     }
 }
@@ -48,6 +53,9 @@ impl Lowering<'_> {
     pub(super) fn elementwise(&mut self, node: &Node) -> Result<(), LowerError> {
         if self.quantized_rows(node)? {
             return Ok(());
+        }
+        if !elementwise(self.function, node) && matches!(node.op, Op::Quantize { .. } | Op::Dequantize {}) {
+            return self.coded_rows(node);
         }
         if !elementwise(self.function, node) {
             let x = node.operands.first().copied().flatten().map(|x| self.function.ty(x).to_string());

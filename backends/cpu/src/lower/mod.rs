@@ -6,6 +6,7 @@
 
 mod axes;
 mod buffers;
+mod coded;
 mod contraction;
 mod elementwise;
 mod error;
@@ -23,7 +24,7 @@ use std::collections::{HashMap, HashSet};
 use qcc_ir::{Definition, Dim, ElementType, Function, Node, Op, OpId, ValueId};
 use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step};
 
-pub(crate) use contraction::{is_split_weight, only_products_read, panel_bits, split_codes};
+pub(crate) use contraction::{is_coded_weight, only_products_read, split_codes};
 pub use error::LowerError;
 pub use packing::{PackedParameter, PackingError};
 
@@ -252,12 +253,12 @@ impl<'a> Lowering<'a> {
             Op::Transpose { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::Broadcast { .. } => {
                 self.movement(node)
             }
-            Op::Embedding {} if node.operands.get(2).copied().flatten().is_some() => {
+            Op::Embedding {} if contraction::is_coded_table(self.function, node) => {
                 self.packed_embedding(node)
             }
             Op::Embedding {} | Op::Gather { .. } => self.gather(node),
             // The products that read it decode it.
-            Op::Dequantize {} if is_split_weight(self.function, node) => Ok(()),
+            Op::Dequantize {} if is_coded_weight(self.function, node) => Ok(()),
             Op::Linear {} | Op::QuantizedLinear { .. } => self.linear(node),
             Op::Conv { .. } | Op::QuantizedConv { .. } => self.conv(node),
             Op::Matmul {} => self.matmul(node),
@@ -359,8 +360,10 @@ impl<'a> Lowering<'a> {
                     Storage::I8
                 }
                 qcc_ir::Storage::Int(_) => Storage::Biased,
+                // All others as bit patterns.
+                other if other.bits() <= 8 => Storage::U8,
                 other => {
-                    return Err(LowerError::new(format!("format {} has no CPU kernels yet", other.name())));
+                    return Err(LowerError::new(format!("codes of {} are wider than a byte", other.name())));
                 }
             },
             other => return Err(LowerError::new(format!("elements of type {other} have no CPU kernels"))),

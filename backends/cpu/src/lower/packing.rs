@@ -47,6 +47,16 @@ impl PackedParameter {
         PackedParameter { name, bytes, reads: reads.into(), pack: Box::new(pack) }
     }
 
+    /// Made of however many weights.
+    pub(crate) fn reading(
+        name: String,
+        bytes: u64,
+        reads: Vec<Str>,
+        pack: impl Fn(&[Arc<Tensor>]) -> Result<Vec<u8>, PackError> + Send + Sync + 'static,
+    ) -> PackedParameter {
+        PackedParameter { name, bytes, reads, pack: Box::new(pack) }
+    }
+
     /// A weight as it is.
     pub(crate) fn plain(
         name: &Str,

@@ -1,8 +1,10 @@
 //! Operations on rows (the last axis): softmax, dynamic quantization, and the norms and transforms that a quantize takes into its kernel.
 
-use qcc_ir::{Dim, Granularity, Node, Op, ScaleType, ValueId, ops::Rounding};
+use qcc_ir::ops::{Rounding, Special};
+use qcc_ir::{Dim, Granularity, Node, Op, ValueId};
 
 use super::buffers::Buffer;
+use super::coded::{is_plain, is_plain_token};
 use super::{LowerError, Lowering, Operand};
 use crate::kernels::epilogue::Output;
 use crate::kernels::norm::RowOutput;
@@ -49,6 +51,9 @@ impl<'a> Lowering<'a> {
         let rows = Self::count(outer)?;
         if let Op::Softmax { axis } = &node.op {
             return self.softmax(node, *axis, &rows, columns);
+        }
+        if matches!(&node.op, Op::DynamicQuantize { to, .. } if !to.quantized().is_some_and(is_plain_token)) {
+            return self.coded_rows(node);
         }
         let columns = columns.constant().ok_or_else(|| {
             LowerError::new(format!("rows of symbolic length {columns} have no CPU kernel"))
@@ -104,26 +109,18 @@ impl<'a> Lowering<'a> {
 
     /// Codes with a scale a row; a norm or transform that only this reads runs in the same kernel.
     fn dynamic_quantize(&mut self, node: &Node, rows: &Dim, columns: i64) -> Result<(), LowerError> {
-        let Op::DynamicQuantize { to, narrow, rounding, .. } = &node.op else {
+        let Op::DynamicQuantize { to, narrow, rounding, special } = &node.op else {
             return Err(LowerError::new(format!("qcc.{} does not quantize", node.op.name())));
         };
         let x = node.operands[0].expect("invariant: arity was checked");
         let q = to.quantized().expect("invariant: the type rule demands it");
-        let (lo, hi) = match (q.granularity, q.storage.integer_range(*narrow)) {
-            (Granularity::Token, Some(range)) => range,
-            _ => {
-                return Err(LowerError::new(
-                    "only integer formats with a scale a token are quantized at run time",
-                ));
-            }
+        let Some((lo, hi)) = q.storage.integer_range(*narrow).filter(|_| is_plain_token(q)) else {
+            return self.coded_rows(node);
         };
-        if *rounding != Rounding::HalfEven || q.scale != ScaleType::F32 {
+        if *rounding != Rounding::HalfEven || *special != Special::Saturate {
             return Err(LowerError::new(
-                "codes are computed at run time with f32 scales, ties going to the even code",
+                "codes are computed at run time with ties to the even code, saturating",
             ));
-        }
-        if lo != -hi {
-            return Err(LowerError::new("`:full` and unsigned formats have no dynamic CPU kernel"));
         }
         let from = match self.producer_of(x) {
             Some(_) => None,
@@ -134,6 +131,7 @@ impl<'a> Lowering<'a> {
         let block = self.block_of_users(node.results[0])?;
         let format = TokenFormat {
             limit: hi as i16,
+            full: lo < -hi,
             offset: if y.storage == Storage::Biased { 128 } else { 0 },
             block_sums: block,
         };
@@ -228,11 +226,9 @@ impl<'a> Lowering<'a> {
         }
         match self.uses.get(&y).map(Vec::as_slice) {
             Some([(user, 0)]) => match &self.function.node(*user).op {
-                Op::DynamicQuantize { to, .. } => {
-                    to.quantized().is_some_and(|q| q.granularity == Granularity::Token)
-                }
-                Op::Quantize { to, .. } => {
-                    to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor)
+                Op::DynamicQuantize { to, .. } => to.quantized().is_some_and(is_plain_token),
+                Op::Quantize { to, special: Special::Saturate, .. } => {
+                    to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor && is_plain(q))
                 }
                 _ => false,
             },

@@ -140,7 +140,7 @@ fn results_are_codes_of_a_static_scale() {
 
 #[test]
 fn results_are_codes_with_a_scale_a_row() {
-    let output = RowOutput::Token(TokenFormat { limit: 127, offset: 0, block_sums: Some(16) });
+    let output = RowOutput::Token(TokenFormat { limit: 127, full: false, offset: 0, block_sums: Some(16) });
     let specs = [4, 12, 40, 64, 512, 320].map(|size| HadamardSpec { order: order(size), output });
     for level in levels() {
         let text: String = specs

@@ -82,10 +82,10 @@ fn block_sums(codes: &[i32], block: usize) -> Vec<i32> {
 
 #[test]
 fn token_codes_and_block_sums() {
-    let signed = TokenFormat { limit: 127, offset: 0, block_sums: Some(32) };
+    let signed = TokenFormat { limit: 127, full: false, offset: 0, block_sums: Some(32) };
     let formats = [
         signed,
-        TokenFormat { limit: 7, block_sums: Some(8), ..signed },
+        TokenFormat { limit: 7, full: false, block_sums: Some(8), ..signed },
         TokenFormat { offset: 128, ..signed },
         TokenFormat { block_sums: None, ..signed },
     ];
@@ -142,7 +142,7 @@ fn normalised_rows() {
     let plain = RowOutput::Plain(Output::F32);
     let spec =
         |statistics, gain, bias, output| NormSpec { statistics, epsilon: 1e-5.into(), gain, bias, output };
-    let token = TokenFormat { limit: 127, offset: 0, block_sums: Some(16) };
+    let token = TokenFormat { limit: 127, full: false, offset: 0, block_sums: Some(16) };
     let specs = [
         spec(Statistics::RootMeanSquare, true, false, plain),
         spec(Statistics::MeanVariance, true, true, plain),

@@ -12,6 +12,7 @@ use qcc_runtime::program::Expr;
 
 use super::{LowerError, Lowering, Operand, Place};
 use crate::kernels::blocks::{BlockCodes, BlockScales, Blocks};
+use crate::kernels::coded::{Coded, Sharing};
 use crate::kernels::epilogue::{Activation, Output};
 use crate::kernels::gemm::{self, ActivationScale, Epilogue, GemmSpec, Product, Rows};
 use crate::kernels::split::SplitCodes;
@@ -40,7 +41,8 @@ struct Layer<'n> {
     x: ValueId,
     weight: ValueId,
     weight_scale: Option<ValueId>,
-    weight_zero_point: Option<ValueId>,
+    /// What else comes with the codes of a weight that is decoded by the kernel.
+    weight_more: Vec<ValueId>,
     x_scale: Option<ValueId>,
     x_zero_point: Option<ValueId>,
     bias: Option<ValueId>,
@@ -76,7 +78,7 @@ impl<'a> Lowering<'a> {
             x,
             weight,
             weight_scale: at(2),
-            weight_zero_point: None,
+            weight_more: Vec::new(),
             x_scale: at(3),
             x_zero_point: at(4),
             bias: if quantized { operand(5) } else { operand(2) },
@@ -89,10 +91,11 @@ impl<'a> Lowering<'a> {
             output_offset: 0,
         };
         if let Some((_, decoded)) = self.function.defining(weight)
-            && let [Some(codes), scale, zero_point] = decoded.operands[..]
-            && is_split_weight(self.function, decoded)
+            && is_coded_weight(self.function, decoded)
         {
-            (layer.weight, layer.weight_scale, layer.weight_zero_point) = (codes, scale, zero_point);
+            let mut operands = decoded.operands.iter().copied().flatten();
+            (layer.weight, layer.weight_scale) = (operands.next().ok_or_else(missing)?, operands.next());
+            layer.weight_more = operands.collect();
         }
         let (lower, upper, to, narrow) = match &node.op {
             Op::QuantizedLinear { lower, upper, to, narrow } => (lower.0, upper.0, *to, *narrow),
@@ -165,7 +168,9 @@ impl<'a> Lowering<'a> {
             None
         };
         let (product, x) = match &strided {
-            Some(rows) => (Product::F32F32, Place { buffer: rows.buffer(), storage: Storage::F32 }),
+            Some(rows) => {
+                (Form::native(Product::F32F32), Place { buffer: rows.buffer(), storage: Storage::F32 })
+            }
             None => self.product(&layer, &shape)?,
         };
         let mut operands = Vec::new();
@@ -187,17 +192,17 @@ impl<'a> Lowering<'a> {
     }
 
     /// Which product a layer is, and where its input is.
-    fn product(&mut self, layer: &Layer<'_>, shape: &Shape) -> Result<(Product, Place), LowerError> {
+    fn product(&mut self, layer: &Layer<'_>, shape: &Shape) -> Result<(Form, Place), LowerError> {
         let x = self.place(layer.x)?;
         let product = match self.function.ty(layer.weight).element.quantized() {
-            None if x.storage == Storage::F32 => Product::F32F32,
+            None if x.storage == Storage::F32 => Form::native(Product::F32F32),
             None => {
                 return Err(LowerError::new(format!(
                     "an input stored as {:?} meets float weights",
                     x.storage
                 )));
             }
-            Some(q) => integer_product(q, x.storage, shape)?,
+            Some(q) => weight_form(q, x.storage, shape)?,
         };
         Ok((product, x))
     }
@@ -207,7 +212,7 @@ impl<'a> Lowering<'a> {
     fn gemm(
         &mut self,
         layer: &Layer<'_>,
-        product: Product,
+        form: Form,
         rows: Rows,
         shape: &Shape,
         x: Place,
@@ -227,9 +232,14 @@ impl<'a> Lowering<'a> {
             bounded: layer.bounds.is_some(),
             output: layer.output,
         };
-        let spec = GemmSpec::new(self.caps, product, rows, epilogue);
-        let weights = match product {
-            Product::F32Split(codes) => self.packed_split(layer, codes, shape, spec.nr)?,
+        let Form { product, coded } = form;
+        let spec = GemmSpec { coded, ..GemmSpec::new(self.caps, product, rows, epilogue) };
+        let weights = match (product, coded) {
+            (_, Some(coded)) => {
+                let more = (layer.weight_scale, &layer.weight_more[..]);
+                self.packed_codes(layer.weight, more, coded, shape, spec.nr)?
+            }
+            (Product::F32Split(codes), _) => self.packed_split(layer, codes, shape, spec.nr)?,
             _ => self.packed_weights((layer.weight, layer.weight_scale), product, shape, spec.nr)?,
         };
         let none = || Operand::Bits(0);
@@ -393,12 +403,16 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// Bits of a code of integer weights in panels: codes lie in the panels of the next wider format that has kernels.
-pub fn panel_bits(storage: qcc_ir::Storage) -> Option<u32> {
-    match storage {
-        qcc_ir::Storage::Int(2..=4) => Some(4),
-        qcc_ir::Storage::Int(5..=8) => Some(8),
-        _ => None,
+/// The product that a weight goes into, and its form in panels where that is not the product's own.
+#[derive(Clone, Copy)]
+struct Form {
+    product: Product,
+    coded: Option<Coded>,
+}
+
+impl Form {
+    fn native(product: Product) -> Form {
+        Form { product, coded: None }
     }
 }
 
@@ -417,61 +431,105 @@ pub fn split_codes(q: QuantType) -> Option<SplitCodes> {
     }
 }
 
-/// Whether an operation decodes split codes of a weight that a matrix product can read as they are.
-pub fn is_split_weight(function: &Function, node: &Node) -> bool {
+/// Whether an operation decodes codes of a weight that a matrix product can read as they are.
+pub fn is_coded_weight(function: &Function, node: &Node) -> bool {
     let Some(codes) = node.operands.first().copied().flatten() else { return false };
     let q = function.ty(codes).element.quantized();
     matches!(node.op, Op::Dequantize {})
         && node.operands.iter().all(|o| o.is_some_and(|v| function.parameter_name(v).is_some()))
-        && q.and_then(split_codes).is_some()
+        && q.is_some_and(|q| split_codes(q).is_some() || Coded::of(q, None).is_some())
 }
 
-/// Whether matrix products are all that reads a weight: linear layers, and convolutions in one group.
+/// Whether kernels that decode it are all that reads a weight: linear layers, convolutions in one group, and of other than split codes
+/// embeddings.
 pub fn only_products_read(function: &Function, users: &[(OpId, usize)]) -> bool {
-    users.iter().all(|(user, slot)| {
-        let product = match function.node(*user).op {
-            Op::Linear {} => true,
-            Op::Conv { groups, .. } => groups == 1,
+    users.iter().all(|&(user, slot)| {
+        let node = function.node(user);
+        match node.op {
+            Op::Linear {} => slot == 1,
+            Op::Conv { groups, .. } => slot == 1 && groups == 1,
+            Op::Embedding {} => slot == 0 && is_coded_table(function, node),
             _ => false,
-        };
-        product && *slot == 1
+        }
     })
 }
 
-fn integer_product(q: QuantType, x: Storage, shape: &Shape) -> Result<Product, LowerError> {
+/// Whether an embedding reads rows of codes.
+pub fn is_coded_table(function: &Function, node: &Node) -> bool {
+    let operand = |i: usize| node.operands.get(i).copied().flatten();
+    let decoded = operand(0).and_then(|table| function.defining(table)).map(|(_, node)| node);
+    let of_levels = |decoded: &&Node| {
+        let q = decoded.operands[0].and_then(|codes| function.ty(codes).element.quantized());
+        is_coded_weight(function, decoded) && q.is_some_and(|q| !q.storage.is_split())
+    };
+    operand(2).is_some() || decoded.filter(of_levels).is_some()
+}
+
+/// How a quantized weight is multiplied with an input that is stored as `x`.
+fn weight_form(q: QuantType, x: Storage, shape: &Shape) -> Result<Form, LowerError> {
     if let (Some(codes), Storage::F32) = (split_codes(q), x) {
-        return Ok(Product::F32Split(codes));
+        return Ok(Form::native(Product::F32Split(codes)));
     }
-    let products = match (q.granularity, panel_bits(q.storage)) {
-        (Granularity::Tensor | Granularity::Channel { axis: 0 }, Some(bits)) if !q.zero_point => {
-            match (bits, x) {
-                (8, Storage::U8 | Storage::Biased) => Some(Product::U8S8),
-                (4, Storage::U8 | Storage::Biased) => Some(Product::U8S4),
-                (8, Storage::F32) => Some(Product::F32S8),
-                (4, Storage::F32) => Some(Product::F32S4),
-                _ => None,
-            }
+    let channels =
+        shape.taps.filter(|(_, taps)| *taps > 1).and_then(|(channels, _)| u32::try_from(channels).ok());
+    let coded = Coded::of(q, channels);
+    let native = native_product(q, x, shape).map(Form::native);
+    let form = native.or_else(|| match (x, q.granularity, q.storage.integer_range(false)) {
+        (Storage::F32, ..) => coded.map(|coded| Form { product: Product::F32F32, coded: Some(coded) }),
+        // Scales are in the epilogue.
+        (
+            Storage::U8 | Storage::Biased,
+            Granularity::Tensor | Granularity::Channel { axis: 0 },
+            Some((low, _)),
+        ) if low < 0 && !q.zero_point => coded.map(|coded| Form {
+            product: Product::U8S8,
+            coded: Some(Coded { sharing: Sharing::Tensor, scale: ScaleType::F32, ..coded }),
+        }),
+        (Storage::I8, Granularity::Block { axis: 1, block }, Some((low, _)))
+            if low < 0 && !q.zero_point && Blocks::fits(block) && shape.taps.is_none() =>
+        {
+            let scales = if q.scale == ScaleType::F16 { BlockScales::F16 } else { BlockScales::F32 };
+            let blocks = Blocks { block, codes: BlockCodes::U8, scales };
+            coded.map(|coded| Form { product: Product::S8Block(blocks), coded: Some(coded) })
         }
-        (Granularity::Block { axis: 1, block }, Some(bits)) if !q.zero_point && shape.taps.is_none() => {
+        _ => None,
+    });
+    form.ok_or_else(|| {
+        LowerError::new(format!(
+            "weights {} on an input stored as {x:?} have no CPU kernel",
+            ElementType::Quant(q)
+        ))
+    })
+}
+
+/// The product whose panels hold a weight of 4 or 8 bits as it is.
+fn native_product(q: QuantType, x: Storage, shape: &Shape) -> Option<Product> {
+    let bits = match q.storage {
+        qcc_ir::Storage::Int(bits @ (4 | 8)) if !q.zero_point => bits,
+        _ => return None,
+    };
+    match (q.granularity, q.scale) {
+        (Granularity::Tensor | Granularity::Channel { axis: 0 }, ScaleType::F32) => match (bits, x) {
+            (8, Storage::U8 | Storage::Biased) => Some(Product::U8S8),
+            (4, Storage::U8 | Storage::Biased) => Some(Product::U8S4),
+            (8, Storage::F32) => Some(Product::F32S8),
+            (4, Storage::F32) => Some(Product::F32S4),
+            _ => None,
+        },
+        (Granularity::Block { axis: 1, block }, scale) if shape.taps.is_none() && Blocks::fits(block) => {
             let codes = if bits == 4 { BlockCodes::U4 } else { BlockCodes::U8 };
-            let scales = match q.scale {
-                ScaleType::F16 => Some(BlockScales::F16),
-                ScaleType::F32 => Some(BlockScales::F32),
-                _ => None,
+            let scales = match scale {
+                ScaleType::F16 => BlockScales::F16,
+                ScaleType::F32 => BlockScales::F32,
+                _ => return None,
             };
-            let blocks = scales.map(|scales| Blocks { block, codes, scales });
-            match (blocks.filter(|_| Blocks::fits(block)), x) {
-                (Some(blocks), Storage::I8) => Some(Product::S8Block(blocks)),
-                (Some(blocks), Storage::F32) => Some(Product::F32Block(blocks)),
+            let blocks = Blocks { block, codes, scales };
+            match x {
+                Storage::I8 => Some(Product::S8Block(blocks)),
+                Storage::F32 => Some(Product::F32Block(blocks)),
                 _ => None,
             }
         }
         _ => None,
-    };
-    products.ok_or_else(|| {
-        LowerError::new(format!(
-            "weights {} on an input stored as {x:?} have no CPU kernel yet; int2 to int8 per tensor or channel, and in blocks of 8, 16, 32, 64, 96, … with f16 or f32 scales have, on f32 or int2 to int8",
-            ElementType::Quant(q)
-        ))
-    })
+    }
 }

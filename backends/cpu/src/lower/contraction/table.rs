@@ -1,18 +1,17 @@
 //! Embedding from a quantized table: rows are read from the panels of the matrix product that has the table as its weight.
 
-use qcc_ir::Node;
+use qcc_ir::{Node, ValueId};
 use qcc_runtime::program::Expr;
 
 use super::super::{LowerError, Lowering, Operand};
-use super::{Shape, integer_product};
+use super::{Form, Shape, weight_form};
 use crate::kernels::gemm::{GemmSpec, Product};
 use crate::loops::packed_rows::{PackedRows, SCRATCH_BYTES};
 use crate::loops::storage::Storage;
 
 impl Lowering<'_> {
     pub(in super::super) fn packed_embedding(&mut self, node: &Node) -> Result<(), LowerError> {
-        let operand = |i: usize| node.operands[i].expect("invariant: the type rule asks for it");
-        let (table, index, scale) = (operand(0), operand(1), operand(2));
+        let (table, index, scale, more) = self.table(node)?;
         let ty = self.function.ty(table);
         let dims = ty.constant_dims().ok_or_else(LowerError::too_large)?;
         let q =
@@ -21,15 +20,18 @@ impl Lowering<'_> {
             return Err(LowerError::new("an embedding from a table without rows"));
         }
         let shape = Shape { columns: dims[0], depth: dims[1], taps: None };
-        let product = integer_product(q, Storage::F32, &shape)?;
+        let Form { product, coded } = weight_form(q, Storage::F32, &shape)?;
         let (_, nr) = GemmSpec::tile(self.caps, product);
-        let panels = self.packed_weights((table, Some(scale)), product, &shape, nr)?;
+        let panels = match coded {
+            Some(coded) => self.packed_codes(table, (Some(scale), &more), coded, &shape, nr)?,
+            None => self.packed_weights((table, Some(scale)), product, &shape, nr)?,
+        };
         let multipliers = match product {
-            Product::F32Block(_) => Operand::Bits(0),
+            Product::F32Block(_) | Product::F32F32 => Operand::Bits(0),
             _ => self.packed_scales(Some(scale), None, dims[0] as usize, nr)?,
         };
         let ids = self.place(index)?;
-        let spec = PackedRows { panels: product, nr, wide: ids.index_is_wide()? };
+        let spec = PackedRows { panels: product, coded, nr, wide: ids.index_is_wide()? };
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| spec.generate(name, caps));
         let to = self.result(node.results[0])?;
         let count = Self::count(&self.function.ty(index).dims)?;
@@ -44,5 +46,19 @@ impl Lowering<'_> {
         let items = self.expr_ceil_div(&count, 1)?;
         self.step_with(&node.location, kernel, operands, items, 4, Expr::Const(SCRATCH_BYTES));
         Ok(())
+    }
+
+    /// The codes of the table, the indices, the scales, and what else comes with the codes.
+    fn table(&self, node: &Node) -> Result<(ValueId, ValueId, ValueId, Vec<ValueId>), LowerError> {
+        let missing = || LowerError::new("an operand is missing");
+        let operand = |i: usize| node.operands.get(i).copied().flatten();
+        let (table, index) = (operand(0).ok_or_else(missing)?, operand(1).ok_or_else(missing)?);
+        if let Some(scale) = operand(2) {
+            return Ok((table, index, scale, Vec::new()));
+        }
+        let decoded = self.function.defining(table).ok_or_else(missing)?.1;
+        let mut operands = decoded.operands.iter().copied().flatten();
+        let (codes, scale) = (operands.next().ok_or_else(missing)?, operands.next().ok_or_else(missing)?);
+        Ok((codes, index, scale, operands.collect()))
     }
 }

@@ -1,12 +1,14 @@
 //! A layer's constant operands in the form its kernel reads: weights in panels, correction and multiplier by column, bias.
 
-use qcc_ir::{Str, ValueId};
+use qcc_ir::{Granularity, Str, ValueId};
 use qcc_params::{Data, Tensor};
 
 use super::super::packing::{PackedParameter, f32_bytes, i32_bytes};
 use super::super::{LowerError, Lowering, Operand};
 use super::{Layer, Shape};
 use crate::kernels::blocks::{BlockCodes, BlockScales};
+use crate::kernels::coded::pack::Parts;
+use crate::kernels::coded::{Coded, Sharing};
 use crate::kernels::gemm::Product;
 use crate::kernels::pack::{self, PackError};
 use crate::kernels::split::{SplitCodes, pack_split};
@@ -79,8 +81,11 @@ impl Lowering<'_> {
         nr: usize,
     ) -> Result<Operand, LowerError> {
         let name = self.parameter_of(layer.weight, "weight")?;
-        let zero_point =
-            layer.weight_zero_point.ok_or_else(|| LowerError::new("the weight has no zero point"))?;
+        let zero_point = layer
+            .weight_more
+            .first()
+            .copied()
+            .ok_or_else(|| LowerError::new("the weight has no zero point"))?;
         let reads = [
             name.clone(),
             self.scale_name(layer.weight_scale)?,
@@ -101,6 +106,67 @@ impl Lowering<'_> {
                 return Err(PackError::Elements { expected: "tables of f32 and i32" });
             };
             pack_split(&reorder(&codes, columns, taps), (scales, zero_points), columns, depth, nr, form)
+        });
+        Ok(Operand::Buffer(self.parameter(packed)))
+    }
+
+    /// Codes that are expanded panel by panel, with their scales and what else comes with them.
+    pub(super) fn packed_codes(
+        &mut self,
+        weight: ValueId,
+        (scale, more): (Option<ValueId>, &[ValueId]),
+        form: Coded,
+        shape: &Shape,
+        nr: usize,
+    ) -> Result<Operand, LowerError> {
+        let q = self
+            .function
+            .ty(weight)
+            .element
+            .quantized()
+            .ok_or_else(|| LowerError::new("the weight has no codes"))?;
+        let name = self.parameter_of(weight, "weight")?;
+        // Scales that the epilogue applies are not in the panels.
+        let in_epilogue = form.scale != q.scale
+            || (form.sharing == Sharing::Tensor) != (q.granularity == Granularity::Tensor);
+        let mut reads = vec![name.clone(), self.scale_name(scale)?];
+        for &value in more {
+            reads.push(self.parameter_of(value, "what comes with the weight's codes")?);
+        }
+        let (columns, depth, taps) = (shape.columns as usize, shape.depth as usize, shape.taps);
+        let panels = (columns.div_ceil(nr) as u64).checked_mul(form.panel_bytes(nr as u64, depth as u64));
+        let bytes =
+            panels.and_then(|b| b.checked_add(form.header_bytes())).ok_or_else(LowerError::too_large)?;
+        let order = if taps.is_some_and(|(_, taps)| taps > 1) { " taps first" } else { "" };
+        let scales = if in_epilogue { " without scales" } else { "" };
+        let title = format!("{name} {} codes in panels of {nr}{order}{scales}", q.storage.name());
+        let packed = PackedParameter::reading(title, bytes, reads, move |values| {
+            let [weight, scale, more @ ..] = values else {
+                return Err(PackError::Elements { expected: "codes and scales" });
+            };
+            let mut more = more.iter();
+            let zero_points = match more.as_slice().first().filter(|_| q.zero_point).map(|t| &t.data) {
+                Some(Data::I32(zeros)) => more.next().map(|_| zeros.as_slice()),
+                _ => None,
+            };
+            let next =
+                |more: &mut std::slice::Iter<'_, std::sync::Arc<Tensor>>| more.next().map(|t| t.to_f32_vec());
+            let tensor_scale =
+                if q.has_tensor_scale() { next(&mut more).and_then(|v| v.first().copied()) } else { None };
+            let table = match q.storage.has_codebook() {
+                true => next(&mut more),
+                false => Coded::fixed_table(q.storage),
+            };
+            let patterns = reorder(&patterns(weight, q.storage)?, columns, taps);
+            let scales = if in_epilogue { 1f32.to_le_bytes().to_vec() } else { by_tap(scale, columns, taps) };
+            let parts = Parts {
+                patterns: &patterns,
+                scales: &scales,
+                zero_points,
+                tensor_scale,
+                table: table.as_deref(),
+            };
+            form.pack(&parts, columns, depth, nr)
         });
         Ok(Operand::Buffer(self.parameter(packed)))
     }
@@ -225,6 +291,30 @@ impl Lowering<'_> {
             Ok(f32_bytes(&pack::pack_channel_blocks(&weight.to_f32_vec(), channels, taps)?))
         });
         Ok(Operand::Buffer(self.parameter(packed)))
+    }
+}
+
+/// Bit patterns of codes.
+fn patterns(weight: &Tensor, storage: qcc_ir::Storage) -> Result<Vec<u16>, PackError> {
+    match &weight.data {
+        Data::I8(codes) => Ok(codes.iter().map(|c| storage.pattern_of(i32::from(*c))).collect()),
+        Data::U8(codes) => Ok(codes.iter().copied().map(u16::from).collect()),
+        Data::U16(codes) => Ok(codes.clone()),
+        _ => Err(PackError::Elements { expected: "codes" }),
+    }
+}
+
+/// Bytes of the scales of a weight; those of blocks of channels `[out, blocks, taps…]` tap by tap.
+fn by_tap(scale: &Tensor, columns: usize, taps: Option<(usize, usize)>) -> Vec<u8> {
+    let bytes = scale.to_le_bytes();
+    let blocks = scale.dims.get(1).copied().unwrap_or(1);
+    match taps {
+        Some((_, taps)) if taps > 1 && scale.dims.len() > 2 => {
+            let size = bytes.len() / scale.len().max(1);
+            let chunks: Vec<&[u8]> = bytes.chunks(size.max(1)).collect();
+            reorder(&chunks, columns, Some((blocks, taps))).concat()
+        }
+        _ => bytes,
     }
 }
 
