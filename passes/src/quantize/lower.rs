@@ -254,14 +254,18 @@ fn lower(function: &mut Function, id: OpId, fused: &Fused) -> Result<(), PassErr
     Ok(())
 }
 
-/// How many operations of each kind read decoded integers. Other codes have no other use than to be decoded for a float operation.
+/// How many operations of each kind read activations that were quantized to integers, and then decoded. Other codes, and weights alone, are
+/// there to be decoded.
 fn on_decoded(function: &Function) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
+    let is_activation = |decoded: &Node| {
+        let computed = decoded.operands[0].is_some_and(|codes| function.parameter_name(codes).is_none());
+        computed && decoded_type(function, decoded).is_some_and(is_integer)
+    };
     for &id in function.order() {
         let node = function.node(id);
-        let decoded = node.operands.iter().flatten().filter_map(|v| dequantized(function, *v));
-        let types: Vec<QuantType> = decoded.filter_map(|d| decoded_type(function, d)).collect();
-        if !types.is_empty() && types.iter().all(|q| is_integer(*q) && !q.storage.is_split()) {
+        let mut decoded = node.operands.iter().flatten().filter_map(|v| dequantized(function, *v));
+        if decoded.any(is_activation) {
             *counts.entry(node.op.name()).or_default() += 1;
         }
     }

@@ -294,8 +294,8 @@ fn what_keeps_its_type_is_said() {
     let w = f.weight("w", &[4, 3, 3]);
     let y = f.op(conv(1, 1, 1, 1), &[x, w]);
     f.result(y);
-    let q = quantized(f, "quantize{weights=int4:block=32}");
-    assert!(q.warnings[0].contains("keeps its type: block formats of convolutions"), "{:?}", q.warnings);
+    let q = quantized(f, "quantize{weights=int4:block=32 activations=int8:token}");
+    assert!(q.warnings[0].contains("keeps its type: a convolution has no tokens"), "{:?}", q.warnings);
     assert!(q.warnings[1].contains("no linear layer or convolution was quantized"), "{:?}", q.warnings);
     let q = quantized(mlp(), "quantize{weights=int8:channel activations=int8}");
     assert!(q.warnings[0].contains("run `calibrate` first"), "{:?}", q.warnings);
@@ -317,7 +317,7 @@ fn operations_on_decoded_codes_are_said() {
     let w = f.weight("w", &[4, 4, 3]);
     let y = f.op(conv(1, 1, 1, 1), &[x, w]);
     f.result(y);
-    let q = quantized(f, &format!("quantize{{weights=int8:channel}},{LOWER}"));
+    let q = quantized(f, &format!("calibrate,quantize{{weights=int4:block=2 activations=int8}},{LOWER}"));
     assert!(q.warnings[0].contains("run in f32 on decoded codes: conv ×1"), "{:?}", q.warnings);
 }
 
