@@ -192,6 +192,30 @@ impl Format {
     }
 }
 
+/// The type of a tensor in the words of the grammar: what a format that asks for it says. Which codes of an integer are used is no part of it.
+pub fn spelled(q: QuantType, dynamic: bool) -> String {
+    let QuantType { storage, granularity, scale, zero_point } = q;
+    let block = match granularity {
+        Granularity::Block { block, .. } => Some(block),
+        _ => None,
+    };
+    let mx = (block, scale) == (Some(32), ScaleType::E8M0) && parse::is_mx(storage);
+    let nvfp4 = (storage, block, scale) == (Storage::Fp4E2M1, Some(16), ScaleType::E4M3);
+    let element = match storage {
+        _ if mx => Element::Standard(Standard::Mx(storage)),
+        _ if nvfp4 => Element::Standard(Standard::NvFp4),
+        storage => Element::Coded(storage),
+    };
+    let sharing = match granularity {
+        Granularity::Tensor => Sharing::Tensor,
+        Granularity::Channel { .. } => Sharing::Channel,
+        Granularity::Token => Sharing::Token,
+        Granularity::Block { block, .. } => Sharing::Block(block),
+    };
+    let (asymmetric, full) = (zero_point, false);
+    Format { role: Role::Weight, element, sharing, asymmetric, full, scale, dynamic }.to_string()
+}
+
 impl fmt::Display for Format {
     /// The canonical text: element, sharing, and what is not the default of every role; what a standard fixes is not repeated. Parsing it
     /// in the same role gives the format again.

@@ -47,6 +47,11 @@ pub(super) fn mx_name(storage: Storage) -> &'static str {
     MX.iter().find(|(_, _, s)| *s == storage).map_or("mxint8", |(_, name, _)| name)
 }
 
+/// Whether there is a Microscaling format of this element.
+pub(super) fn is_mx(storage: Storage) -> bool {
+    MX.iter().any(|(_, _, s)| *s == storage)
+}
+
 pub(super) fn scale_name(scale: ScaleType) -> &'static str {
     SCALES.iter().find(|(_, s)| *s == scale).map_or("f32", |(name, _)| name)
 }

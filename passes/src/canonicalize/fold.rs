@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use qcc_ir::{Function, Op, OpId, Str, TensorType, ValueId};
+use qcc_ir::{ElementType, Function, Op, OpId, Str, TensorType, ValueId};
 use qcc_params::{Expression, Tensor};
 
 use super::NAME;
@@ -138,6 +138,13 @@ fn fold_constants(
     Ok(tensors.iter().all(|t| t.to_dense().is_some()).then_some(tensors))
 }
 
+/// What the result after the codes is that comes with them.
+fn parameter_name(to: ElementType, result: usize) -> String {
+    let parameters = to.quantized().map(|q| TensorType::scalar(to).quantization_parameters(q));
+    let found = parameters.and_then(|all| all.get(result - 1).map(|(name, _)| name.replace(' ', "_")));
+    found.unwrap_or_else(|| "parameter".into())
+}
+
 /// A readable name for the folded weight: the first weight operand's, then what was done to it.
 fn hint(op: &Op, operands: &[Option<&Op>], result: usize) -> String {
     let weight = operands.iter().flatten().find_map(|op| match op {
@@ -152,6 +159,7 @@ fn hint(op: &Op, operands: &[Option<&Op>], result: usize) -> String {
     match (op, result) {
         (Op::Quantize { .. } | Op::DynamicQuantize { .. }, 0) => format!("{weight}.codes"),
         (_, 0) => format!("{weight}.{}", op.name()),
+        (Op::DynamicQuantize { to, .. }, _) => format!("{weight}.{}", parameter_name(*to, result)),
         _ => format!("{weight}.{}", op.spec().results[result].0),
     }
 }

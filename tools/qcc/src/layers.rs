@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use qcc_ir::{ElementType, Function, Granularity, Module, Op, QuantType, ScaleType, Str, ValueId};
+use qcc_ir::{ElementType, Function, Module, Op, Str, ValueId};
 use qcc_passes::decompose::Branch;
 use serde_json::{Value, json};
 
@@ -171,46 +171,10 @@ fn activation_format(function: &Function, value: ValueId, dynamic: bool) -> Stri
 
 /// An element type in the grammar of formats.
 fn format(element: ElementType, dynamic: bool) -> String {
-    let Some(QuantType { storage, granularity, scale, zero_point }) = element.quantized() else {
-        return element.to_string();
-    };
-    let mut text = storage.name();
-    let usual = match granularity {
-        Granularity::Tensor => {
-            text.push_str(":tensor");
-            ScaleType::F32
-        }
-        Granularity::Channel { .. } => {
-            text.push_str(":channel");
-            ScaleType::F32
-        }
-        Granularity::Token => {
-            text.push_str(":token");
-            ScaleType::F32
-        }
-        Granularity::Block { block, .. } => {
-            text.push_str(&format!(":block={block}"));
-            ScaleType::F16
-        }
-    };
-    // Split codes always have one.
-    if zero_point && !storage.is_split() {
-        text.push_str(":asym");
+    match element.quantized() {
+        Some(q) => qcc_ir::format::spelled(q, dynamic),
+        None => element.to_string(),
     }
-    if scale != usual {
-        let name = match scale {
-            ScaleType::F32 => "f32",
-            ScaleType::F16 => "f16",
-            ScaleType::BF16 => "bf16",
-            ScaleType::E4M3 => "e4m3",
-            ScaleType::E8M0 => "e8m0",
-        };
-        text.push_str(&format!(":scale={name}"));
-    }
-    if dynamic {
-        text.push_str(":dynamic");
-    }
-    text
 }
 
 /// Sums over a module and its layers.
@@ -255,7 +219,7 @@ fn is_scale(op: &Op, slot: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use qcc_ir::{Attribute, Dim, Float, Storage, TensorType};
+    use qcc_ir::{Attribute, Dim, Float, Granularity, QuantType, ScaleType, Storage, TensorType};
 
     use super::*;
 

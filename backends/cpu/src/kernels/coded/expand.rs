@@ -22,9 +22,9 @@ impl Expand {
     /// Writes the panel that `product` reads.
     pub(crate) fn emit(&self, e: &mut Emitter, product: Product, to: Value) {
         match product {
-            Product::U8S8 => self.to_bytes(e, to),
-            Product::S8Block(blocks) => self.to_blocks(e, blocks, to),
-            _ => self.to_floats(e, to),
+            Product::U8S8 => self.write_bytes(e, to),
+            Product::S8Block(blocks) => self.write_blocks(e, blocks, to),
+            _ => self.write_floats(e, to),
         }
     }
 
@@ -121,7 +121,7 @@ impl Expand {
     }
 
     /// `[K][nr]` of f32.
-    fn to_floats(&self, e: &mut Emitter, to: Value) {
+    fn write_floats(&self, e: &mut Emitter, to: Value) {
         let row_bytes = 4 * self.nr as i64;
         self.each_value(e, |e, k, v, x| {
             let row = e.element(to, k, row_bytes);
@@ -231,7 +231,7 @@ impl Expand {
     }
 
     /// `[K/4][nr][4]` of s8.
-    fn to_bytes(&self, e: &mut Emitter, to: Value) {
+    fn write_bytes(&self, e: &mut Emitter, to: Value) {
         let (_, _, codes_at) = self.parts(e);
         let (zero, quads) = (e.int(0), e.ceil_div(self.depth, 4));
         e.each(zero, quads, |e, quad| {
@@ -243,7 +243,7 @@ impl Expand {
     }
 
     /// Blocks of bytes 128 higher, each with its scales behind it.
-    fn to_blocks(&self, e: &mut Emitter, blocks: Blocks, to: Value) {
+    fn write_blocks(&self, e: &mut Emitter, blocks: Blocks, to: Value) {
         let (scales_at, _, codes_at) = self.parts(e);
         let nr = self.nr as i64;
         let block = i64::from(blocks.block);

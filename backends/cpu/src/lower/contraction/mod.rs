@@ -459,7 +459,8 @@ pub fn is_coded_table(function: &Function, node: &Node) -> bool {
     let operand = |i: usize| node.operands.get(i).copied().flatten();
     let decoded = operand(0).and_then(|table| function.defining(table)).map(|(_, node)| node);
     let of_levels = |decoded: &&Node| {
-        let q = decoded.operands[0].and_then(|codes| function.ty(codes).element.quantized());
+        let codes = decoded.operands.first().copied().flatten();
+        let q = codes.and_then(|codes| function.ty(codes).element.quantized());
         is_coded_weight(function, decoded) && q.is_some_and(|q| !q.storage.is_split())
     };
     operand(2).is_some() || decoded.filter(of_levels).is_some()
