@@ -24,6 +24,7 @@ pub mod equalize;
 pub mod equivalence;
 #[cfg(test)]
 mod fixture;
+mod gptq;
 pub mod instrument;
 pub mod pass;
 pub mod pipeline;

@@ -1,5 +1,5 @@
-//! `quantize`: applies number formats to linear layers and convolutions, rounding to nearest; `lower-quantized`: turns the
-//! quantize–dequantize form into integer operations.
+//! `quantize`: applies number formats to linear layers and convolutions, rounding to nearest or by [GPTQ](crate::gptq); `lower-quantized`:
+//! turns the quantize–dequantize form into integer operations.
 //!
 //! `quantize` writes the *meaning*: `linear(dequantize(quantize(x)), dequantize(codes(w)))`. It chooses what to quantize from dataflow alone:
 //! every linear and convolution on a weight, but for the output head of a language model (the linear that yields a result of a function
@@ -7,6 +7,7 @@
 //! [branches](crate::decompose::Branch) that keep floats. Whatever keeps its type against the wish is a warning.
 
 mod activation;
+mod by_gptq;
 mod hoist;
 mod lower;
 pub(crate) mod range;
@@ -22,8 +23,10 @@ use qcc_ir::{
 
 use crate::calibrate::{Range, Statistics};
 use crate::context::Context;
+use crate::gptq;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 use activation::Activations;
+use by_gptq::Gptq;
 use site::Site;
 
 pub use lower::{INFO as LOWER_INFO, float_operations};
@@ -31,7 +34,7 @@ pub use lower::{INFO as LOWER_INFO, float_operations};
 /// The registry entry.
 pub const INFO: PassInfo = PassInfo {
     name: "quantize",
-    summary: "applies number formats to linear layers and convolutions, rounding to nearest",
+    summary: "applies number formats to linear layers and convolutions",
     options: &[
         ("weights", "format of weights, e.g. int8:channel"),
         ("activations", "format of activations, e.g. int8:token:dynamic; omitted: f32"),
@@ -39,6 +42,17 @@ pub const INFO: PassInfo = PassInfo {
         (
             "range",
             "LOW..HIGH: the range of activations that were not measured; omitted: they keep their type",
+        ),
+        ("rounding", "of weights: nearest (default) or gptq, which makes up for errors by what layers read"),
+        (
+            "damping",
+            "of GPTQ: share of the mean second moment that is added to each (default 0.01); rises where it must",
+        ),
+        ("block", "of GPTQ: columns whose errors are carried on together (default 128)"),
+        ("activation-order", "of GPTQ: true (default) to round columns with large inputs first"),
+        (
+            "sequential",
+            "of GPTQ: true (default) to let layers see what rounded ones make of the samples, a run for each",
         ),
     ],
     make: |options| Ok(Box::new(Quantize::new(options)?)),
@@ -52,6 +66,8 @@ struct Quantize {
     head: Option<Format>,
     /// The range of activations that were not measured.
     range: Option<Range>,
+    /// GPTQ, if it rounds the weights.
+    gptq: Option<gptq::Settings>,
 }
 
 /// Why an operation keeps its type although a format was asked for.
@@ -77,7 +93,7 @@ impl Quantize {
         let activations = format("activations", Role::Activation)?;
         let head = format("head", Role::Weight)?;
         let range = options.take::<String>("range")?.map(|text| parse_range(&text)).transpose()?;
-        Ok(Quantize { weights, activations, head, range })
+        Ok(Quantize { weights, activations, head, range, gptq: rounding(options)? })
     }
 
     /// The formats of weight and activation at a site, if it shall have any.
@@ -96,43 +112,117 @@ impl Pass for Quantize {
     }
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
-        let (mut quantized, mut skipped) = (0, 0);
-        for (index, function) in module.functions.iter_mut().enumerate() {
+        let mut counts = Counts::default();
+        for index in 0..module.functions.len() {
             // Calibration measures the entry function.
             let statistics =
                 if index == 0 { std::mem::take(&mut context.statistics) } else { Statistics::default() };
-            let mut activations = Activations::new(&statistics, self.range);
-            for (id, site) in site::sites(function) {
-                let done = match (&site, self.formats(&site)) {
-                    (Site::Unfit(why), _) => Err(why.clone()),
-                    (_, Some((weights, format))) => {
-                        apply(function, id, weights, format, &mut activations)?.map(|()| true)
-                    }
-                    (_, None) => Ok(false),
-                };
-                match done {
-                    Ok(applied) => quantized += usize::from(applied),
-                    Err(why) => {
-                        skipped += 1;
-                        let node = function.node(id);
-                        let message =
-                            format!("`{}` (qcc.{}) keeps its type: {why}", node.location, node.op.name());
-                        context.warn(NAME, message);
-                    }
-                }
-            }
-            function.sort();
+            self.function(module, index, &statistics, context, &mut counts)?;
+            module.functions[index].sort();
             if index == 0 {
                 context.statistics = statistics;
             }
         }
-        if quantized == 0 {
+        if counts.quantized == 0 {
             context.warn(NAME, "no linear layer or convolution was quantized");
         }
-        let mut outcome = Outcome::of([("quantized", quantized)]);
-        outcome.measures.insert("skipped", skipped);
+        let mut outcome = Outcome::of([("quantized", counts.quantized)]);
+        outcome.measures.insert("skipped", counts.skipped);
+        if self.gptq.is_some() {
+            outcome.measures.insert("gptq", counts.gptq);
+        }
         Ok(outcome)
     }
+}
+
+/// What was done.
+#[derive(Default)]
+struct Counts {
+    quantized: usize,
+    skipped: usize,
+    gptq: usize,
+}
+
+impl Quantize {
+    fn function(
+        &self,
+        module: &mut Module,
+        index: usize,
+        statistics: &Statistics,
+        context: &mut Context<'_>,
+        counts: &mut Counts,
+    ) -> Result<(), PassError> {
+        let mut activations = Activations::new(statistics, self.range);
+        let sites = site::sites(&module.functions[index]);
+        let mut gptq = match self.gptq {
+            Some(settings) if index == 0 => Some(Gptq::new(settings, module, &sites, context)?),
+            _ => None,
+        };
+        for (done, (id, site)) in sites.iter().enumerate() {
+            let function = &mut module.functions[index];
+            let prepared = match (site, self.formats(site)) {
+                (Site::Unfit(why), _) => Err(why.clone()),
+                (_, Some((weights, format))) => {
+                    prepare(function, *id, weights, format, &mut activations)?.map(Some)
+                }
+                (_, None) => Ok(None),
+            };
+            match prepared {
+                Ok(Some(prepared)) => {
+                    if self.gptq.is_some() {
+                        context.progress.report("rounding", done, sites.len());
+                    }
+                    let codes = match &mut gptq {
+                        Some(gptq) => gptq.codes(module, *id, &prepared, context)?,
+                        None => None,
+                    };
+                    counts.gptq += usize::from(codes.is_some());
+                    apply(&mut module.functions[index], *id, &prepared, codes)?;
+                    counts.quantized += 1;
+                }
+                Ok(None) => {}
+                Err(why) => {
+                    counts.skipped += 1;
+                    let node = module.functions[index].node(*id);
+                    let message =
+                        format!("`{}` (qcc.{}) keeps its type: {why}", node.location, node.op.name());
+                    context.warn(NAME, message);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How weights are rounded: GPTQ's settings, or none.
+fn rounding(options: &mut Options) -> Result<Option<gptq::Settings>, String> {
+    let usual = gptq::Settings::default();
+    let name: Option<String> = options.take("rounding")?;
+    let (damping, block) = (options.take::<f64>("damping")?, options.take::<usize>("block")?);
+    let (order, sequential) =
+        (options.take::<bool>("activation-order")?, options.take::<bool>("sequential")?);
+    match name.as_deref() {
+        Some("gptq") => {}
+        None | Some("nearest")
+            if damping.is_none() && block.is_none() && order.is_none() && sequential.is_none() =>
+        {
+            return Ok(None);
+        }
+        None | Some("nearest") => {
+            return Err("`damping`, `block`, `activation-order` and `sequential` need `rounding=gptq`".into());
+        }
+        Some(other) => return Err(format!("unknown rounding `{other}`; there are nearest and gptq")),
+    }
+    let settings = gptq::Settings {
+        damping: damping.unwrap_or(usual.damping),
+        block: block.unwrap_or(usual.block),
+        activation_order: order.unwrap_or(usual.activation_order),
+        sequential: sequential.unwrap_or(usual.sequential),
+    };
+    if !(settings.damping >= 0.0 && settings.damping.is_finite()) || settings.block == 0 {
+        return Err("`damping` is a number from 0 on, and `block` at least 1".into());
+    }
+    Ok(Some(settings))
 }
 
 fn parse_range(text: &str) -> Result<Range, String> {
@@ -143,17 +233,31 @@ fn parse_range(text: &str) -> Result<Range, String> {
     range.ok_or_else(|| format!("`range={text}` is no range; write LOW..HIGH, e.g. -1..1"))
 }
 
-/// Quantizes one layer; the inner error says why it cannot have the format.
-fn apply(
+/// A layer that is about to be quantized.
+struct Prepared {
+    /// Its input, in its format.
+    x: ValueId,
+    weight: ValueId,
+    /// The type of the weight's codes.
+    to: QuantType,
+    narrow: bool,
+    /// Embeddings that read the same table.
+    tables: Vec<OpId>,
+}
+
+/// Chooses the types of one layer, and quantizes its input; the inner error says why it cannot have the format.
+fn prepare(
     function: &mut Function,
     id: OpId,
     weights: &Format,
     format: Option<&Format>,
     activations: &mut Activations<'_>,
-) -> Result<Result<(), Refused>, PassError> {
+) -> Result<Result<Prepared, Refused>, PassError> {
     let node = function.node(id).clone();
     let at = |e: qcc_ir::InferError| PassError::at(NAME, &node.location, e);
-    let (Some(x), Some(weight)) = (node.operands[0], node.operands[1]) else { return Ok(Ok(())) };
+    let (Some(x), Some(weight)) = (node.operands[0], node.operands[1]) else {
+        return Ok(Err("an operand is missing".into()));
+    };
     if !function.ty(x).element.is_float() {
         return Ok(Err("its input is not a float".into()));
     }
@@ -164,32 +268,46 @@ fn apply(
     let conv = matches!(node.op, Op::Conv { .. });
     let depth = function.ty(weight).dims.get(1).and_then(qcc_ir::Dim::constant);
     let to = match weight_type(weights, conv, depth) {
-        Ok(to) => ElementType::Quant(to),
+        Ok(to) => to,
         Err(why) => return Ok(Err(why)),
     };
-    let new_x = match format {
+    let x = match format {
         None => x,
         Some(format) => match activations.quantized(function, x, format, conv) {
-            Ok(new_x) => new_x.map_err(at)?,
+            Ok(x) => x.map_err(at)?,
             Err(why) => return Ok(Err(why)),
         },
     };
-    let quantize = Op::DynamicQuantize {
-        to,
-        narrow: weights.narrow(),
-        rounding: Rounding::HalfEven,
-        special: Special::Saturate,
+    Ok(Ok(Prepared { x, weight, to, narrow: weights.narrow(), tables }))
+}
+
+/// Quantizes one layer. `codes` are those of its weight with what comes with them; without, they are a weight expression: the nearest ones.
+fn apply(
+    function: &mut Function,
+    id: OpId,
+    prepared: &Prepared,
+    codes: Option<Vec<ValueId>>,
+) -> Result<(), PassError> {
+    let location = function.node(id).location.clone();
+    let at = |e: qcc_ir::InferError| PassError::at(NAME, &location, e);
+    let codes = match codes {
+        Some(codes) => codes,
+        None => {
+            let to = ElementType::Quant(prepared.to);
+            let (rounding, special) = (Rounding::HalfEven, Special::Saturate);
+            let quantize = Op::DynamicQuantize { to, narrow: prepared.narrow, rounding, special };
+            function.add(quantize, [prepared.weight], &location).map_err(at)?.to_vec()
+        }
     };
-    let codes = function.add(quantize, [weight], &node.location).map_err(at)?;
-    let new_weight = function.add_one(Op::Dequantize {}, codes, &node.location).map_err(at)?;
+    let new_weight = function.add_one(Op::Dequantize {}, codes, &location).map_err(at)?;
     let node = function.node_mut(id);
-    node.operands[0] = Some(new_x);
+    node.operands[0] = Some(prepared.x);
     node.operands[1] = Some(new_weight);
     // A head's table that also embeds tokens is one weight, stored once.
-    for user in tables {
-        function.node_mut(user).operands[0] = Some(new_weight);
+    for user in &prepared.tables {
+        function.node_mut(*user).operands[0] = Some(new_weight);
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// The embeddings whose table a value is.

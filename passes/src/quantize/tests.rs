@@ -169,6 +169,51 @@ fn split_weights_are_decoded_for_float_products() {
 }
 
 #[test]
+fn gptq_rounds_with_less_error_than_to_nearest() {
+    for (format, more) in [
+        ("int3:block=8", ""),
+        ("int3:channel", " sequential=false"),
+        ("uint3:asym", " activation-order=false"),
+        ("mxfp4", " block=5"),
+        ("nf4", " damping=0.1"),
+        ("codebook3", ""),
+        ("nvfp4", ""),
+    ] {
+        let of =
+            |rounding: &str| quantized(mlp(), &format!("quantize{{weights={format}{rounding}}},{LOWER}"));
+        let (nearest, gptq) = (of(""), of(&format!(" rounding=gptq{more}")));
+        assert_eq!(gptq.ops(), nearest.ops(), "{format}");
+        assert!(gptq.error < nearest.error, "{format}: {} of {}", gptq.error, nearest.error);
+        assert!(gptq.warnings.is_empty(), "{:?}", gptq.warnings);
+    }
+    // Activations too, and a head that embeds tokens.
+    let q = quantized(
+        mlp(),
+        &format!("calibrate,quantize{{weights=int4 activations=int8 rounding=gptq}},{LOWER}"),
+    );
+    assert_eq!(q.ops(), ["quantize", "quantized_linear", "quantized_linear"]);
+}
+
+#[test]
+fn gptq_says_what_it_rounds_to_nearest() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,3,8");
+    let w = f.weight("w", &[4, 3, 3]);
+    let y = f.op(conv(1, 1, 1, 1), &[x, w]);
+    f.result(y);
+    let q = quantized(f, "quantize{weights=int4 rounding=gptq}");
+    assert!(
+        q.warnings[0].contains("is rounded to nearest: GPTQ rounds linear layers only"),
+        "{:?}",
+        q.warnings
+    );
+    let q = quantized(mlp(), "quantize{weights=split4 rounding=gptq}");
+    assert!(q.warnings[0].contains("is rounded to nearest: split codes"), "{:?}", q.warnings);
+    let error = mlp().try_run("quantize{weights=int4 rounding=gptq}").err().expect("no samples").to_string();
+    assert!(error.contains("--calibration"), "{error}");
+}
+
+#[test]
 fn kernels_of_a_convolution_have_clusters_of_their_own() {
     let build = || {
         let mut f = Fixture::new();
@@ -328,6 +373,9 @@ fn bad_options_are_refused() {
         Err(e) => e.to_string(),
     };
     assert!(parse("quantize").contains("`weights=FORMAT` is needed"));
+    assert!(parse("quantize{weights=int4 rounding=up}").contains("unknown rounding `up`"));
+    assert!(parse("quantize{weights=int4 damping=1}").contains("need `rounding=gptq`"));
+    assert!(parse("quantize{weights=int4 rounding=gptq block=0}").contains("`block` at least 1"));
     assert!(parse("quantize{weights=f32}").contains("float format"));
     assert!(!parse("quantize{weights=int99}").is_empty());
     for range in ["1", "1..", "2..1", "nan..1", "0..inf"] {

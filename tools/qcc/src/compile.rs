@@ -41,6 +41,11 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     check_folder(&args.output)?;
     emit::check(&args.emit, &args.output)?;
     if args.pass_pipeline.is_none() && settings.needs_data() && args.calibration.is_none() {
+        if let Some(rounding) = settings.rounding.as_ref().filter(|_| !settings.is_static) {
+            return Err(Failure::input(format!(
+                "`--rounding {rounding}` looks at what layers read and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images"
+            )));
+        }
         if !settings.is_static {
             return Err(Failure::input(format!(
                 "`--transforms {}` looks at activations and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images",
@@ -74,7 +79,11 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         context.warn("import", warning);
     }
     let looks = |name: &str| name == "calibrate" || recipe::needs_data(name);
-    let looked_at = pipeline.names().any(looks);
+    let by_gptq = match &args.pass_pipeline {
+        Some(text) => text.contains("rounding=gptq"),
+        None => settings.rounding.is_some(),
+    };
+    let looked_at = by_gptq || pipeline.names().any(looks);
     if args.calibration.is_some() && !looked_at {
         context.warn("calibrate", "the calibration data is not used: nothing is measured beforehand");
     }

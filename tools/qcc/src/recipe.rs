@@ -54,6 +54,8 @@ pub struct Settings {
     pub head: Option<String>,
     /// Whether ranges of activations are measured beforehand.
     pub is_static: bool,
+    /// How weights are rounded, where that is not to nearest.
+    pub rounding: Option<String>,
     /// Transforms to apply, in order.
     pub transforms: Vec<Transform>,
     /// The transforms as they were asked for.
@@ -89,7 +91,7 @@ impl Settings {
             format(&text, Role::Activation)?;
             return Err(Failure::not_yet(format!("a format of keys and values (`{text}`)")));
         }
-        rounding(or(&args.rounding, quantize.rounding).as_deref())?;
+        let rounding = rounding(or(&args.rounding, quantize.rounding))?;
         if args.bias_correction || quantize.bias_correction == Some(true) {
             return Err(Failure::not_yet("bias correction"));
         }
@@ -101,6 +103,11 @@ impl Settings {
         {
             return Err(Failure::input(format!(
                 "`{other}` without a format of weights: pass `--weights` too, e.g. `--weights int8:channel`"
+            )));
+        }
+        if let (None, Some(rounding)) = (&weights, &rounding) {
+            return Err(Failure::input(format!(
+                "rounding `{rounding}` without a format of weights: pass `--weights` too, e.g. `--weights int4:block=32`"
             )));
         }
         let asked = args.transforms.clone().or_else(|| transforms.apply.as_ref().map(Apply::text));
@@ -129,6 +136,7 @@ impl Settings {
             activations,
             head,
             is_static,
+            rounding,
             asked: asked.unwrap_or_default(),
             auto_is_idle,
             // A recipe of this build is for many models: what finds nothing in one of them was not asked for.
@@ -153,7 +161,9 @@ impl Settings {
                 passes.push(format!("calibrate{}", self.calibrate));
             }
             let mut quantize = format!("quantize{{weights={weights}");
-            for (name, value) in [("activations", &self.activations), ("head", &self.head)] {
+            let more =
+                [("activations", &self.activations), ("head", &self.head), ("rounding", &self.rounding)];
+            for (name, value) in more {
                 if let Some(value) = value {
                     quantize.push_str(&format!(" {name}={value}"));
                 }
@@ -167,7 +177,7 @@ impl Settings {
 
     /// Whether a pass looks at activations, which takes data.
     pub fn needs_data(&self) -> bool {
-        self.is_static || self.transforms.iter().any(Transform::needs_data)
+        self.is_static || self.rounding.is_some() || self.transforms.iter().any(Transform::needs_data)
     }
 
     /// A transform with the options it takes.
@@ -194,6 +204,7 @@ impl Settings {
     pub fn describe(&self, pipeline: &str) -> Value {
         json!({
             "name": self.recipe, "weights": self.weights, "activations": self.activations, "head": self.head,
+            "rounding": self.rounding.as_deref().unwrap_or("nearest"),
             "transforms": self.transforms.iter().map(Transform::to_string).collect::<Vec<_>>(), "pipeline": pipeline,
         })
     }
@@ -233,14 +244,16 @@ fn chosen(text: Option<String>, role: Role) -> Result<(Option<String>, bool), Fa
     })
 }
 
-fn rounding(name: Option<&str>) -> Result<(), Failure> {
-    const TO_COME: [&str; 2] = ["gptq", "decoupleq"];
-    match name {
-        None | Some("nearest") => Ok(()),
+/// A rounding of weights other than to nearest.
+fn rounding(name: Option<String>) -> Result<Option<String>, Failure> {
+    const TO_COME: [&str; 1] = ["decoupleq"];
+    match name.as_deref() {
+        None | Some("nearest") => Ok(None),
+        Some("gptq") => Ok(name),
         Some(name) if TO_COME.contains(&name) => Err(Failure::not_yet(format!("rounding `{name}`"))),
         Some(name) => {
-            let hint = qcc_ir::names::near_match(name, ["nearest"].into_iter().chain(TO_COME));
-            Err(Failure::input(format!("unknown rounding `{name}`{hint}; this build knows nearest")))
+            let hint = qcc_ir::names::near_match(name, ["nearest", "gptq"].into_iter().chain(TO_COME));
+            Err(Failure::input(format!("unknown rounding `{name}`{hint}; this build knows nearest and gptq")))
         }
     }
 }

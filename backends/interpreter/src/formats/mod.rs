@@ -15,7 +15,9 @@ mod split;
 use qcc_ir::{Granularity, ScaleType};
 
 pub use code::{Code, IntegerFormat};
-pub use tensor::{Parameters, Quantized, Rules, Scales, dequantize, quantize, quantize_dynamic, rounded};
+pub use tensor::{
+    Grid, Parameters, Quantized, Rules, Scales, dequantize, quantize, quantize_dynamic, rounded,
+};
 
 /// Why numbers cannot be encoded or decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -93,6 +93,64 @@ impl<R: Real> Parameters<R> {
     }
 }
 
+/// The levels that each element of a tensor may have: for rounding one element at a time.
+#[derive(Clone, Debug)]
+pub struct Grid<R> {
+    code: Code,
+    rounding: Rounding,
+    /// The group of each element.
+    indices: Vec<usize>,
+    scales: Vec<R>,
+    inverses: Vec<R>,
+    zero_points: Option<Vec<i32>>,
+}
+
+impl<R: Real> Grid<R> {
+    /// The levels of a tensor `dims` in `q` with these scales.
+    ///
+    /// # Errors
+    /// When `q` has split codes, counts disagree, or a zero point is not a code.
+    pub fn new(
+        dims: &[usize],
+        q: QuantType,
+        rules: Rules,
+        parameters: &Parameters<R>,
+    ) -> Result<Grid<R>, FormatError> {
+        let code = Code::new(q, rules.narrow, rules.special, parameters.codebook.as_deref())?;
+        let (indices, count) = scale_indices(dims, q.granularity)?;
+        let scales = parameters.effective(q)?;
+        check_count("scales", scales.len(), count)?;
+        let zero_points = parameters.checked_zero_points(&code, count)?.map(<[i32]>::to_vec);
+        let inverses = scales.iter().map(|s| s.reciprocal()).collect();
+        Ok(Grid { code, rounding: rules.rounding, indices, scales, inverses, zero_points })
+    }
+
+    /// Elements of the tensor.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether the tensor has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// The code that is nearest to `x` for the `at`-th element, and the number it stands for.
+    pub fn nearest(&self, at: usize, x: R) -> (i32, R) {
+        let code = self.code.encode(x * self.inverses[self.indices[at]], self.zero_point(at), self.rounding);
+        (code, self.level(at, code))
+    }
+
+    /// The number that a code stands for at the `at`-th element.
+    pub fn level(&self, at: usize, code: i32) -> R {
+        self.code.decode::<R>(code, self.zero_point(at)) * self.scales[self.indices[at]]
+    }
+
+    fn zero_point(&self, at: usize) -> i32 {
+        self.zero_points.as_ref().map_or(0, |zeros| zeros[self.indices[at]])
+    }
+}
+
 /// Codes of `values` `dims` in `q` with the given scales.
 ///
 /// # Errors
@@ -104,23 +162,14 @@ pub fn quantize<R: Real>(
     rules: Rules,
     parameters: &Parameters<R>,
 ) -> Result<Data, FormatError> {
-    let code = Code::new(q, rules.narrow, rules.special, parameters.codebook.as_deref())?;
-    let (indices, count) = scale_indices(dims, q.granularity)?;
-    check_count("values", values.len(), indices.len())?;
-    let scales = parameters.effective(q)?;
-    check_count("scales", scales.len(), count)?;
-    let zero_points = parameters.checked_zero_points(&code, count)?;
-    let inverses: Vec<R> = scales.iter().map(|s| s.reciprocal()).collect();
-    let codes = values
-        .iter()
-        .zip(&indices)
-        .map(|(&x, &i)| code.encode(x * inverses[i], zero_points.map_or(0, |z| z[i]), rules.rounding));
-    Ok(held(q.storage, codes))
+    let grid = Grid::new(dims, q, rules, parameters)?;
+    check_count("values", values.len(), grid.len())?;
+    Ok(held(q.storage, values.iter().enumerate().map(|(at, x)| grid.nearest(at, *x).0)))
 }
 
 /// Codes as a tensor holds them.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "codes are in the format's range")]
-fn held(storage: Storage, codes: impl Iterator<Item = i32>) -> Data {
+pub fn held(storage: Storage, codes: impl Iterator<Item = i32>) -> Data {
     if signed_codes(storage) {
         Data::I8(codes.map(|c| c as i8).collect())
     } else if wide_codes(storage) {
