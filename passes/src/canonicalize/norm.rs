@@ -13,7 +13,9 @@ pub(super) fn spelled_out(function: &mut Function, id: OpId) -> Option<ValueId> 
         _ => return None,
     };
     let (x, epsilon) = normalized(function, y)?;
-    if function.ty(x).dims.last() != function.ty(gain).dims.first() {
+    // A constant of higher rank makes the result one of that rank, which a normalisation does not.
+    let same_type = function.ty(x) == function.ty(node.results[0]);
+    if !same_type || function.ty(x).dims.last() != function.ty(gain).dims.first() {
         return None;
     }
     let location = node.location.clone();

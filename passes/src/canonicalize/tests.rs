@@ -92,3 +92,25 @@ fn a_product_with_two_vectors_is_no_norm() {
     f.result(y);
     assert_eq!(f.run("canonicalize").ops(), ["mul", "mul"]);
 }
+
+/// A constant of higher rank makes the result of a spelled-out normalisation one of that rank.
+#[test]
+fn a_normalisation_keeps_the_rank_of_its_result() {
+    for rank in [0, 2, 3] {
+        let mut f = Fixture::new();
+        let x = f.input("x", "B,4");
+        let two = f.op(Op::Constant { value: Dense::scalar(2.0) }, &[]);
+        let square = f.op(Op::Pow {}, &[x, two]);
+        let mean = f.op(Op::ReduceMean { axes: vec![1], keep_dims: true }, &[square]);
+        let epsilon = f.op(Op::Constant { value: Dense::f32(&vec![1; rank], &[1e-5]) }, &[]);
+        let shifted = f.op(Op::Add {}, &[mean, epsilon]);
+        let root = f.op(Op::Sqrt {}, &[shifted]);
+        let normal = f.op(Op::Div {}, &[x, root]);
+        let gain = f.weight("gain", &[4]);
+        let y = f.op(Op::Mul {}, &[normal, gain]);
+        f.result(y);
+        let done = f.try_run("canonicalize").unwrap_or_else(|e| panic!("rank {rank}: {e}"));
+        let ops: Vec<_> = done.function.order().iter().map(|id| done.function.node(*id).op.name()).collect();
+        assert_eq!(ops.contains(&"rms_norm"), rank <= 2, "rank {rank}: {ops:?}");
+    }
+}

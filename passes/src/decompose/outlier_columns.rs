@@ -55,7 +55,7 @@ impl OutlierColumns {
     }
 
     /// The features to take, ascending, given the largest magnitude of each.
-    fn features(&self, largest: &[f32]) -> Vec<usize> {
+    fn features(&self, largest: &[f32]) -> Result<Vec<usize>, &'static str> {
         let width = largest.len();
         let mut order: Vec<usize> = (0..width).collect();
         order.sort_by(|a, b| largest[*b].total_cmp(&largest[*a]).then(a.cmp(b)));
@@ -68,13 +68,15 @@ impl OutlierColumns {
                 outlying.min(most).next_multiple_of(STEP)
             }
         };
-        // A layer without any feature is none.
+        if count == 0 {
+            return Err("none of its features stands out");
+        }
         if count >= width {
-            return Vec::new();
+            return Err("all of its features would be taken out");
         }
         order.truncate(count);
         order.sort_unstable();
-        order
+        Ok(order)
     }
 }
 
@@ -99,12 +101,13 @@ impl Pass for OutlierColumns {
         let mut columns = 0;
         for (group, rows) in groups.iter().zip(&seen) {
             let layers = whole_layers(function, group);
-            let features = self.features(&rows.largest);
-            if features.is_empty() {
-                let reason = "none of its features stands out";
-                explanation.refused.extend(layers.iter().map(|l| Refusal::new(&l.name, NAME, reason)));
-                continue;
-            }
+            let features = match self.features(&rows.largest) {
+                Ok(features) => features,
+                Err(reason) => {
+                    explanation.refused.extend(layers.iter().map(|l| Refusal::new(&l.name, NAME, reason)));
+                    continue;
+                }
+            };
             take_out(function, &layers, &features, group.width, context)
                 .map_err(|e| PassError::at(NAME, &group.name(), e))?;
             explanation.layers.extend(layers.iter().map(|l| LayerChoice::done(&l.name, NAME)));

@@ -42,10 +42,14 @@ impl Pass for Split {
         for function in &mut module.functions {
             for (id, site) in sites(function) {
                 let node = function.node(id);
+                let location = node.location.clone();
+                if let Site::Unfit(why) = &site {
+                    explanation.refused.push(Refusal::new(&location, NAME, why.clone()));
+                    context.warn(NAME, format!("`{location}` is not split: {why}"));
+                }
                 if site != Site::Layer || Branch::of(node).is_some() {
                     continue;
                 }
-                let location = node.location.clone();
                 match split(function, id, context) {
                     Ok(true) => explanation.layers.push(LayerChoice::done(&location, NAME)),
                     Ok(false) => {
@@ -170,6 +174,12 @@ impl Masked {
     fn part(&self, branch: Branch, parameters: &mut Parameters) -> Result<Str, String> {
         let mask = match branch {
             Branch::Low => self.not_above(parameters)?,
+            // Of two parts, the other: the bounds are f32, and a weight in f64 may lie between them.
+            Branch::High if self.most == 2 => {
+                let low = self.not_above(parameters)?;
+                let one = constant(parameters, "one", Dense::scalar(1.0));
+                self.step(parameters, Op::Sub {}, &[&one, &low])?
+            }
             Branch::High => self.not_below(parameters)?,
             _ => {
                 let (low, high) = (self.not_above(parameters)?, self.not_below(parameters)?);

@@ -276,3 +276,29 @@ fn options_that_mean_nothing_are_refused() {
         assert!(error.contains(expected), "{pipeline}: {error}");
     }
 }
+
+/// Masks compare a weight in any precision with bounds that are f32: no element may fall between two parts.
+#[test]
+fn folded_weights_of_two_outputs_are_split_exactly() {
+    for (inputs, outputs, kernel) in [(4, 2, 3), (2, 4, 1), (3, 1, 2)] {
+        let mut f = Fixture::new();
+        let x = f.input("x", &format!("B,{inputs},5,5"));
+        let w = f.weight("w", &[outputs, inputs, kernel, kernel]);
+        let y = f.op(conv(2, 1, 0, 1), &[x, w]);
+        let y = f.normalized("bn", y, outputs);
+        f.result(y);
+        let done = f.try_run("fold-batch-norm,canonicalize,split,canonicalize");
+        assert!(done.is_ok(), "{:?}", done.err().map(|e| e.to_string()));
+    }
+}
+
+#[test]
+fn layers_that_cannot_be_split_are_said() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "4,4");
+    let y = f.op(Op::Linear {}, &[x, x]);
+    f.result(y);
+    let done = f.try_run("split").unwrap_or_else(|e| panic!("{e}"));
+    let measures = &done.outcomes[0].measures;
+    assert_eq!(measures.get("left"), Some(&1), "{measures:?}");
+}

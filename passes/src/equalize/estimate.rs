@@ -148,7 +148,14 @@ impl Layer<'_> {
     fn each(&self, mut visit: impl FnMut(usize, usize, usize)) {
         match &self.ranges.magnitudes {
             ranges::Magnitudes::Dense(inputs, all) => {
-                (0..all.len()).for_each(|at| visit(at / inputs.max(&1), at % inputs.max(&1), at));
+                let inputs = (*inputs).max(1);
+                // A grouped convolution's outputs read the channels of their group.
+                let groups = (self.input.square.len() / inputs).max(1);
+                let outputs = (all.len() / inputs).div_ceil(groups).max(1);
+                (0..all.len()).for_each(|at| {
+                    let output = at / inputs;
+                    visit(output, output / outputs * inputs + at % inputs, at);
+                });
             }
             ranges::Magnitudes::Depthwise(all) => (0..all.len()).for_each(|at| visit(at, at, at)),
         }

@@ -53,7 +53,7 @@ pub(super) fn largest(
             let values = tensor.as_f32().unwrap_or(&[]);
             seen.resize(values.len(), 0.0);
             // A NaN stays.
-            seen.iter_mut().zip(values).for_each(|(s, v)| *s = if *s >= *v { *s } else { *v });
+            seen.iter_mut().zip(values).for_each(|(s, v)| *s = if *s >= *v || s.is_nan() { *s } else { *v });
         }
     })?;
     let per_site = quantities.len().max(1);

@@ -17,6 +17,8 @@ pub struct Rows {
     pub largest: Vec<f32>,
     /// Smallest and largest value of each feature, over all rows.
     pub bounds: Vec<(f32, f32)>,
+    /// Whether any value of any row was NaN or infinite.
+    broken: bool,
 }
 
 /// Rows kept of one activation, over all samples.
@@ -31,12 +33,14 @@ impl Rows {
             data: Vec::new(),
             largest: vec![0.0; width],
             bounds: vec![(f32::INFINITY, f32::NEG_INFINITY); width],
+            broken: false,
         }
     }
 
     /// Takes in the rows of one sample, of which `even` are kept wherever they lie.
     fn see(&mut self, values: &[f32], even: usize) {
         let rows: Vec<&[f32]> = values.chunks_exact(self.width.max(1)).collect();
+        self.broken |= values.iter().any(|x| !x.is_finite());
         for row in &rows {
             for ((largest, bounds), x) in self.largest.iter_mut().zip(&mut self.bounds).zip(*row) {
                 *largest = largest.max(x.abs());
@@ -89,7 +93,7 @@ pub fn rows(
         }
     })?;
     for (rows, (value, _)) in rows.iter().zip(activations) {
-        if rows.data.iter().any(|x| !x.is_finite()) {
+        if rows.broken {
             let name = &function.value(*value).name;
             return Err(PassError::at(
                 pass,

@@ -173,6 +173,13 @@ impl Proposer<'_, '_> {
             let node = self.function.defining(group.input).map(|(_, node)| node.clone());
             let node = node.ok_or("a normalisation is no operation")?;
             let bias = match node.operands.get(2).copied().flatten() {
+                Some(bias) if self.function.parameter_name(bias).is_none() => {
+                    let reason = "the bias of its normalisation is no weight".to_string();
+                    if self.wish.has(Kind::RotateResidual) {
+                        self.refuse(group, Kind::RotateResidual, reason);
+                    }
+                    continue;
+                }
                 Some(bias) => Some((bias, self.evaluate(bias)?)),
                 None => None,
             };

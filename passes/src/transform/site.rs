@@ -122,9 +122,14 @@ pub fn groups(function: &Function) -> (Vec<Group>, Vec<Refused>) {
 
 fn producer(function: &Function, value: ValueId) -> Producer {
     let Some((_, node)) = function.defining(value) else { return Producer::Other };
+    let over_features = match node.op {
+        Op::RmsNorm { .. } => true,
+        Op::LayerNorm { axis, .. } => axis + 1 == function.ty(value).rank() as i64,
+        _ => false,
+    };
     match (&node.op, node.operands.get(1)) {
         (Op::RmsNorm { .. } | Op::LayerNorm { .. }, Some(Some(gain)))
-            if function.parameter_name(*gain).is_some() =>
+            if over_features && function.parameter_name(*gain).is_some() =>
         {
             Producer::Norm(*gain)
         }

@@ -72,7 +72,8 @@ fn static_codes() {
 /// The reference dynamic quantizer of a row: codes, scale.
 fn token_codes(x: &[f32], limit: i32) -> (Vec<i32>, f32) {
     let most = x.iter().fold(0f32, |m, v| if v.abs() > m { v.abs() } else { m });
-    let scale = if most == 0.0 { 1.0 } else { most * (1.0 / limit as f32) };
+    let scale = most * (1.0 / limit as f32);
+    let scale = if scale == 0.0 { 1.0 } else { scale };
     (x.iter().map(|&v| quantize(v, scale, 0, -limit, limit)).collect(), scale)
 }
 

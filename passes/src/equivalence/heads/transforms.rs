@@ -176,6 +176,10 @@ pub(super) const HEADS: &[Head] = &[
             let mut shape = vec![Dim::Const(1); x.rank().saturating_sub(1)];
             *shape.first_mut().ok_or("`bounded` needs channels")? = x.dims[1].clone();
             let mut steps = Steps::default();
+            if !min.0.is_finite() && !max.0.is_finite() {
+                steps.push(Op::Clamp { min: *min, max: *max }, [Operand::Child(1)]);
+                return Ok(steps);
+            }
             let s = steps.push(Op::Reshape { shape }, [Operand::Child(2)]);
             let mut y = Operand::Child(1);
             for (bound, op) in [(min, Op::Max {}), (max, Op::Min {})] {

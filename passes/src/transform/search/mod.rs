@@ -140,10 +140,16 @@ impl Search {
         let mut patch = Patch::new();
         let mut redirects: Vec<(ValueId, ValueId)> = Vec::new();
         let mut stream_out: Option<(usize, ValueId)> = None;
+        // What later pieces read is what became of it: the old form would be computed beside the new one.
+        let mut moved: HashMap<ValueId, ValueId> = HashMap::new();
         for (placed, (_, to, selection)) in self.pieces.iter().zip(&plan.steps) {
             let shape = &self.shapes[placed.shape];
             let stream = &stream_out;
             let mut instance = placed.instance.clone();
+            instance.values.values_mut().for_each(|value| *value = *moved.get(value).unwrap_or(value));
+            for (old, new) in &moved {
+                instance.values.entry(*old).or_insert(*new);
+            }
             if let (Some(input), Some((frame, value))) = (shape.input, stream) {
                 match u8::try_from(*frame).unwrap_or(0) {
                     0 => drop(instance.values.insert(input, *value)),
@@ -158,6 +164,7 @@ impl Search {
                 let old = placed.instance.value(*root);
                 if new != old {
                     redirects.push((old, new));
+                    moved.insert(old, new);
                 }
             }
             let Some(old) = placed.piece.output else { continue };
