@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use qcc_ir::{Function, Node, Op, OpId, Str, ValueId};
 
+use crate::kernels::coded::Coded;
 use crate::kernels::split::SplitCodes;
 use crate::lower::{is_coded_weight, only_products_read, split_codes};
 
@@ -80,7 +81,15 @@ fn read_forms(
             } =>
         {
             let mut forms: Vec<(ValueId, Form)> = codes(0).into_iter().collect();
-            forms.extend((1..node.operands.len()).filter_map(as_typed));
+            let q = operand(0).and_then(|codes| function.ty(codes).element.quantized());
+            let coded = q.and_then(|q| Coded::of(q, None));
+            forms.extend((1..node.operands.len()).filter_map(|slot| match coded {
+                // A zero point has the bits of a code, or as many as a byte holds a whole number of.
+                Some(coded) if slot == 2 && coded.zero_points => {
+                    Some((operand(slot)?, Form::Panels(coded.zero_point_bits())))
+                }
+                _ => as_typed(slot),
+            }));
             return forms;
         }
         Op::Dequantize {} => {

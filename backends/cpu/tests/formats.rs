@@ -486,6 +486,8 @@ fn what_weights_take_is_known_before_they_are_packed() {
         (false, "int3:channel", None),
         (false, "nf4:channel", None),
         (false, "mxfp6", None),
+        (false, "int4:block=16:asym", None),
+        (false, "uint8:channel:asym", None),
         (false, "bfp4:block=16", None),
         (false, "e3m1:block=32:scale=bf16", Some("int8:token")),
         (true, "fp4e2m1:channel", None),

@@ -5,7 +5,7 @@ use qcc_ir::levels::{Minifloat, Specials};
 
 use super::Levels;
 use crate::kernels::atom;
-use crate::kernels::emit::{Emitter, F32X16, I8X16, I32X16, Scalar, Type, Value};
+use crate::kernels::emit::{Emitter, F32X16, I8X16, I32X16, Scalar, Value};
 use crate::loops::storage::Storage;
 
 impl Levels {
@@ -121,11 +121,15 @@ pub(crate) fn scale_codes(e: &mut Emitter, ty: ScaleType, codes: Value) -> Value
     e.bits(bits, F32X16)
 }
 
-/// Sixteen zero points at `p`, which are bytes of codes' sign.
-pub(crate) fn zero_points(e: &mut Emitter, levels: Levels, p: Value) -> Value {
-    let codes = e.load(p, Type::Lanes(16, Scalar::I8));
+/// Sixteen zero points, `shift` bits up in the bytes at `p`, with the sign of codes.
+pub(crate) fn zero_points(e: &mut Emitter, levels: Levels, p: Value, shift: Value, bits: u32) -> Value {
+    let bytes = e.load(p, I8X16);
+    let bytes = e.extend_unsigned(bytes, Scalar::I32);
+    let low = e.shr(bytes, shift);
+    let unused = e.ints(32 - bits as i32);
+    let high = e.shl(low, unused);
     match levels {
-        Levels::Signed { .. } => e.extend(codes, Scalar::I32),
-        _ => e.extend_unsigned(codes, Scalar::I32),
+        Levels::Signed { .. } => e.sar(high, unused),
+        _ => e.shr(high, unused),
     }
 }

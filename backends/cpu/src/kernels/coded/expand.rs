@@ -43,10 +43,10 @@ impl Expand {
     /// The panel's scales, zero points and codes.
     fn parts(&self, e: &mut Emitter) -> (Value, Value, Value) {
         let groups = self.coded.groups_value(e, self.depth);
-        let (scale, zero_point) = self.coded.group_bytes();
-        let of_scales = e.times(groups, scale as i64 * self.nr as i64);
+        let of_scales = e.times(groups, self.coded.scale_bytes() as i64 * self.nr as i64);
         let zeros = e.at(self.panel, of_scales);
-        let of_zeros = e.times(groups, zero_point as i64 * self.nr as i64);
+        let of_zeros = self.coded.zero_point_bytes(e, groups);
+        let of_zeros = e.times(of_zeros, self.nr as i64);
         (self.panel, zeros, e.at(zeros, of_zeros))
     }
 
@@ -111,11 +111,16 @@ impl Expand {
         if !self.coded.zero_points {
             return vec![None; self.vectors()];
         }
-        let row = e.element(zeros_at, group, self.nr as i64);
+        let bits = self.coded.zero_point_bits();
+        let (at, seven, three) = (e.times(group, i64::from(bits)), e.int(7), e.int(3));
+        let (byte, shift) = (e.shr(at, three), e.and(at, seven));
+        let shift = e.truncate(shift, Scalar::I32);
+        let shift = e.splat(shift, 16);
+        let row = e.element(zeros_at, byte, self.nr as i64);
         (0..self.vectors())
             .map(|v| {
                 let p = self.columns(e, row, v, 1);
-                Some(zero_points(e, self.coded.levels, p))
+                Some(zero_points(e, self.coded.levels, p, shift, bits))
             })
             .collect()
     }

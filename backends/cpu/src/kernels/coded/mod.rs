@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | header, once | the levels of a codebook (f32), the scale of the tensor (f32), padded to 64 bytes |
 //! | scales, a panel of `nr` columns | `[groups][nr]` as their type has them; none where the tensor has one |
-//! | zero points | `[groups][nr]` bytes, where there are any |
+//! | zero points | `[groups / n][nr]` bytes of n zero points each, the first in the lowest bits, where there are any |
 //! | codes | `[K/8][bits][nr]` bytes: the `bits` bytes of eight codes of a column, the first code in the lowest bits |
 //!
 //! A group is a column, or a block of neighbours along K. A convolution's K is tap by tap; blocks are of the channels of one tap.
@@ -123,27 +123,45 @@ impl Coded {
         if self.levels == Levels::Table { 4 << self.bits } else { 0 }
     }
 
-    /// Bytes of a group's scale in a panel, and of its zero point.
-    fn group_bytes(self) -> (u64, u64) {
+    /// Bytes of a group's scale in a panel.
+    fn scale_bytes(self) -> u64 {
         let stored = self.sharing != Sharing::Tensor;
-        let scale = if stored { u64::from(self.scale.bits()) / 8 } else { 0 };
-        (scale, u64::from(self.zero_points))
+        if stored { u64::from(self.scale.bits()) / 8 } else { 0 }
+    }
+
+    /// Bits of a zero point: 2, 4 or 8; 0 where there are none.
+    pub fn zero_point_bits(self) -> u32 {
+        match self.bits {
+            _ if !self.zero_points => 0,
+            ..=2 => 2,
+            3 | 4 => 4,
+            _ => 8,
+        }
     }
 
     /// Bytes of a panel of `nr` columns.
     pub fn panel_bytes(self, nr: u64, depth: u64) -> u64 {
-        let (scale, zero_point) = self.group_bytes();
-        nr * (self.groups(depth) * (scale + zero_point) + depth.div_ceil(8) * u64::from(self.bits))
+        let groups = self.groups(depth);
+        let zero_points = (groups * u64::from(self.zero_point_bits())).div_ceil(8);
+        nr * (groups * self.scale_bytes() + zero_points + depth.div_ceil(8) * u64::from(self.bits))
     }
 
     /// [`Coded::panel_bytes`] of a depth known at run time.
     pub(crate) fn panel_bytes_value(self, e: &mut Emitter, nr: i64, depth: Value) -> Value {
         let groups = self.groups_value(e, depth);
-        let (scale, zero_point) = self.group_bytes();
-        let of_groups = e.times(groups, (scale + zero_point) as i64 * nr);
+        let of_scales = e.times(groups, self.scale_bytes() as i64 * nr);
+        let zero_points = self.zero_point_bytes(e, groups);
+        let of_zero_points = e.times(zero_points, nr);
         let codes = e.ceil_div(depth, 8);
         let codes = e.times(codes, i64::from(self.bits) * nr);
-        e.add(of_groups, codes)
+        let sum = e.add(of_scales, of_zero_points);
+        e.add(sum, codes)
+    }
+
+    /// Bytes of a column's zero points.
+    fn zero_point_bytes(self, e: &mut Emitter, groups: Value) -> Value {
+        let bits = e.times(groups, i64::from(self.zero_point_bits()));
+        e.ceil_div(bits, 8)
     }
 
     pub(crate) fn groups_value(self, e: &mut Emitter, depth: Value) -> Value {

@@ -45,14 +45,15 @@ impl Coded {
         let (head, panels) = bytes.split_at_mut(header);
         self.write_header(head, parts)?;
         let panel_bytes = panel_bytes.unwrap_or_default();
-        let (scale_bytes, zero_bytes) = self.group_bytes();
-        let (scale_bytes, zero_bytes) = (scale_bytes as usize, zero_bytes as usize);
+        let scale_bytes = self.scale_bytes() as usize;
+        let zero_bits = self.zero_point_bits() as usize;
+        let zero_bytes = (groups * zero_bits).div_ceil(8);
         let bits = usize::from(self.bits);
         for n in 0..columns {
             let panel = &mut panels[n / nr * panel_bytes..][..panel_bytes];
             let column = n % nr;
             let (scales, rest) = panel.split_at_mut(groups * scale_bytes * nr);
-            let (zeros, codes) = rest.split_at_mut(groups * zero_bytes * nr);
+            let (zeros, codes) = rest.split_at_mut(zero_bytes * nr);
             for g in 0..groups {
                 let group = if shared { 0 } else { n * groups + g };
                 if scale_bytes > 0 {
@@ -60,7 +61,8 @@ impl Coded {
                     scales[(g * nr + column) * scale_bytes..][..scale_bytes].copy_from_slice(from);
                 }
                 if let (true, Some(all)) = (self.zero_points, parts.zero_points) {
-                    zeros[g * nr + column] = all[group] as u8;
+                    let pattern = (all[group] as u8) & (u8::MAX >> (8 - zero_bits));
+                    zeros[g * zero_bits / 8 * nr + column] |= pattern << (g * zero_bits % 8);
                 }
             }
             let row = &parts.patterns[n * depth..(n + 1) * depth];
