@@ -18,7 +18,7 @@ impl Search {
         let costs = shape.forcing(local, candidate);
         let ways: Vec<(usize, usize)> = shape.ways(&costs, self.frames);
         if ways.is_empty() {
-            let reasons = (0..self.frames).rev().flat_map(|from| (0..shape.ends()).map(move |to| (from, to)));
+            let reasons = (0..self.frames).rev().flat_map(|from| shape.ends().map(move |to| (from, to)));
             let mut reasons =
                 reasons.filter_map(|(from, to)| shape.blocker(problem, placed, &costs, from, to));
             return Some(reasons.next().unwrap_or_else(|| "the rules do not carry it to any weight".into()));
@@ -96,11 +96,6 @@ impl Shape {
         self.marks.iter().map(|m| if allowed(m) { 0.0 } else { f64::INFINITY }).collect()
     }
 
-    /// How many frames the stream can end in.
-    fn ends(&self) -> usize {
-        self.outputs.len().max(1)
-    }
-
     /// The frames it can go between.
     fn ways(&self, costs: &[f64], frames: usize) -> Vec<(usize, usize)> {
         let starts = if self.input.is_some() { frames } else { 1 };
@@ -109,7 +104,7 @@ impl Shape {
             let costs = self.in_frame(costs, from);
             let selection = self.arena.greedy(&costs);
             let made = |to: &usize| self.arena.total(&selection, &self.roots(*to), &costs).is_finite();
-            ways.extend((0..self.ends()).filter(made).map(|to| (from, to)));
+            ways.extend(self.ends().filter(made).map(|to| (from, to)));
         }
         ways
     }

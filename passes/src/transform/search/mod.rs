@@ -168,7 +168,7 @@ impl Search {
                 }
             }
             let Some(old) = placed.piece.output else { continue };
-            let class = *shape.outputs.get(*to).ok_or("there is no such frame")?;
+            let class = *shape.outputs.get(*to).and_then(Option::as_ref).ok_or("there is no such frame")?;
             let new = emitter.value(function, class)?.ok_or("the stream has become an absent operand")?;
             if *to == 0 && new != old {
                 redirects.push((old, new));

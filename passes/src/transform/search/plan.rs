@@ -33,7 +33,7 @@ impl Search {
             let mut step: Vec<Option<(usize, Selection)>> = vec![None; self.frames];
             for from in (0..self.frames).filter(|f| so_far[*f].is_some()) {
                 let costs = shape.in_frame(&base, from);
-                for to in 0..shape.outputs.len().max(1) {
+                for to in shape.ends() {
                     let Some((cost, selection)) = shape.arena.best(&shape.roots(to), &costs) else {
                         continue;
                     };

@@ -25,7 +25,7 @@ pub(super) struct Shape {
     /// The stream's value that it starts from.
     pub input: Option<ValueId>,
     /// The class of the stream's value at the end, in each frame.
-    pub outputs: Vec<Id>,
+    pub outputs: Vec<Option<Id>>,
     /// Values that must be there as they are, and their classes.
     pub results: Vec<(ValueId, Id)>,
 }
@@ -83,7 +83,7 @@ impl Shape {
             .iter()
             .map(|n| problem.target.seconds(graph, arena.classes[n.class], &n.term))
             .collect();
-        let outputs = ends.into_iter().map(|id| graph.find(id)).collect();
+        let outputs = ends.into_iter().map(|id| id.map(|id| graph.find(id))).collect();
         let results = piece.results.iter().map(|v| (*v, graph.find(converted.classes[v]))).collect();
         let shape = Shape { arena, marks, seconds, input: piece.input, outputs, results, converted };
         Ok((shape, report))
@@ -119,9 +119,14 @@ impl Shape {
         node.filter(transforms).map_or(0.0, |node| self.seconds[node])
     }
 
+    /// The frames that the stream can end in: 0, as it is, and those of its width.
+    pub fn ends(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.outputs.len().max(1)).filter(|to| self.outputs.get(*to).is_none_or(Option::is_some))
+    }
+
     /// What must be made when the stream leaves in this frame.
     pub fn roots(&self, frame: usize) -> Vec<usize> {
-        let ends = self.results.iter().map(|(_, id)| *id).chain(self.outputs.get(frame).copied());
+        let ends = self.results.iter().map(|(_, id)| *id).chain(self.outputs.get(frame).copied().flatten());
         ends.filter_map(|id| self.arena.number(id)).collect()
     }
 }
@@ -227,8 +232,9 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Adds the stream in every frame, at both ends; returns the classes of its value at the end, in each frame.
-    fn frames(&mut self, piece: &Piece) -> Result<Vec<Id>, String> {
+    /// Adds the stream in every frame, at both ends; returns the classes of its value at the end, in each frame that is
+    /// as wide.
+    fn frames(&mut self, piece: &Piece) -> Result<Vec<Option<Id>>, String> {
         let fits = |v: ValueId, r: ValueId| {
             self.problem.function.ty(v).dims.last() == self.problem.function.ty(r).dims.first()
         };
@@ -244,7 +250,7 @@ impl Builder<'_> {
         if let Some(input) = piece.input {
             let class = match self.converted.classes.get(&input) {
                 Some(class) => *class,
-                None => return Ok(self.output(piece)),
+                None => return Ok(self.output(piece).into_iter().map(Some).collect()),
             };
             self.converted.graph.analysis.values[input.index()] =
                 Some(leaf(self.problem.function, input, false));
@@ -259,13 +265,17 @@ impl Builder<'_> {
                 graph.union(back, middle);
             }
         }
-        let mut ends = self.output(piece);
-        if let (Some(output), Some(&class)) = (piece.output, ends.first()) {
-            for &r in frames.iter().filter(|r| fits(output, **r)) {
+        let mut ends: Vec<Option<Id>> = self.output(piece).into_iter().map(Some).collect();
+        if let (Some(output), Some(&Some(class))) = (piece.output, ends.first()) {
+            for &r in frames {
+                if !fits(output, r) {
+                    ends.push(None);
+                    continue;
+                }
                 let rotation = self.weight(r);
                 let graph = &mut self.converted.graph;
                 let middle = middle(graph, class);
-                ends.push(apply(graph, "rotate", middle, rotation));
+                ends.push(Some(apply(graph, "rotate", middle, rotation)));
             }
         }
         self.converted.graph.rebuild();
