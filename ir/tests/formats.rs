@@ -51,6 +51,8 @@ fn a_format_that_cannot_run_says_what_can() {
         message.contains("`split4:block=32` is known, but weights") && message.contains("per tensor"),
         "{message}"
     );
+    assert!(refused("fixed7.8", Role::Activation).contains("at most 8 bits"));
+    assert!(refused("fixed3.4:dynamic", Role::Activation).contains("no scales to find"));
     let message = refused("codebook4", Role::Activation);
     assert!(message.contains("`codebook4:tensor` is known, but activations"), "{message}");
 }

@@ -36,6 +36,12 @@ fn activation(format: &Format, storage: Storage) -> Option<(&'static str, &'stat
             "levels of clusters and codebooks are found in weights, when a model is compiled",
         ));
     }
+    if storage.bits() > 8 {
+        return Some((WHAT, "codes of activations have at most 8 bits"));
+    }
+    if matches!(storage, Storage::Fixed { .. }) && format.dynamic {
+        return Some((WHAT, "fixed point has no scales to find; leave `dynamic` out"));
+    }
     if matches!(storage, Storage::Ternary | Storage::Binary) && format.dynamic {
         return Some((WHAT, "scales of least squared error are found in weights; give it `:static`"));
     }

@@ -1,8 +1,8 @@
 //! The error of a quantized layer: `E‖W x − Ŵ x̂‖² / E‖W x‖²` over the kept rows, with weights and activations really rounded.
 
 use qcc_interpreter::formats::{self, Parameters, Rules, Scales};
-use qcc_ir::QuantType;
 use qcc_ir::format::Format;
+use qcc_ir::{Granularity, QuantType};
 
 use super::matrix::Matrix;
 use crate::calibrate::Range;
@@ -78,16 +78,18 @@ fn rounded_or_same(m: &Matrix, format: Option<&Format>) -> Result<Matrix, String
 }
 
 fn rounded(m: &Matrix, format: &Format) -> Result<Matrix, String> {
-    let q = format.quant_type(0, 1).ok_or_else(|| format!("`{format}` is a float format"))?;
+    let is_weight = format.role() == qcc_ir::format::Role::Weight;
+    // Channels of a weight are its rows, features of an activation its columns.
+    let channel = if is_weight { 0 } else { 1 };
+    let q = format.quant_type(channel, 1).ok_or_else(|| format!("`{format}` is a float format"))?;
     #[allow(clippy::cast_possible_truncation, reason = "tensors are f32")]
     let values: Vec<f32> = m.data.iter().map(|x| *x as f32).collect();
     let dims = [m.rows, m.columns];
     let rules = Rules::nearest(format.narrow());
-    let is_weight = format.role() == qcc_ir::format::Role::Weight;
     let back = match is_weight || format.dynamic() {
         true => formats::rounded(&values, &dims, q, rules),
         false => {
-            let parameters = fixed(&values, &q, format.narrow());
+            let parameters = fixed(m, &q, format.narrow());
             let codes = formats::quantize(&values, &dims, q, rules, &parameters);
             codes.and_then(|codes| formats::dequantize(&codes, &dims, q, &parameters))
         }
@@ -96,9 +98,34 @@ fn rounded(m: &Matrix, format: &Format) -> Result<Matrix, String> {
     Ok(Matrix::new(m.rows, m.columns, back.into_iter().map(f64::from).collect()))
 }
 
-/// Scale and zero point that `quantize` would take from the range of these values.
-fn fixed(values: &[f32], q: &QuantType, narrow: bool) -> Parameters<f32> {
-    let bounds = values.iter().fold((0f32, 0f32), |(l, h), x| (l.min(*x), h.max(*x)));
-    let p = range::parameters(Range { min: bounds.0, max: bounds.1 }, q, narrow);
-    Parameters::new(Scales::Floats(vec![p.scale]), q.zero_point.then(|| vec![p.zero_point]))
+/// Scales and zero points that `quantize` would take from the range of these values, or of each feature.
+fn fixed(m: &Matrix, q: &QuantType, narrow: bool) -> Parameters<f32> {
+    let groups = if q.granularity == Granularity::Tensor { 1 } else { m.columns };
+    let mut ranges = vec![Range { min: 0.0, max: 0.0 }; groups];
+    for (at, x) in m.data.iter().enumerate() {
+        #[allow(clippy::cast_possible_truncation, reason = "tensors are f32")]
+        let (range, x) = (&mut ranges[at % groups], *x as f32);
+        *range = Range { min: range.min.min(x), max: range.max.max(x) };
+    }
+    let found: Vec<_> = ranges.into_iter().map(|range| range::parameters(range, q, narrow)).collect();
+    let zero_points = q.zero_point.then(|| found.iter().map(|p| p.zero_point).collect());
+    Parameters::new(Scales::Floats(found.iter().map(|p| p.scale).collect()), zero_points)
+}
+
+#[cfg(test)]
+mod tests {
+    use qcc_ir::format::Role;
+
+    use super::*;
+
+    /// Features of an activation have scales of their own: what is exact in each stays exact, however they differ.
+    #[test]
+    fn features_have_ranges_of_their_own() {
+        let m = Matrix::new(3, 2, vec![127.0, 0.5, -3.0, 63.5, 1.0, -2.0]);
+        let of = |text: &str| rounded(&m, &Format::parse(text, Role::Activation).expect(text)).expect(text);
+        assert_eq!(of("int8:channel").data, m.data);
+        assert_ne!(of("int8:tensor").data, m.data);
+        let shifted = of("uint8:channel:asym");
+        assert!(shifted.data.iter().zip(&m.data).all(|(a, b)| (a - b).abs() < 0.3), "{:?}", shifted.data);
+    }
 }
