@@ -326,7 +326,11 @@ fn taken_up(function: &Function, groups: &[Group], introduced: &[BTreeSet<Str>],
             sources.extend(node.results.iter().map(|y| (*y, from.clone())));
         } else {
             for name in from {
-                users.entry(name).or_default().push(node.location.clone());
+                let place = match &*node.location {
+                    "" => format!("a qcc.{}", node.op.name()).into(),
+                    _ => node.location.clone(),
+                };
+                users.entry(name).or_default().push(place);
             }
         }
     }

@@ -1,14 +1,20 @@
 //! Cutting a function at its residual stream: one piece a block, so that equal blocks share one e-graph and the work grows linearly with
 //! depth.
 //!
-//! The stream is cut where a value enters a normalisation. Whatever else crosses a cut (rotary tables, masks) stays as it is.
+//! The stream is cut where a value enters a normalisation, but not inside a block: where the stream as it was is still read (behind a
+//! normalisation of queries or keys), or between layers that share their input. Whatever else crosses a cut (rotary tables, masks, what an
+//! encoder made) stays as it is.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use qcc_ir::{Function, Op, OpId, ValueId};
 
+use super::site::Group;
 use crate::equivalence::convert::is_leaf;
+
+/// How many operations a block may have: what is read over more than that lies beside the blocks and does not hold them together.
+const LONGEST_BLOCK: usize = 256;
 
 /// A run of operations between two cuts.
 #[derive(Clone, Debug)]
@@ -27,14 +33,15 @@ pub struct Piece {
     pub key: String,
 }
 
-/// The pieces of a function, in order. `weights` are the values that are computed from weights alone.
-pub fn pieces(function: &Function, weights: &HashSet<ValueId>) -> Vec<Piece> {
+/// The pieces of a function, in order. `weights` are the values that are computed from weights alone; the layers of `groups` share their
+/// inputs.
+pub fn pieces(function: &Function, weights: &HashSet<ValueId>, groups: &[Group]) -> Vec<Piece> {
     let works = |id: &OpId| {
         let node = function.node(*id);
         !is_leaf(node) && !node.results.iter().all(|r| weights.contains(r))
     };
     let nodes: Vec<OpId> = function.order().iter().copied().filter(works).collect();
-    let stream = stream(function, &nodes);
+    let stream = stream(function, &nodes, groups);
     let mut pieces: Vec<(Vec<OpId>, Option<ValueId>)> = vec![(Vec::new(), None)];
     for id in nodes {
         let last = pieces.last_mut().expect("invariant: there is a piece");
@@ -75,16 +82,42 @@ pub fn pieces(function: &Function, weights: &HashSet<ValueId>) -> Vec<Piece> {
     made
 }
 
-/// Values that a normalisation over features takes.
-fn stream(function: &Function, nodes: &[OpId]) -> HashSet<ValueId> {
+/// Values that a normalisation over features takes and that blocks lie between.
+fn stream(function: &Function, nodes: &[OpId], groups: &[Group]) -> HashSet<ValueId> {
+    let place: HashMap<OpId, usize> = nodes.iter().enumerate().map(|(at, id)| (*id, at)).collect();
+    let uses = function.uses();
+    let last_use = |v: ValueId| {
+        let used = uses.get(&v).map_or(&[][..], Vec::as_slice).iter();
+        used.filter_map(|(user, _)| place.get(user)).max().copied()
+    };
     let norm = |op: &Op| matches!(op, Op::RmsNorm { .. } | Op::LayerNorm { .. });
-    nodes
+    let normalised: HashSet<ValueId> = nodes
         .iter()
         .map(|id| function.node(*id))
         .filter(|node| norm(&node.op))
         .filter_map(|node| node.operands[0])
         .filter(|v| function.ty(*v).dims.last().is_some_and(|d| d.constant().is_some()))
-        .collect()
+        .collect();
+    let of_group = |group: &Group| {
+        let at = || group.layers.iter().filter_map(|layer| place.get(&layer.op).copied());
+        Some((at().min()?, at().max()?))
+    };
+    // What holds a block together: layers that share an input, and the stream until it is last read.
+    let short = |(from, to): &(usize, usize)| to - from <= LONGEST_BLOCK;
+    let shared: Vec<(usize, usize)> = groups.iter().filter_map(of_group).filter(short).collect();
+    let mut cuts: Vec<(usize, usize)> = Vec::new();
+    let mut stream = HashSet::new();
+    for (at, id) in nodes.iter().enumerate() {
+        let [value] = function.node(*id).results.as_slice() else { continue };
+        let last = last_use(*value).unwrap_or(at);
+        let divides = shared.iter().any(|(from, to)| *from <= at && at < *to);
+        let outlived = cuts.iter().filter(|cut| short(cut)).any(|(_, to)| *to > last);
+        if normalised.contains(value) && !divides && !outlived {
+            stream.insert(*value);
+            cuts.push((at, last));
+        }
+    }
+    stream
 }
 
 /// Numbers the values of a piece and writes its structure down.

@@ -206,3 +206,29 @@ fn spelled(text: &str) -> String {
     }
     spelled
 }
+
+/// Layers of many blocks read what an encoder made: they are never looked at together, which is told.
+#[test]
+fn layers_of_several_blocks_are_refused_with_the_reason() {
+    let mut decoder = Llama { fixture: Fixture::new(), named: str::to_string, gate: Op::Silu {} };
+    let tokens = TensorType::new(dims("B,T"), ElementType::I64);
+    let tokens = decoder.fixture.function.add_argument("tokens", tokens);
+    let table = decoder.weight("embed", &[VOCABULARY, WIDTH]);
+    let mut x = decoder.op(Op::Embedding {}, &[table, tokens], "embed");
+    let encoded = decoder.op(Op::Embedding {}, &[table, tokens], "encoder");
+    for block in 0..50 {
+        let read = decoder.linear(encoded, &format!("{block}.k"), WIDTH, WIDTH);
+        let normalised = decoder.norm(x, &format!("{block}.norm"));
+        let y = decoder.linear(normalised, &format!("{block}.q"), WIDTH, WIDTH);
+        let y = decoder.op(Op::Mul {}, &[y, read], &format!("{block}.product"));
+        let y = decoder.linear(y, &format!("{block}.o"), WIDTH, WIDTH);
+        x = decoder.op(Op::Add {}, &[x, y], &format!("{block}.sum"));
+    }
+    decoder.fixture.result(x);
+    let (_, explanation) = transformed(decoder.fixture, "rotate-online");
+    let told = explanation.refused.iter().find(|r| r.layers.contains(&"3.k".to_string())).expect("told");
+    assert_eq!(
+        told.reason,
+        "its layers lie in several blocks, between which all but the stream stays as it is"
+    );
+}

@@ -12,9 +12,15 @@ use crate::equivalence::language::Term;
 impl Search {
     /// Why no form of the function has this candidate at all layers of the group; `None` when one has.
     pub fn obstacle(&self, problem: &Problem<'_>, group: usize, candidate: usize) -> Option<String> {
-        let (at, placed) = self.pieces.iter().enumerate().find(|(_, p)| p.groups.contains(&group))?;
+        let local = |placed: &Placed| placed.groups.iter().position(|g| *g == group);
+        let found =
+            self.pieces.iter().enumerate().find_map(|(at, placed)| Some((at, placed, local(placed)?)));
+        let Some((at, placed, local)) = found else {
+            return Some(
+                "its layers lie in several blocks, between which all but the stream stays as it is".into(),
+            );
+        };
         let shape = &self.shapes[placed.shape];
-        let local = placed.groups.iter().position(|g| *g == group)?;
         let costs = shape.forcing(local, candidate);
         let ways: Vec<(usize, usize)> = shape.ways(&costs, self.frames);
         if ways.is_empty() {

@@ -104,7 +104,7 @@ impl Search {
             reports: Vec::new(),
         };
         let mut known: HashMap<String, (usize, Vec<ValueId>, Vec<qcc_ir::OpId>)> = HashMap::new();
-        for piece in pieces(function, &free) {
+        for piece in pieces(function, &free, problem.groups) {
             let inside: HashSet<_> = piece.nodes.iter().copied().collect();
             let local = |g: &&usize| problem.groups[**g].layers.iter().all(|l| inside.contains(&l.op));
             let all: Vec<usize> = (0..problem.groups.len()).collect();
