@@ -24,7 +24,6 @@ pub mod equalize;
 pub mod equivalence;
 #[cfg(test)]
 mod fixture;
-mod gptq;
 pub mod instrument;
 pub mod pass;
 pub mod pipeline;
@@ -33,6 +32,7 @@ pub mod plugin;
 pub mod quantize;
 mod random;
 pub mod registry;
+mod rounding;
 pub mod split_projections;
 pub mod state_space;
 pub mod transform;

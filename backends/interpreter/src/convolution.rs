@@ -48,13 +48,37 @@ impl Geometry {
     where
         T: Copy + Default + AddAssign + Mul<Output = T>,
     {
-        let channels = self.x.channels / self.groups;
         let outs = self.y.channels / self.groups;
-        let inner = channels * self.taps;
+        let inner = self.inner();
         let mut y = vec![T::default(); self.y.batch * self.y.len()];
+        let mut block = vec![T::default(); POSITIONS * outs];
+        self.for_each_patches(x, |batch, group, start, patches| {
+            let count = patches.len() / inner.max(1);
+            let weight = &weight[group * outs * inner..(group + 1) * outs * inner];
+            let block = &mut block[..count * outs];
+            product(patches, weight, inner, block);
+            let target = batch * self.y.len() + group * outs * self.y.channel_stride;
+            for (i, row) in block.chunks_exact(outs).enumerate() {
+                let at = target + (start + i) * self.y.position_stride;
+                for (o, value) in row.iter().enumerate() {
+                    y[at + o * self.y.channel_stride] = *value;
+                }
+            }
+        });
+        y
+    }
+
+    /// Elements of a patch.
+    fn inner(&self) -> usize {
+        self.x.channels / self.groups * self.taps
+    }
+
+    /// Calls `visit` with a batch, a group, the first of some output positions, and the patches that those read.
+    fn for_each_patches<T: Copy + Default>(&self, x: &[T], mut visit: impl FnMut(usize, usize, usize, &[T])) {
+        let channels = self.x.channels / self.groups;
+        let inner = self.inner();
         let mut windows: Vec<Vec<Tap>> = vec![Vec::new(); POSITIONS];
         let mut patches = vec![T::default(); POSITIONS * inner];
-        let mut block = vec![T::default(); POSITIONS * outs];
         for start in (0..self.y.positions).step_by(POSITIONS) {
             let count = POSITIONS.min(self.y.positions - start);
             for (i, taps) in windows[..count].iter_mut().enumerate() {
@@ -71,19 +95,9 @@ impl Geometry {
                         }
                     }
                 }
-                let weight = &weight[group * outs * inner..(group + 1) * outs * inner];
-                let block = &mut block[..count * outs];
-                product(&patches[..count * inner], weight, inner, block);
-                let target = batch * self.y.len() + group * outs * self.y.channel_stride;
-                for (i, row) in block.chunks_exact(outs).enumerate() {
-                    let at = target + (start + i) * self.y.position_stride;
-                    for (o, value) in row.iter().enumerate() {
-                        y[at + o * self.y.channel_stride] = *value;
-                    }
-                }
+                visit(batch, group, start, &patches[..count * inner]);
             }
         }
-        y
     }
 
     /// Calls `visit` with the elements of each output channel's positions: index into y and the channel.
@@ -97,6 +111,47 @@ impl Geometry {
             }
         }
     }
+}
+
+/// The patches of an image that a convolution multiplies its weight with: calls `visit` with the index of a group and rows of
+/// `in / groups · taps` inputs, in the order of a weight `[out, in / groups, kernel…]`.
+///
+/// # Errors
+/// When sizes do not fit each other.
+pub fn patches(
+    x: &[f32],
+    dims: &[usize],
+    weight: &[usize],
+    [strides, pads, dilations]: [&[i64]; 3],
+    groups: usize,
+    layout: ImageLayout,
+    mut visit: impl FnMut(usize, &[f32]),
+) -> Result<()> {
+    let misfit = "sizes of image, weight and window do not fit";
+    let kernel = weight.get(2..).ok_or(misfit)?;
+    let axes = kernel.len();
+    if dims.len() != axes + 2 || [strides.len(), dilations.len(), pads.len()] != [axes, axes, 2 * axes] {
+        return Err(misfit.into());
+    }
+    let first = if layout == ImageLayout::ChannelsLast { 1 } else { 2 };
+    let mut y = dims.to_vec();
+    y[if layout == ImageLayout::ChannelsLast { axes + 1 } else { 1 }] = weight[0];
+    for axis in 0..axes {
+        let n = i64::try_from(dims[first + axis]).map_err(|_| misfit)?;
+        let reach = dilations[axis] * (i64::try_from(kernel[axis]).map_err(|_| misfit)? - 1);
+        let room = n + pads[axis] + pads[axes + axis] - reach - 1;
+        if room < 0 || strides[axis] < 1 {
+            return Err(misfit.into());
+        }
+        y[first + axis] = usize::try_from(room / strides[axis] + 1).map_err(|_| misfit)?;
+    }
+    let groups = i64::try_from(groups).map_err(|_| misfit)?;
+    let geometry = Geometry::new(dims, weight, &y, [strides, pads, dilations], groups, layout)?;
+    if x.len() != geometry.x.batch * geometry.x.len() || geometry.groups == 0 {
+        return Err(misfit.into());
+    }
+    geometry.for_each_patches(x, |_, group, _, patches| visit(group, patches));
+    Ok(())
 }
 
 /// `conv`, both layouts.

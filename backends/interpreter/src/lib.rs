@@ -33,6 +33,7 @@ mod symbols;
 mod walk;
 mod window;
 
+pub use convolution::patches;
 pub use error::InterpretError;
 pub use evaluate::Interpreter;
 pub use formats::FormatError;

@@ -1,5 +1,5 @@
-//! `quantize`: applies number formats to linear layers and convolutions, rounding to nearest or by [GPTQ](crate::gptq); `lower-quantized`:
-//! turns the quantize–dequantize form into integer operations.
+//! `quantize`: applies number formats to linear layers and convolutions, rounding to nearest or by [what layers
+//! read](crate::rounding); `lower-quantized`: turns the quantize–dequantize form into integer operations.
 //!
 //! `quantize` writes the *meaning*: `linear(dequantize(quantize(x)), dequantize(codes(w)))`. It chooses what to quantize from dataflow alone:
 //! every linear and convolution on a weight, but for the output head of a language model (the linear that yields a result of a function
@@ -7,7 +7,7 @@
 //! [branches](crate::decompose::Branch) that keep floats. Whatever keeps its type against the wish is a warning.
 
 mod activation;
-mod by_gptq;
+mod by_moments;
 mod hoist;
 mod lower;
 pub(crate) mod range;
@@ -23,10 +23,10 @@ use qcc_ir::{
 
 use crate::calibrate::{Range, Statistics};
 use crate::context::Context;
-use crate::gptq;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
+use crate::rounding::{self, Method};
 use activation::Activations;
-use by_gptq::Gptq;
+use by_moments::ByMoments;
 use site::Site;
 
 pub use lower::{INFO as LOWER_INFO, float_operations};
@@ -43,17 +43,24 @@ pub const INFO: PassInfo = PassInfo {
             "range",
             "LOW..HIGH: the range of activations that were not measured; omitted: they keep their type",
         ),
-        ("rounding", "of weights: nearest (default) or gptq, which makes up for errors by what layers read"),
+        (
+            "rounding",
+            "of weights: nearest (default), gptq, which makes up for errors by what layers read, or decoupleq, which solves for scales too",
+        ),
         (
             "damping",
-            "of GPTQ: share of the mean second moment that is added to each (default 0.01); rises where it must",
+            "of gptq and decoupleq: share of the mean second moment that is added to each (default 0.01); rises where it must",
         ),
-        ("block", "of GPTQ: columns whose errors are carried on together (default 128)"),
-        ("activation-order", "of GPTQ: true (default) to round columns with large inputs first"),
+        ("block", "of gptq and decoupleq: columns whose errors are carried on together (default 128)"),
+        (
+            "activation-order",
+            "of gptq and decoupleq: true (default) to round columns with large inputs first",
+        ),
         (
             "sequential",
-            "of GPTQ: true (default) to let layers see what rounded ones make of the samples, a run for each",
+            "of gptq and decoupleq: true (default) to let layers see what rounded ones make of the samples, a run for each",
         ),
+        ("rounds", "of decoupleq: turns of codes and scales at most (default 4)"),
     ],
     make: |options| Ok(Box::new(Quantize::new(options)?)),
 };
@@ -66,8 +73,8 @@ struct Quantize {
     head: Option<Format>,
     /// The range of activations that were not measured.
     range: Option<Range>,
-    /// GPTQ, if it rounds the weights.
-    gptq: Option<gptq::Settings>,
+    /// How weights are rounded by what layers read; none to nearest.
+    rounding: Option<rounding::Settings>,
 }
 
 /// Why an operation keeps its type although a format was asked for.
@@ -93,7 +100,7 @@ impl Quantize {
         let activations = format("activations", Role::Activation)?;
         let head = format("head", Role::Weight)?;
         let range = options.take::<String>("range")?.map(|text| parse_range(&text)).transpose()?;
-        Ok(Quantize { weights, activations, head, range, gptq: rounding(options)? })
+        Ok(Quantize { weights, activations, head, range, rounding: rounding(options)? })
     }
 
     /// The formats of weight and activation at a site, if it shall have any.
@@ -128,8 +135,8 @@ impl Pass for Quantize {
         }
         let mut outcome = Outcome::of([("quantized", counts.quantized)]);
         outcome.measures.insert("skipped", counts.skipped);
-        if self.gptq.is_some() {
-            outcome.measures.insert("gptq", counts.gptq);
+        if self.rounding.is_some() {
+            outcome.measures.insert("by_moments", counts.by_moments);
         }
         Ok(outcome)
     }
@@ -140,7 +147,7 @@ impl Pass for Quantize {
 struct Counts {
     quantized: usize,
     skipped: usize,
-    gptq: usize,
+    by_moments: usize,
 }
 
 impl Quantize {
@@ -154,8 +161,8 @@ impl Quantize {
     ) -> Result<(), PassError> {
         let mut activations = Activations::new(statistics, self.range);
         let sites = site::sites(&module.functions[index]);
-        let mut gptq = match self.gptq {
-            Some(settings) if index == 0 => Some(Gptq::new(settings, module, &sites, context)?),
+        let mut by_moments = match self.rounding {
+            Some(settings) if index == 0 => Some(ByMoments::new(settings, module, &sites, context)?),
             _ => None,
         };
         for (done, (id, site)) in sites.iter().enumerate() {
@@ -169,14 +176,14 @@ impl Quantize {
             };
             match prepared {
                 Ok(Some(prepared)) => {
-                    if self.gptq.is_some() {
+                    if self.rounding.is_some() {
                         context.progress.report("rounding", done, sites.len());
                     }
-                    let codes = match &mut gptq {
-                        Some(gptq) => gptq.codes(module, *id, &prepared, context)?,
+                    let codes = match &mut by_moments {
+                        Some(found) => found.codes(module, *id, &prepared, context)?,
                         None => None,
                     };
-                    counts.gptq += usize::from(codes.is_some());
+                    counts.by_moments += usize::from(codes.is_some());
                     apply(&mut module.functions[index], *id, &prepared, codes)?;
                     counts.quantized += 1;
                 }
@@ -194,26 +201,36 @@ impl Quantize {
     }
 }
 
-/// How weights are rounded: GPTQ's settings, or none.
-fn rounding(options: &mut Options) -> Result<Option<gptq::Settings>, String> {
-    let usual = gptq::Settings::default();
+/// How weights are rounded by what layers read, if they are.
+fn rounding(options: &mut Options) -> Result<Option<rounding::Settings>, String> {
     let name: Option<String> = options.take("rounding")?;
     let (damping, block) = (options.take::<f64>("damping")?, options.take::<usize>("block")?);
     let (order, sequential) =
         (options.take::<bool>("activation-order")?, options.take::<bool>("sequential")?);
-    match name.as_deref() {
-        Some("gptq") => {}
+    let rounds = options.take::<usize>("rounds")?;
+    let method = match name.as_deref() {
+        Some("gptq") if rounds.is_some() => return Err("`rounds` needs `rounding=decoupleq`".into()),
+        Some("gptq") => Method::Gptq,
+        Some("decoupleq") => Method::DecoupleQ { rounds: rounds.unwrap_or(4) },
         None | Some("nearest")
-            if damping.is_none() && block.is_none() && order.is_none() && sequential.is_none() =>
+            if damping.is_none()
+                && block.is_none()
+                && order.is_none()
+                && sequential.is_none()
+                && rounds.is_none() =>
         {
             return Ok(None);
         }
         None | Some("nearest") => {
-            return Err("`damping`, `block`, `activation-order` and `sequential` need `rounding=gptq`".into());
+            return Err("`damping`, `block`, `activation-order`, `sequential` and `rounds` need `rounding=gptq` or `rounding=decoupleq`".into());
         }
-        Some(other) => return Err(format!("unknown rounding `{other}`; there are nearest and gptq")),
-    }
-    let settings = gptq::Settings {
+        Some(other) => {
+            return Err(format!("unknown rounding `{other}`; there are nearest, gptq and decoupleq"));
+        }
+    };
+    let usual = rounding::Settings::of(method);
+    let settings = rounding::Settings {
+        method,
         damping: damping.unwrap_or(usual.damping),
         block: block.unwrap_or(usual.block),
         activation_order: order.unwrap_or(usual.activation_order),

@@ -195,18 +195,32 @@ fn gptq_rounds_with_less_error_than_to_nearest() {
 }
 
 #[test]
-fn gptq_says_what_it_rounds_to_nearest() {
-    let mut f = Fixture::new();
-    let x = f.input("x", "B,3,8");
-    let w = f.weight("w", &[4, 3, 3]);
-    let y = f.op(conv(1, 1, 1, 1), &[x, w]);
-    f.result(y);
-    let q = quantized(f, "quantize{weights=int4 rounding=gptq}");
-    assert!(
-        q.warnings[0].contains("is rounded to nearest: GPTQ rounds linear layers only"),
-        "{:?}",
-        q.warnings
-    );
+fn convolutions_are_rounded_by_what_they_read() {
+    for rounding in ["gptq", "decoupleq"] {
+        for (groups, channels) in [(1, 6), (2, 3), (6, 1)] {
+            let of = |rounding: &str| {
+                let mut f = Fixture::new();
+                let x = f.input("x", "B,6,9");
+                let mix = f.weight("mix", &[6, 6, 1]);
+                let mixed = f.op(conv(1, 1, 0, 1), &[x, mix]);
+                let w = f.weight("w", &[6, channels, 3]);
+                let y = f.op(conv(1, 2, 1, groups), &[mixed, w]);
+                f.result(y);
+                quantized(f, &format!("quantize{{weights=int3:channel{rounding}}},{LOWER}"))
+            };
+            let (nearest, found) = (of(""), of(&format!(" rounding={rounding}")));
+            assert!(found.error < nearest.error, "{rounding}: {} of {}", found.error, nearest.error);
+            assert!(found.warnings.is_empty() || found.warnings == nearest.warnings, "{:?}", found.warnings);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_solved_for_is_rounded_to_nearest_and_said() {
+    let q = quantized(mlp(), "quantize{weights=mxfp4 rounding=decoupleq}");
+    assert!(q.warnings[0].contains("decoupleQ solves for the scales of integer codes"), "{:?}", q.warnings);
+    let q = quantized(mlp(), "quantize{weights=int4:tensor rounding=decoupleq}");
+    assert!(q.warnings[0].contains("by channel or in blocks"), "{:?}", q.warnings);
     let q = quantized(mlp(), "quantize{weights=split4 rounding=gptq}");
     assert!(q.warnings[0].contains("is rounded to nearest: split codes"), "{:?}", q.warnings);
     let error = mlp().try_run("quantize{weights=int4 rounding=gptq}").err().expect("no samples").to_string();
@@ -375,6 +389,10 @@ fn bad_options_are_refused() {
     assert!(parse("quantize").contains("`weights=FORMAT` is needed"));
     assert!(parse("quantize{weights=int4 rounding=up}").contains("unknown rounding `up`"));
     assert!(parse("quantize{weights=int4 damping=1}").contains("need `rounding=gptq`"));
+    assert!(
+        parse("quantize{weights=int4 rounding=gptq rounds=3}")
+            .contains("`rounds` needs `rounding=decoupleq`")
+    );
     assert!(parse("quantize{weights=int4 rounding=gptq block=0}").contains("`block` at least 1"));
     assert!(parse("quantize{weights=f32}").contains("float format"));
     assert!(!parse("quantize{weights=int99}").is_empty());

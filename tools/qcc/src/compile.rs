@@ -79,11 +79,11 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         context.warn("import", warning);
     }
     let looks = |name: &str| name == "calibrate" || recipe::needs_data(name);
-    let by_gptq = match &args.pass_pipeline {
-        Some(text) => text.contains("rounding=gptq"),
+    let by_moments = match &args.pass_pipeline {
+        Some(text) => text.contains("rounding=gptq") || text.contains("rounding=decoupleq"),
         None => settings.rounding.is_some(),
     };
-    let looked_at = by_gptq || pipeline.names().any(looks);
+    let looked_at = by_moments || pipeline.names().any(looks);
     if args.calibration.is_some() && !looked_at {
         context.warn("calibrate", "the calibration data is not used: nothing is measured beforehand");
     }

@@ -246,14 +246,13 @@ fn chosen(text: Option<String>, role: Role) -> Result<(Option<String>, bool), Fa
 
 /// A rounding of weights other than to nearest.
 fn rounding(name: Option<String>) -> Result<Option<String>, Failure> {
-    const TO_COME: [&str; 1] = ["decoupleq"];
+    const KNOWN: [&str; 3] = ["nearest", "gptq", "decoupleq"];
     match name.as_deref() {
         None | Some("nearest") => Ok(None),
-        Some("gptq") => Ok(name),
-        Some(name) if TO_COME.contains(&name) => Err(Failure::not_yet(format!("rounding `{name}`"))),
+        Some(known) if KNOWN.contains(&known) => Ok(name),
         Some(name) => {
-            let hint = qcc_ir::names::near_match(name, ["nearest", "gptq"].into_iter().chain(TO_COME));
-            Err(Failure::input(format!("unknown rounding `{name}`{hint}; this build knows nearest and gptq")))
+            let hint = qcc_ir::names::near_match(name, KNOWN);
+            Err(Failure::input(format!("unknown rounding `{name}`{hint}; there are {}", KNOWN.join(", "))))
         }
     }
 }

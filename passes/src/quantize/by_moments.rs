@@ -1,48 +1,48 @@
-//! Codes of layers found by GPTQ, layer after layer.
+//! Codes of layers found by what the layers read, layer after layer.
 
 use std::collections::HashMap;
 
-use qcc_interpreter::formats::{Grid, Parameters, Rules, Scales, quantize_dynamic};
-use qcc_ir::{ElementType, Module, Op, OpId, ValueId};
+use qcc_interpreter::formats::{Parameters, Rules, Scales, quantize_dynamic, tensor::held};
+use qcc_ir::{ElementType, Function, Module, OpId, ValueId};
 use qcc_params::{Data, Tensor};
 
 use super::site::Site;
 use super::{NAME, Prepared};
 use crate::context::Context;
-use crate::gptq::{Gram, Settings, gram, solve};
 use crate::pass::PassError;
+use crate::rounding::moments::{Read, moments};
+use crate::rounding::{Gram, Settings, Weight, solve, unfit};
 use crate::weights;
 
 /// What is known of a function's layers so far.
-pub(super) struct Gptq {
+pub(super) struct ByMoments {
     settings: Settings,
     /// Second moments of what layers read.
-    grams: HashMap<ValueId, Gram>,
+    grams: HashMap<Read, Vec<Gram>>,
 }
 
-impl Gptq {
+impl ByMoments {
     /// Measures all inputs at once where layers do not see what rounded ones make of the samples.
     pub(super) fn new(
         settings: Settings,
         module: &Module,
         sites: &[(OpId, Site)],
         context: &Context<'_>,
-    ) -> Result<Gptq, PassError> {
+    ) -> Result<ByMoments, PassError> {
         let mut grams = HashMap::new();
         if !settings.sequential {
             let function = &module.functions[0];
-            let linear = |id: &OpId| matches!(function.node(*id).op, Op::Linear {});
-            let mut inputs: Vec<ValueId> = sites
-                .iter()
-                .filter(|(id, _)| linear(id))
-                .filter_map(|(id, _)| function.node(*id).operands[0])
-                .collect();
-            inputs.sort_unstable();
-            inputs.dedup();
-            let measured = gram(NAME, module, &inputs, context)?;
-            grams = inputs.into_iter().zip(measured).collect();
+            let of_site = |(id, _): &(OpId, Site)| read(function, *id, function.node(*id).operands[0]?);
+            let mut reads: Vec<Read> = Vec::new();
+            for read in sites.iter().filter_map(of_site) {
+                if !reads.contains(&read) {
+                    reads.push(read);
+                }
+            }
+            let measured = moments(NAME, module, &reads, context)?;
+            grams = reads.into_iter().zip(measured).collect();
         }
-        Ok(Gptq { settings, grams })
+        Ok(ByMoments { settings, grams })
     }
 
     /// The codes of a layer's weight and what comes with them, as weights; `None` where it is rounded to nearest, which is a warning.
@@ -56,30 +56,27 @@ impl Gptq {
         let node = module.functions[0].node(id).clone();
         let location = node.location.clone();
         let at = |e: &dyn std::fmt::Display| PassError::at(NAME, &location, e);
-        let refused = match node.op {
-            Op::Linear {} if layer.to.storage.is_split() => Some("split codes have clusters, not levels"),
-            Op::Linear {} => None,
-            _ => Some("GPTQ rounds linear layers only"),
-        };
-        if let Some(why) = refused {
+        if let Some(why) = unfit(self.settings.method, layer.to) {
             context.warn(NAME, format!("`{location}` is rounded to nearest: {why}"));
             return Ok(None);
         }
         let Some(name) = module.functions[0].parameter_name(layer.weight).cloned() else { return Ok(None) };
         // What the layer reads: in sequence the rounded input, else the input as it was.
         let input = if self.settings.sequential { Some(layer.x) } else { node.operands[0] };
-        let Some(input) = input else { return Ok(None) };
-        if !self.grams.contains_key(&input) {
-            let measured = gram(NAME, module, &[input], context)?;
-            self.grams.extend(measured.into_iter().map(|gram| (input, gram)));
+        let Some(read) = input.and_then(|x| read(&module.functions[0], id, x)) else { return Ok(None) };
+        if !self.grams.contains_key(&read) {
+            let measured = moments(NAME, module, std::slice::from_ref(&read), context)?;
+            // In sequence a layer's input is read by its neighbours alone: others are not needed any more.
+            self.grams = measured.into_iter().map(|grams| (read.clone(), grams)).collect();
         }
         let tensor = context.parameters.evaluate(&name, context.evaluator).map_err(|e| at(&e))?;
         let (dims, values) = (tensor.dims.clone(), tensor.to_f32_vec());
         drop(tensor);
         let rules = Rules::nearest(layer.narrow);
-        let found = quantize_dynamic(&values, &dims, layer.to, rules, None).map_err(|e| at(&e))?.parameters;
-        let grid = Grid::new(&dims, layer.to, rules, &found).map_err(|e| at(&e))?;
-        let solution = solve(&values, &self.grams[&input], &grid, self.settings).map_err(|e| at(&e))?;
+        let parameters =
+            quantize_dynamic(&values, &dims, layer.to, rules, None).map_err(|e| at(&e))?.parameters;
+        let weight = Weight { values: &values, dims: &dims, to: layer.to, rules, parameters };
+        let solution = solve(&weight, &self.grams[&read], self.settings).map_err(|e| at(&e))?;
         if solution.damping > self.settings.damping {
             tracing::info!(
                 "{location}: damping rose to {} for its second moments to be positive definite",
@@ -91,11 +88,11 @@ impl Gptq {
             solution.error,
             solution.error_of_nearest
         );
-        let codes = qcc_interpreter::formats::tensor::held(layer.to.storage, solution.codes.into_iter());
-        let tensors = tensors(layer, dims, codes, found).map_err(|e| at(&e))?;
+        let codes = held(layer.to.storage, solution.codes.into_iter());
+        let tensors = tensors(layer, dims, codes, solution.parameters).map_err(|e| at(&e))?;
         let mut values = Vec::new();
         for (part, tensor) in tensors {
-            let added = weights::tensor(&mut context.parameters, &format!("{name}.gptq.{part}"), tensor);
+            let added = weights::tensor(&mut context.parameters, &format!("{name}.rounded.{part}"), tensor);
             let added = added.map_err(|e| at(&e))?;
             values.push(
                 weights::value(&mut module.functions[0], &context.parameters, &added).map_err(|e| at(&e))?,
@@ -103,6 +100,14 @@ impl Gptq {
         }
         Ok(Some(values))
     }
+}
+
+/// What a layer reads of `x`.
+fn read(function: &Function, id: OpId, x: ValueId) -> Option<Read> {
+    let node = function.node(id);
+    let dims = function.ty((*node.operands.get(1)?)?).constant_dims()?;
+    let dims: Option<Vec<usize>> = dims.into_iter().map(|d| usize::try_from(d).ok()).collect();
+    Read::of(&node.op, x, &dims?)
 }
 
 /// Codes and what comes with them as tensors, in order.
