@@ -7,7 +7,7 @@ use qcc_interpreter::{Interpreter, Session};
 use qcc_ir::{Function, Module};
 use qcc_params::{OpEvaluator, Parameters, Tensor};
 
-use crate::calibrate::Statistics;
+use crate::calibrate::{Statistics, StatisticsCache};
 use crate::equivalence::rules::Rule;
 use crate::transform::{Explanation, Target};
 
@@ -109,6 +109,8 @@ pub struct Context<'a> {
     pub explanations: Vec<Explanation>,
     /// What `calibrate` measured, for `quantize`.
     pub statistics: Statistics,
+    /// Where `calibrate` keeps what it observed.
+    pub statistics_cache: Option<StatisticsCache>,
     /// Warnings so far.
     pub warnings: Vec<Warning>,
     /// Told of progress.
@@ -129,6 +131,7 @@ impl<'a> Context<'a> {
             target: Target::default(),
             explanations: Vec::new(),
             statistics: Statistics::default(),
+            statistics_cache: None,
             warnings: Vec::new(),
             progress: &SilentProgress,
         }

@@ -20,12 +20,12 @@ pub struct Formats {
 }
 
 impl Formats {
-    /// The passes that quantize to these formats; `calibrate` is the pass that measures ranges. None keeps everything in floats.
+    /// The passes that quantize to these formats, with ranges measured as `calibrate` says. None keeps everything in floats.
     pub fn passes(&self, calibrate: &str) -> Option<String> {
         let weights = self.weights?;
         let mut text = String::from("canonicalize,");
-        if self.activations.is_some_and(|a| !a.dynamic()) {
-            text.push_str(&format!("{calibrate},"));
+        if let Some(activations) = self.activations.filter(|a| !a.dynamic()) {
+            text.push_str(&format!("calibrate{{{calibrate} activations={activations}}},"));
         }
         text.push_str(&format!("quantize{{weights={weights}"));
         for (name, format) in [("activations", &self.activations), ("head", &self.head)] {

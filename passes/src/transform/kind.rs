@@ -13,6 +13,8 @@ pub enum Kind {
     RotateOnline,
     /// Scales that move outliers from activations to weights.
     Smooth,
+    /// Scales that give weights more levels where activations are large (AWQ, arXiv 2306.00978).
+    Awq,
     /// Constants that move activations to the middle of their range.
     Shift,
     /// An order of features in which neighbours that share a scale are alike.
@@ -21,14 +23,20 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 7] = [
         Kind::RotateResidual,
         Kind::RotateHeads,
         Kind::RotateOnline,
         Kind::Smooth,
+        Kind::Awq,
         Kind::Shift,
         Kind::Permute,
     ];
+
+    /// Those to choose among where nothing else is said: all but `awq`, whose scales `smooth` finds as well.
+    pub fn usual() -> Vec<Kind> {
+        Kind::ALL.into_iter().filter(|kind| *kind != Kind::Awq).collect()
+    }
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -37,6 +45,7 @@ impl Kind {
             Kind::RotateHeads => "rotate-heads",
             Kind::RotateOnline => "rotate-online",
             Kind::Smooth => "smooth",
+            Kind::Awq => "awq",
             Kind::Shift => "shift",
             Kind::Permute => "permute",
         }

@@ -15,6 +15,10 @@ pub struct Rows {
     pub data: Vec<f32>,
     /// Largest magnitude of each feature, over all rows.
     pub largest: Vec<f32>,
+    /// Mean magnitude of each feature, over all rows.
+    pub mean: Vec<f64>,
+    /// Rows seen.
+    count: f64,
     /// Smallest and largest value of each feature, over all rows.
     pub bounds: Vec<(f32, f32)>,
     /// Whether any value of any row was NaN or infinite.
@@ -32,6 +36,8 @@ impl Rows {
             width,
             data: Vec::new(),
             largest: vec![0.0; width],
+            mean: vec![0.0; width],
+            count: 0.0,
             bounds: vec![(f32::INFINITY, f32::NEG_INFINITY); width],
             broken: false,
         }
@@ -42,6 +48,10 @@ impl Rows {
         let rows: Vec<&[f32]> = values.chunks_exact(self.width.max(1)).collect();
         self.broken |= values.iter().any(|x| !x.is_finite());
         for row in &rows {
+            self.count += 1.0;
+            for (mean, x) in self.mean.iter_mut().zip(*row) {
+                *mean += (f64::from(x.abs()) - *mean) / self.count;
+            }
             for ((largest, bounds), x) in self.largest.iter_mut().zip(&mut self.bounds).zip(*row) {
                 *largest = largest.max(x.abs());
                 *bounds = (bounds.0.min(*x), bounds.1.max(*x));

@@ -42,9 +42,10 @@ const CHOICE_OPTIONS: &[(&str, &str)] = &[
     FORMAT_OPTIONS[2],
     ("basis", "of rotations: hadamard, random-hadamard, klt-hadamard or givens (default: the best)"),
     SEED,
-    ("kinds", "the transforms to choose among, with + between (default all)"),
-    ("method", "how `calibrate` will measure ranges: minmax (default) or percentile"),
+    ("kinds", "the transforms to choose among, with + between (default all but awq)"),
+    ("method", "how `calibrate` will measure ranges (default minmax)"),
     ("percentile", "its percentile"),
+    ("momentum", "its momentum"),
 ];
 
 macro_rules! info {
@@ -59,7 +60,7 @@ macro_rules! info {
 }
 
 /// The registry entries of the kinds.
-pub const INFOS: [PassInfo; 6] = [
+pub const INFOS: [PassInfo; 7] = [
     info!(
         RotateResidual,
         "rotate-residual", "rotates the residual stream, into the weights around it", ROTATION_OPTIONS
@@ -75,6 +76,12 @@ pub const INFOS: [PassInfo; 6] = [
     info!(
         Smooth,
         "smooth", "scales features so that outliers move from activations into weights", FORMAT_OPTIONS
+    ),
+    info!(
+        Awq,
+        "awq",
+        "scales features by how large they are, so that rounded weights lose less of them",
+        FORMAT_OPTIONS
     ),
     info!(Shift, "shift", "shifts features to the middle of their range, into biases", FORMAT_OPTIONS),
     info!(Permute, "permute", "sorts features so that those that share a scale are alike", FORMAT_OPTIONS),
@@ -96,7 +103,7 @@ const WORK: &str =
 enum Mode {
     /// Wherever they are legal.
     Forced,
-    /// By cost; how `calibrate` will measure.
+    /// By cost; the options with which `calibrate` will measure.
     Chosen { calibrate: String },
 }
 
@@ -141,10 +148,14 @@ impl Transform {
     }
 
     fn chosen(options: &mut Options) -> Result<Transform, String> {
-        let kinds = options.take("kinds")?.unwrap_or_else(|| Kinds(Kind::ALL.to_vec()));
+        let kinds = options.take("kinds")?.unwrap_or_else(|| Kinds(Kind::usual()));
         let method: String = options.take("method")?.unwrap_or_else(|| "minmax".into());
-        let percentile = options.take::<f64>("percentile")?.map(|p| format!(" percentile={p}"));
-        let calibrate = format!("calibrate{{method={method}{}}}", percentile.unwrap_or_default());
+        let mut calibrate = format!("method={method}");
+        for name in ["percentile", "momentum"] {
+            if let Some(value) = options.take::<f64>(name)? {
+                calibrate.push_str(&format!(" {name}={value}"));
+            }
+        }
         Transform::new("transform", kinds, Mode::Chosen { calibrate }, options)
     }
 }

@@ -6,6 +6,7 @@
 //! | rotation between two layers | behind a linear layer | R5 of MambaQuant |
 //! | fast Hadamard transform | behind anything else | R2, R6 of MambaQuant |
 //! | scale | everywhere | SmoothQuant, arXiv 2211.10438; S2, S5 of MambaQuant |
+//! | scale by the mean magnitude | everywhere, where asked for | AWQ, arXiv 2306.00978 |
 //! | shift to the middle of the range | behind a linear layer | MambaQuant's reduce_mean |
 //! | permutation | with weights in blocks | sorted columns share scales with their like |
 
@@ -319,6 +320,11 @@ impl Proposer<'_, '_> {
             let scaled = self.candidate(&site, &[Kind::Smooth], vec![smooth])?;
             self.add_if_better(&site, scaled, &mut all);
         }
+        if self.wish.has(Kind::Awq) {
+            let step = self.by_magnitude(&site)?;
+            let scaled = self.candidate(&site, &[Kind::Awq], vec![step])?;
+            self.add_if_better(&site, scaled, &mut all);
+        }
         if let Some(gain) = gains.get(&group.input) {
             for (frame, rotation) in self.fitting_frames(group.width)? {
                 let mut steps = self.strip(group, gain);
@@ -497,9 +503,25 @@ impl Proposer<'_, '_> {
                 columns.iter_mut().zip(row).for_each(|(m, w)| *m = m.max(w.abs()));
             }
         }
+        let grid = (1..10).map(|tenth| scales(&site.rows.largest, &columns, f64::from(tenth) / 10.0));
+        self.least(site, grid, after)
+    }
+
+    /// The scale `mean|x|^−r` whose r of a grid gives the least error.
+    fn by_magnitude(&mut self, site: &Site<'_>) -> Result<Step, String> {
+        let grid = (0..20).map(|i| magnitude_scales(&site.rows.mean, f64::from(i) / 20.0));
+        self.least(site, grid, &[])
+    }
+
+    /// The scale of least error, before the steps that follow it.
+    fn least(
+        &mut self,
+        site: &Site<'_>,
+        grid: impl Iterator<Item = Vec<f32>>,
+        after: &[Part],
+    ) -> Result<Step, String> {
         let mut best: Option<(f64, Vec<f32>)> = None;
-        for tenth in 1..10 {
-            let s = scales(&site.rows.largest, &columns, f64::from(tenth) / 10.0);
+        for s in grid {
             let mut parts = vec![Part::Scale(s.iter().map(|s| f64::from(*s)).collect())];
             parts.extend_from_slice(after);
             let error: f64 = site.errors(&self.wish.formats, &parts)?.iter().sum();
@@ -590,4 +612,27 @@ fn scales(largest: &[f32], columns: &[f64], alpha: f64) -> Vec<f32> {
     let mean = (raw.iter().map(|s| s.ln()).sum::<f64>() / raw.len().max(1) as f64).exp();
     #[allow(clippy::cast_possible_truncation, reason = "scales are f32")]
     raw.iter().map(|s| (s / mean).clamp(1e-4, 1e4) as f32).collect()
+}
+
+/// What features are multiplied with: `1 / s` of AWQ, `s = max(mean|x|^r, 10⁻⁴)` over `√(max s · min s)`.
+fn magnitude_scales(mean: &[f64], r: f64) -> Vec<f32> {
+    let raw: Vec<f64> = mean.iter().map(|x| x.powf(r).max(1e-4)).collect();
+    let (least, most) = raw.iter().fold((f64::INFINITY, 0f64), |(l, m), s| (l.min(*s), m.max(*s)));
+    let middle = (least * most).sqrt();
+    #[allow(clippy::cast_possible_truncation, reason = "scales are f32")]
+    raw.iter().map(|s| (middle / s) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::magnitude_scales;
+
+    #[test]
+    fn scales_by_magnitude_lie_around_1() {
+        assert_eq!(magnitude_scales(&[0.5, 4.0, 2.0], 0.0), [1.0; 3]);
+        let s = magnitude_scales(&[0.01, 4.0, 0.0, 1.0], 0.5);
+        let (least, most) = s.iter().fold((f32::INFINITY, 0f32), |(l, m), s| (l.min(*s), m.max(*s)));
+        assert!((least * most - 1.0).abs() < 1e-6, "{s:?}");
+        assert!(s[1] < s[3] && s[3] < s[0]);
+    }
 }

@@ -108,6 +108,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         );
     }
     context.progress = progress;
+    context.statistics_cache = Some(weights::statistics(args.cache_dir.as_deref()));
     let mut instrumentation = Instrumentation { verify_each: args.verify_each, ..Instrumentation::default() };
     let original = (module.clone(), context.parameters.clone());
     let (exact, rounding) = pipeline.split_at_rounding();

@@ -132,6 +132,7 @@ impl Settings {
         let transforms = wanted.list(weights.is_some(), is_static);
         Ok(Settings {
             recipe,
+            calibrate: calibration.options(activations.as_deref())?,
             weights,
             activations,
             head,
@@ -142,7 +143,6 @@ impl Settings {
             // A recipe of this build is for many models: what finds nothing in one of them was not asked for.
             transforms_named,
             transforms,
-            calibrate: calibration.options()?,
             samples,
             seq_len: seq_len.unwrap_or(SEQ_LEN),
             input,
@@ -193,7 +193,10 @@ impl Settings {
             options.extend(self.head.iter().map(|head| format!("head={head}")));
         }
         if name == "transform" && self.is_static {
-            options.push(self.calibrate.trim_matches(['{', '}']).to_string());
+            // It has the format of activations already.
+            let calibrate = self.calibrate.trim_matches(['{', '}']).split(' ');
+            let measures: Vec<&str> = calibrate.filter(|o| !o.starts_with("activations=")).collect();
+            options.push(measures.join(" "));
         }
         options.push(transform.options.clone());
         options.retain(|option| !option.is_empty());

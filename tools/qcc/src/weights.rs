@@ -1,10 +1,11 @@
-//! The folder of evaluated weights that compilations share.
+//! The folder that compilations share: evaluated weights, and what was observed of activations.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use qcc_params::WeightCache;
+use qcc_passes::calibrate::StatisticsCache;
 
 /// What the cache may hold when a command ends; what was used longest ago goes first.
 const MOST_BYTES: u64 = 8 << 30;
@@ -14,6 +15,12 @@ const MOST_BYTES: u64 = 8 << 30;
 pub fn cache(folder: Option<&Path>) -> Arc<WeightCache> {
     let folder = folder.map_or_else(default_folder, Path::to_path_buf);
     Arc::new(WeightCache::new(&folder.join("weights"), &build()))
+}
+
+/// Where what was observed of activations is kept, beside the weights.
+pub fn statistics(folder: Option<&Path>) -> StatisticsCache {
+    let folder = folder.map_or_else(default_folder, Path::to_path_buf);
+    StatisticsCache::new(&folder.join("statistics"), &build())
 }
 
 fn default_folder() -> PathBuf {

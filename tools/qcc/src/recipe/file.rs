@@ -77,18 +77,20 @@ impl Apply {
 pub struct Calibration {
     pub method: Option<String>,
     pub percentile: Option<f64>,
+    pub momentum: Option<f32>,
     pub samples: Option<usize>,
     pub seq_len: Option<usize>,
 }
 
 impl Calibration {
-    /// Options of the pass `calibrate`, with their braces.
-    pub fn options(&self) -> Result<String, Failure> {
-        let method = self.method.as_deref().unwrap_or(match self.percentile {
-            Some(_) => "percentile",
-            None => "minmax",
+    /// Options of the pass `calibrate`, for activations in this format.
+    pub fn options(&self, activations: Option<&str>) -> Result<String, Failure> {
+        let method = self.method.as_deref().unwrap_or(match (self.percentile, self.momentum) {
+            (Some(_), _) => "percentile",
+            (None, Some(_)) => "moving",
+            _ => "minmax",
         });
-        const METHODS: [&str; 2] = ["minmax", "percentile"];
+        const METHODS: [&str; 5] = ["minmax", "percentile", "mse", "entropy", "moving"];
         if !METHODS.contains(&method) {
             let hint = qcc_ir::names::near_match(method, METHODS);
             return Err(Failure::input(format!(
@@ -96,8 +98,19 @@ impl Calibration {
                 METHODS.join(", ")
             )));
         }
-        let percentile = self.percentile.map(|p| format!(" percentile={p}")).unwrap_or_default();
-        Ok(format!("{{method={method}{percentile}}}"))
+        let mut options = format!("method={method}");
+        if let Some(p) = self.percentile {
+            options.push_str(&format!(" percentile={p}"));
+        }
+        if let Some(m) = self.momentum {
+            options.push_str(&format!(" momentum={m}"));
+        }
+        let by_feature = activations.is_some_and(|a| a.split(':').any(|part| part == "channel"));
+        if let Some(activations) = activations.filter(|_| by_feature || ["mse", "entropy"].contains(&method))
+        {
+            options.push_str(&format!(" activations={activations}"));
+        }
+        Ok(format!("{{{options}}}"))
     }
 }
 

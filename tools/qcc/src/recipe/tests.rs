@@ -129,7 +129,7 @@ fn unknown_names_come_with_the_nearest() {
 fn what_is_to_come_says_so() {
     let message = error(|a| a.recipe = Some("llama-w4a8kv4".into()));
     assert!(message.contains("not supported yet") && message.contains("bfp4:block=16"), "{message}");
-    assert!(error(|a| a.transforms = Some("awq".into())).contains("`awq` is not supported yet"));
+    assert!(error(|a| a.transforms = Some("aqw".into())).contains("did you mean `awq`"));
     assert!(error(|a| a.rounding = Some("decouple".into())).contains("did you mean `decoupleq`"));
     assert!(error(|a| a.bias_correction = true).contains("not supported yet"));
     assert!(error(|a| a.kv_cache = Some("int8:token:dynamic".into())).contains("not supported yet"));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Failure;
 
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "fold-batch-norm",
     "equalize",
     "split-projections",
@@ -12,6 +12,7 @@ const KNOWN: [&str; 15] = [
     "rotate-heads",
     "rotate-online",
     "smooth",
+    "awq",
     "shift",
     "permute",
     "smooth-window",
@@ -23,11 +24,11 @@ const KNOWN: [&str; 15] = [
 ];
 
 /// Those that depend on what activations look like and on formats.
-const BY_FORMAT: [&str; 6] =
-    ["rotate-residual", "rotate-heads", "rotate-online", "smooth", "shift", "permute"];
+const BY_FORMAT: [&str; 7] =
+    ["rotate-residual", "rotate-heads", "rotate-online", "smooth", "awq", "shift", "permute"];
 
 /// What is to come.
-const TO_COME: [&str; 2] = ["awq", "rearrange-kv-channels"];
+const TO_COME: [&str; 1] = ["rearrange-kv-channels"];
 
 /// A transform, with options of its pass: `smooth-state{axis=channel}`.
 #[derive(Clone, Debug, PartialEq, Eq)]

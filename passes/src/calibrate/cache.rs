@@ -1,0 +1,88 @@
+//! What was observed, on disk, by the content of all it depends on: the model as it is then, its weights, and the samples. It only saves time:
+//! a file that is missing or damaged counts as absent, and one that cannot be written is no error.
+
+use std::path::{Path, PathBuf};
+
+use blake3::{Hash, Hasher};
+use qcc_ir::print::{self, print_module};
+use qcc_ir::{Module, Op};
+use qcc_params::Parameters;
+
+use super::observation::Observation;
+use crate::context::Samples;
+
+/// A folder of observations.
+#[derive(Clone, Debug)]
+pub struct StatisticsCache {
+    folder: PathBuf,
+    build: String,
+}
+
+impl StatisticsCache {
+    /// A cache in `folder`, which is made when first needed. `build` names the program that computes: another one, which may round
+    /// otherwise, does not take its results.
+    pub fn new(folder: &Path, build: &str) -> StatisticsCache {
+        StatisticsCache { folder: folder.to_path_buf(), build: build.to_string() }
+    }
+
+    /// The key of what is observed of a module; none where something it depends on cannot be read.
+    pub(super) fn key(
+        &self,
+        module: &Module,
+        parameters: &Parameters,
+        samples: &dyn Samples,
+        what: &str,
+    ) -> Option<Hash> {
+        let mut hasher = Hasher::new_derive_key("qcc statistics");
+        let mut field = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        field(self.build.as_bytes());
+        field(what.as_bytes());
+        field(print_module(module, print::Options::default()).as_bytes());
+        let function = module.entry()?;
+        for &id in function.order() {
+            if let Op::Parameter { name } = &function.node(id).op {
+                field(parameters.content_hash(name).ok()?.as_bytes());
+            }
+        }
+        for i in 0..samples.len() {
+            for input in samples.inputs(i, function).ok()? {
+                field(format!("{:?}", input.ty()).as_bytes());
+                field(&input.to_le_bytes());
+            }
+        }
+        Some(hasher.finalize())
+    }
+
+    fn path(&self, key: &Hash) -> PathBuf {
+        self.folder.join(format!("{key}.statistics"))
+    }
+
+    /// What is known by a key, of so many sites.
+    pub(super) fn load(&self, key: &Hash, sites: usize) -> Option<Vec<Observation>> {
+        let bytes = std::fs::read(self.path(key)).ok()?;
+        let (hash, payload) = bytes.split_at_checked(blake3::OUT_LEN)?;
+        if blake3::hash(payload).as_bytes().as_slice() != hash {
+            return None;
+        }
+        serde_json::from_slice(payload).ok().filter(|all: &Vec<Observation>| all.len() == sites)
+    }
+
+    /// Keeps it: written beside and renamed, so that readers see whole files.
+    pub(super) fn store(&self, key: &Hash, all: &[Observation]) {
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&self.folder)?;
+            let payload = serde_json::to_vec(all)?;
+            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            std::io::Write::write_all(&mut file, blake3::hash(&payload).as_bytes())?;
+            std::io::Write::write_all(&mut file, &payload)?;
+            file.persist(self.path(key))?;
+            Ok(())
+        };
+        if let Err(e) = write() {
+            tracing::debug!("statistics are not kept: {e}");
+        }
+    }
+}

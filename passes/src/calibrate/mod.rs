@@ -1,0 +1,245 @@
+//! `calibrate`: the ranges of activations over sample inputs, which static quantization needs.
+//!
+//! Measured are the inputs of every `linear` and `conv`: what is [observed](observation) does not depend on how [ranges](range) are chosen
+//! from it, so that it is kept in a [cache](cache) for other recipes.
+//!
+//! | method | range | source |
+//! | --- | --- | --- |
+//! | `minmax` | of all values | |
+//! | `percentile` | of all values but a share at each end | MambaQuant's recipe, arXiv 2501.13484 |
+//! | `mse` | of least squared error in the format, of a grid | |
+//! | `entropy` | of least information lost in the format (Kullback–Leibler) | TensorRT's calibrator, GTC 2017 |
+//! | `moving` | moving average of what each sample has | arXiv 1712.05877 |
+//!
+//! With activations by feature (`:channel`) each feature has a range of its own, chosen by the same method. Ranges of tokens and blocks are
+//! found while the model runs.
+
+mod cache;
+mod observation;
+mod range;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+
+use qcc_ir::format::{Format, Role, Sharing};
+use qcc_ir::{Function, Module, Op, ValueId};
+use qcc_params::Tensor;
+use rayon::prelude::*;
+
+use crate::context::{Context, Executor, Samples};
+use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
+pub use cache::StatisticsCache;
+use observation::Observation;
+use range::Method;
+
+/// The registry entry.
+pub const INFO: PassInfo = PassInfo {
+    name: "calibrate",
+    summary: "measures the ranges of activations over the calibration samples, for static quantization",
+    options: &[
+        ("method", "minmax (default), percentile, mse, entropy or moving"),
+        ("percentile", "of percentile: share of values inside the range, in percent (default 99.999)"),
+        ("momentum", "of moving: what the average keeps of itself at each sample (default 0.9)"),
+        (
+            "activations",
+            "the format that ranges are for: mse and entropy need it, and others where it is by feature",
+        ),
+    ],
+    make: |options| Ok(Box::new(Calibrate::new(options)?)),
+};
+
+const NAME: &str = "calibrate";
+
+/// The interval that values of one activation lie in.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Range {
+    /// Smallest value.
+    pub min: f32,
+    /// Largest value.
+    pub max: f32,
+}
+
+/// Ranges of values of the entry function.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    ranges: HashMap<ValueId, Range>,
+    /// Of each feature (of the last axis).
+    channels: HashMap<ValueId, Vec<Range>>,
+}
+
+impl Statistics {
+    /// The range of a value, if it was measured.
+    pub fn range(&self, value: ValueId) -> Option<Range> {
+        self.ranges.get(&value).copied()
+    }
+
+    /// The range of each feature (index of the last axis) of a value, if it was measured.
+    pub fn channels(&self, value: ValueId) -> Option<&[Range]> {
+        self.channels.get(&value).map(Vec::as_slice)
+    }
+
+    /// Sets the range of a value.
+    pub fn set(&mut self, value: ValueId, range: Range) {
+        self.ranges.insert(value, range);
+    }
+
+    /// Number of measured values.
+    pub fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+struct Calibrate {
+    method: Method,
+    /// What ranges are for.
+    activations: Option<Format>,
+}
+
+impl Calibrate {
+    fn new(options: &mut Options) -> Result<Calibrate, String> {
+        let activations = match options.take::<String>("activations")?.as_deref() {
+            None | Some("f32") => None,
+            Some(text) => Some(Format::parse(text, Role::Activation).map_err(|e| e.to_string())?),
+        };
+        let method = Method::new(options)?;
+        if method.looks_at_format() && activations.is_none() {
+            return Err("this method needs the format that ranges are for: `activations=FORMAT`".into());
+        }
+        Ok(Calibrate { method, activations })
+    }
+
+    fn by_feature(&self) -> bool {
+        self.activations.is_some_and(|format| format.sharing() == Sharing::Channel)
+    }
+
+    /// What samples have at each site, from the cache where another compilation has left it there.
+    fn observed(
+        &self,
+        module: &Module,
+        sites: &[ValueId],
+        context: &Context<'_>,
+    ) -> Result<Vec<Observation>, PassError> {
+        let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
+        else {
+            return Err(PassError::failed(
+                NAME,
+                "static quantization needs calibration data: pass `--calibration FILE|DIR`",
+            ));
+        };
+        let counted = self.method.counts();
+        let what = if self.by_feature() { "features" } else { "tensors" };
+        let key = context.statistics_cache.as_ref().and_then(|cache| {
+            cache.key(module, &context.parameters, samples, &format!("{what}, counted: {counted}"))
+        });
+        let cached = context.statistics_cache.as_ref().zip(key);
+        if let Some(found) = cached.and_then(|(cache, key)| cache.load(&key, sites.len())) {
+            tracing::info!("statistics of {} activations are those of another compilation", sites.len());
+            return Ok(found);
+        }
+        let features = features(&module.functions[0]);
+        let start = |site: &ValueId| Observation::new(features.contains(site), self.by_feature());
+        let mut all: Vec<Observation> = sites.iter().map(start).collect();
+        let (tapped, outputs) = (tapped(module, sites), module.functions[0].results.len());
+        for round in 0..if counted { 2 } else { 1 } {
+            observe(&tapped, context, executor, samples, |tensors| {
+                all.par_iter_mut().zip(&tensors[outputs..]).for_each(|(observation, tensor)| match round {
+                    0 => observation.widen(tensor),
+                    _ => observation.count(tensor),
+                });
+            })?;
+        }
+        if let Some((site, _)) = sites.iter().zip(&all).find(|(_, observation)| !observation.is_finite()) {
+            let name = &module.functions[0].value(*site).name;
+            let what = "the calibration samples give NaN or infinite activations here";
+            return Err(PassError::at(NAME, name, what));
+        }
+        if let Some((cache, key)) = cached {
+            cache.store(&key, &all);
+        }
+        Ok(all)
+    }
+}
+
+impl Pass for Calibrate {
+    fn preservation(&self) -> Preservation {
+        Preservation::Relative(0.0)
+    }
+
+    fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
+        let function = module.entry().ok_or_else(|| PassError::failed(NAME, "the module has no function"))?;
+        let sites = sites(function);
+        let observed = self.observed(module, &sites, context)?;
+        let target = self.activations.map(range::Target::new).transpose();
+        let target = target.map_err(|e| PassError::failed(NAME, e))?;
+        let chosen: Vec<(Range, Vec<Range>)> = observed
+            .par_iter()
+            .map(|observation| {
+                let of = |seen| self.method.range(seen, target.as_ref());
+                (of(&observation.whole), observation.features.iter().map(of).collect())
+            })
+            .collect();
+        for (&site, (range, features)) in sites.iter().zip(chosen) {
+            context.statistics.set(site, range);
+            if !features.is_empty() {
+                context.statistics.channels.insert(site, features);
+            }
+        }
+        let samples = context.samples.map_or(0, Samples::len);
+        Ok(Outcome::of([("measured", sites.len()), ("samples", samples)]))
+    }
+}
+
+/// Float activations that feed a linear or convolution, each once, in order.
+pub fn sites(function: &Function) -> Vec<ValueId> {
+    let mut sites = Vec::new();
+    for &op in function.order() {
+        let node = function.node(op);
+        if let (Op::Linear {} | Op::Conv { .. }, Some(Some(x))) = (&node.op, node.operands.first())
+            && function.ty(*x).element.is_float()
+            && !sites.contains(x)
+        {
+            sites.push(*x);
+        }
+    }
+    sites
+}
+
+/// The inputs of linear layers, whose features may have ranges of their own.
+fn features(function: &Function) -> HashSet<ValueId> {
+    let nodes = function.order().iter().map(|id| function.node(*id));
+    nodes.filter(|node| matches!(node.op, Op::Linear {})).filter_map(|node| node.operands[0]).collect()
+}
+
+/// A copy of the module whose entry function also returns the sites.
+pub(crate) fn tapped(module: &Module, sites: &[ValueId]) -> Module {
+    let mut tapped = module.clone();
+    for (i, &site) in sites.iter().enumerate() {
+        tapped.functions[0].add_result(&format!("tap.{i}"), site);
+    }
+    tapped
+}
+
+pub(crate) fn observe(
+    module: &Module,
+    context: &Context<'_>,
+    executor: &dyn Executor,
+    samples: &dyn Samples,
+    mut see: impl FnMut(&[Tensor]),
+) -> Result<(), PassError> {
+    let mut prepared =
+        executor.prepare(module, &context.parameters).map_err(|e| PassError::failed(NAME, e))?;
+    let function = &module.functions[0];
+    for i in 0..samples.len() {
+        context.progress.report("calibrating", i, samples.len());
+        let inputs = samples.inputs(i, function).map_err(|e| PassError::failed(NAME, e))?;
+        see(&prepared.run(&inputs).map_err(|e| PassError::failed(NAME, e))?);
+    }
+    context.progress.report("calibrating", samples.len(), samples.len());
+    Ok(())
+}
