@@ -7,6 +7,7 @@
 //! [branches](crate::decompose::Branch) that keep floats. Whatever keeps its type against the wish is a warning.
 
 mod activation;
+mod bias;
 mod by_moments;
 mod hoist;
 mod lower;
@@ -60,6 +61,10 @@ pub const INFO: PassInfo = PassInfo {
             "sequential",
             "of gptq and decoupleq: true (default) to let layers see what rounded ones make of the samples, a run for each",
         ),
+        (
+            "bias-correction",
+            "true to take off biases what rounding adds to the mean of outputs over the samples (default false)",
+        ),
         ("rounds", "of decoupleq: turns of codes and scales at most (default 4)"),
     ],
     make: |options| Ok(Box::new(Quantize::new(options)?)),
@@ -75,6 +80,7 @@ struct Quantize {
     range: Option<Range>,
     /// How weights are rounded by what layers read; none to nearest.
     rounding: Option<rounding::Settings>,
+    bias_correction: bool,
 }
 
 /// Why an operation keeps its type although a format was asked for.
@@ -100,7 +106,8 @@ impl Quantize {
         let activations = format("activations", Role::Activation)?;
         let head = format("head", Role::Weight)?;
         let range = options.take::<String>("range")?.map(|text| parse_range(&text)).transpose()?;
-        Ok(Quantize { weights, activations, head, range, rounding: rounding(options)? })
+        let bias_correction = options.take("bias-correction")?.unwrap_or(false);
+        Ok(Quantize { weights, activations, head, range, rounding: rounding(options)?, bias_correction })
     }
 
     /// The formats of weight and activation at a site, if it shall have any.
@@ -120,6 +127,7 @@ impl Pass for Quantize {
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
         let mut counts = Counts::default();
+        let before = self.bias_correction.then(|| (module.clone(), context.parameters.clone()));
         for index in 0..module.functions.len() {
             // Calibration measures the entry function.
             let statistics =
@@ -130,6 +138,9 @@ impl Pass for Quantize {
                 context.statistics = statistics;
             }
         }
+        if let Some(before) = before.filter(|_| !counts.layers.is_empty()) {
+            counts.corrected = bias::correct(&before, module, &counts.layers, context)?;
+        }
         if counts.quantized == 0 {
             context.warn(NAME, "no linear layer or convolution was quantized");
         }
@@ -137,6 +148,9 @@ impl Pass for Quantize {
         outcome.measures.insert("skipped", counts.skipped);
         if self.rounding.is_some() {
             outcome.measures.insert("by_moments", counts.by_moments);
+        }
+        if self.bias_correction {
+            outcome.measures.insert("biases_corrected", counts.corrected);
         }
         Ok(outcome)
     }
@@ -148,6 +162,9 @@ struct Counts {
     quantized: usize,
     skipped: usize,
     by_moments: usize,
+    corrected: usize,
+    /// The quantized layers of the entry function, in order.
+    layers: Vec<OpId>,
 }
 
 impl Quantize {
@@ -186,6 +203,9 @@ impl Quantize {
                     counts.by_moments += usize::from(codes.is_some());
                     apply(&mut module.functions[index], *id, &prepared, codes)?;
                     counts.quantized += 1;
+                    if index == 0 {
+                        counts.layers.push(*id);
+                    }
                 }
                 Ok(None) => {}
                 Err(why) => {

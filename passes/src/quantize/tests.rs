@@ -30,6 +30,8 @@ struct Quantized {
     warnings: Vec<String>,
     /// Relative error of the first result against the float function.
     error: f64,
+    /// The largest difference of the mean of one of its channels, relative to its largest value.
+    error_of_means: f64,
 }
 
 fn quantized(f: Fixture, pipeline: &str) -> Quantized {
@@ -50,10 +52,22 @@ fn quantized(f: Fixture, pipeline: &str) -> Quantized {
     let got = interpreter.run(&function, &context.parameters, &inputs).unwrap_or_else(|e| panic!("{e}"));
     Quantized {
         error: relative_error(&got[0], &expected[0]),
+        error_of_means: error_of_means(&got[0], &expected[0]),
         function,
         parameters: context.parameters,
         warnings: context.warnings.into_iter().map(|w| w.message).collect(),
     }
+}
+
+/// Channels lie along axis 1.
+fn error_of_means(got: &Tensor, expected: &Tensor) -> f64 {
+    let (channels, inner) = (got.dims[1], got.dims[2..].iter().product::<usize>());
+    let mut sums = vec![0.0; channels];
+    for (at, (a, b)) in got.to_f64_vec().iter().zip(expected.to_f64_vec()).enumerate() {
+        sums[at / inner % channels] += a - b;
+    }
+    let largest = expected.to_f64_vec().iter().fold(0f64, |m, x| m.max(x.abs()));
+    sums.iter().fold(0f64, |m, s| m.max(s.abs())) / (got.len() / channels) as f64 / largest
 }
 
 impl Quantized {
@@ -458,4 +472,33 @@ fn a_convolutional_network_goes_all_the_way() {
     );
     assert!(q.error > 0.0 && q.error < 0.05, "{}", q.error);
     assert!(q.warnings.is_empty(), "{:?}", q.warnings);
+}
+
+#[test]
+fn biases_take_up_what_rounding_adds_to_means() {
+    let image = || {
+        let mut f = Fixture::new();
+        let x = f.input("x", "B,4,6");
+        let w = f.weight("w", &[8, 4, 3]);
+        let y = f.op(conv(1, 1, 1, 1), &[x, w]);
+        let y = f.op(Op::Relu {}, &[y]);
+        let w = f.weight("v", &[5, 8, 1]);
+        let b = f.weight("b", &[5]);
+        let y = f.op(conv(1, 1, 0, 1), &[y, w, b]);
+        f.result(y);
+        f
+    };
+    for (fixture, format) in [
+        (&mlp as &dyn Fn() -> Fixture, "weights=int3:tensor"),
+        (&mlp, "weights=int4:channel activations=int4"),
+        (&mlp, "weights=int2:block=8 rounding=gptq"),
+        (&image, "weights=int3:tensor activations=uint8:tensor:asym"),
+    ] {
+        let of = |more: &str| {
+            quantized(fixture(), &format!("calibrate,quantize{{{format}{more}}},canonicalize,{LOWER}"))
+        };
+        let (plain, corrected) = (of(""), of(" bias-correction=true"));
+        assert!(plain.error_of_means > 1e-3, "{format}: {}", plain.error_of_means);
+        assert!(corrected.error_of_means < 1e-5, "{format}: {}", corrected.error_of_means);
+    }
 }

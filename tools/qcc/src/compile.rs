@@ -40,22 +40,12 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     qcc_cpu::artifact::check_target(&target)?;
     check_folder(&args.output)?;
     emit::check(&args.emit, &args.output)?;
-    if args.pass_pipeline.is_none() && settings.needs_data() && args.calibration.is_none() {
-        if let Some(rounding) = settings.rounding.as_ref().filter(|_| !settings.is_static) {
-            return Err(Failure::input(format!(
-                "`--rounding {rounding}` looks at what layers read and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images"
-            )));
-        }
-        if !settings.is_static {
-            return Err(Failure::input(format!(
-                "`--transforms {}` looks at activations and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images",
-                settings.asked
-            )));
-        }
+    if args.pass_pipeline.is_none()
+        && args.calibration.is_none()
+        && let Some(what) = settings.needs_data()
+    {
         return Err(Failure::input(format!(
-            "recipe `{}` measures activations beforehand (`{}`) and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images",
-            settings.recipe,
-            settings.activations.as_deref().unwrap_or_default()
+            "{what} and needs data for it: pass `--calibration FILE.txt` for a language model or `--calibration FOLDER` of images"
         )));
     }
 
@@ -79,11 +69,13 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         context.warn("import", warning);
     }
     let looks = |name: &str| name == "calibrate" || recipe::needs_data(name);
-    let by_moments = match &args.pass_pipeline {
-        Some(text) => text.contains("rounding=gptq") || text.contains("rounding=decoupleq"),
-        None => settings.rounding.is_some(),
+    let rounding_looks = match &args.pass_pipeline {
+        Some(text) => {
+            ["rounding=gptq", "rounding=decoupleq", "bias-correction=true"].iter().any(|o| text.contains(o))
+        }
+        None => settings.rounding.is_some() || settings.bias_correction,
     };
-    let looked_at = by_moments || pipeline.names().any(looks);
+    let looked_at = rounding_looks || pipeline.names().any(looks);
     if args.calibration.is_some() && !looked_at {
         context.warn("calibrate", "the calibration data is not used: nothing is measured beforehand");
     }

@@ -56,6 +56,8 @@ pub struct Settings {
     pub is_static: bool,
     /// How weights are rounded, where that is not to nearest.
     pub rounding: Option<String>,
+    /// Whether biases take up what rounding adds to the mean of outputs.
+    pub bias_correction: bool,
     /// Transforms to apply, in order.
     pub transforms: Vec<Transform>,
     /// The transforms as they were asked for.
@@ -92,9 +94,7 @@ impl Settings {
             return Err(Failure::not_yet(format!("a format of keys and values (`{text}`)")));
         }
         let rounding = rounding(or(&args.rounding, quantize.rounding))?;
-        if args.bias_correction || quantize.bias_correction == Some(true) {
-            return Err(Failure::not_yet("bias correction"));
-        }
+        let bias_correction = args.bias_correction || quantize.bias_correction == Some(true);
         let (weights, _) = chosen(or(&args.weights, quantize.weights), Role::Weight)?;
         let (activations, is_static) = chosen(or(&args.activations, quantize.activations), Role::Activation)?;
         let (head, _) = chosen(or(&args.head, quantize.head), Role::Weight)?;
@@ -109,6 +109,11 @@ impl Settings {
             return Err(Failure::input(format!(
                 "rounding `{rounding}` without a format of weights: pass `--weights` too, e.g. `--weights int4:block=32`"
             )));
+        }
+        if bias_correction && weights.is_none() {
+            return Err(Failure::input(
+                "bias correction without a format of weights: pass `--weights` too, e.g. `--weights int8:tensor`",
+            ));
         }
         let asked = args.transforms.clone().or_else(|| transforms.apply.as_ref().map(Apply::text));
         let wanted = args
@@ -138,6 +143,7 @@ impl Settings {
             head,
             is_static,
             rounding,
+            bias_correction,
             asked: asked.unwrap_or_default(),
             auto_is_idle,
             // A recipe of this build is for many models: what finds nothing in one of them was not asked for.
@@ -168,6 +174,9 @@ impl Settings {
                     quantize.push_str(&format!(" {name}={value}"));
                 }
             }
+            if self.bias_correction {
+                quantize.push_str(" bias-correction=true");
+            }
             quantize.push('}');
             // The first `canonicalize` makes codes of the weights, the last one cleans up after the lowering.
             passes.extend([quantize, "canonicalize,lower-quantized,canonicalize".into()]);
@@ -175,9 +184,18 @@ impl Settings {
         passes.join(",")
     }
 
-    /// Whether a pass looks at activations, which takes data.
-    pub fn needs_data(&self) -> bool {
-        self.is_static || self.rounding.is_some() || self.transforms.iter().any(Transform::needs_data)
+    /// What looks at activations, which takes data, in words; none where nothing does.
+    pub fn needs_data(&self) -> Option<String> {
+        let transforms = self.transforms.iter().any(Transform::needs_data);
+        let activations = self.activations.as_deref().unwrap_or_default();
+        match &self.rounding {
+            _ if self.is_static => {
+                Some(format!("recipe `{}` measures activations beforehand (`{activations}`)", self.recipe))
+            }
+            Some(rounding) => Some(format!("`--rounding {rounding}` looks at what layers read")),
+            None if self.bias_correction => Some("`--bias-correction` looks at what layers make".into()),
+            None => transforms.then(|| format!("`--transforms {}` looks at activations", self.asked)),
+        }
     }
 
     /// A transform with the options it takes.
@@ -207,7 +225,7 @@ impl Settings {
     pub fn describe(&self, pipeline: &str) -> Value {
         json!({
             "name": self.recipe, "weights": self.weights, "activations": self.activations, "head": self.head,
-            "rounding": self.rounding.as_deref().unwrap_or("nearest"),
+            "rounding": self.rounding.as_deref().unwrap_or("nearest"), "bias_correction": self.bias_correction,
             "transforms": self.transforms.iter().map(Transform::to_string).collect::<Vec<_>>(), "pipeline": pipeline,
         })
     }
