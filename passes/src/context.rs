@@ -7,6 +7,7 @@ use qcc_interpreter::{Interpreter, Session};
 use qcc_ir::{Function, Module};
 use qcc_params::{OpEvaluator, Parameters, Tensor};
 
+use crate::assign::Choices;
 use crate::calibrate::{Statistics, StatisticsCache};
 use crate::equivalence::rules::Rule;
 use crate::transform::{Explanation, Target};
@@ -109,6 +110,8 @@ pub struct Context<'a> {
     pub explanations: Vec<Explanation>,
     /// What `calibrate` measured, for `quantize`.
     pub statistics: Statistics,
+    /// What was found out about formats of single layers.
+    pub choices: Choices,
     /// Where `calibrate` keeps what it observed.
     pub statistics_cache: Option<StatisticsCache>,
     /// Warnings so far.
@@ -131,6 +134,7 @@ impl<'a> Context<'a> {
             target: Target::default(),
             explanations: Vec::new(),
             statistics: Statistics::default(),
+            choices: Choices::default(),
             statistics_cache: None,
             warnings: Vec::new(),
             progress: &SilentProgress,

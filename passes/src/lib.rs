@@ -8,13 +8,15 @@
 //! | scale and rotate states | `smooth-window`, `smooth-state`, `rotate-state` |
 //! | decompose layers into sums | `split`, `low-rank`, `outlier-columns` |
 //! | measure | `calibrate` |
-//! | choose and apply formats | `quantize`, `lower-quantized` |
+//! | choose formats of single layers | `override`, `search-formats`, `protect` |
+//! | apply formats | `quantize`, `lower-quantized` |
 //! | prepare for a backend | `channels-last`, `plan-memory` |
 //!
 //! **Architecture invariants.** A pass knows no frontend and no backend: it sees the IR, the parameter table, and, through traits, something
 //! that runs modules ([`Executor`]) and something that gives inputs ([`Samples`]). Every pass reports what it did; doing nothing is said.
 //! Passes of [plugins](plugin) are passes like all others.
 
+pub mod assign;
 pub mod calibrate;
 pub mod canonicalize;
 pub mod channels_last;

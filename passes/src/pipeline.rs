@@ -1,5 +1,5 @@
 //! Textual pipelines: `canonicalize,fold-batch-norm,quantize{weights=int8:channel activations=int8:tensor}`. Options stand in braces,
-//! separated by blanks, as in `mlir-opt`.
+//! separated by blanks, as in `mlir-opt`; a value in double quotes may hold blanks, braces and commas.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +32,27 @@ impl Pipeline {
             })
             .collect::<Result<_, PassError>>()?;
         Ok(Pipeline { passes })
+    }
+
+    /// The options of the one pass of a pipeline's text.
+    ///
+    /// # Errors
+    /// When the text does not parse or is of several passes.
+    pub fn options(text: &str) -> Result<Options, PassError> {
+        match split(text)?.as_mut_slice() {
+            [(_, options)] => Ok(Options::new(std::mem::take(options))),
+            _ => {
+                Err(PassError::Syntax { text: text.into(), column: 1, message: "one pass is wanted".into() })
+            }
+        }
+    }
+
+    /// The passes up to this one, it included, and those behind it; all, and none, where it is not among them.
+    pub fn split_behind(self, name: &str) -> (Pipeline, Pipeline) {
+        let mut first = self.passes;
+        let at = first.iter().position(|(n, _)| n == name).map_or(first.len(), |at| at + 1);
+        let rest = first.split_off(at);
+        (Pipeline { passes: first }, Pipeline { passes: rest })
     }
 
     /// The passes that keep the function, up to the first that approximates it, and those from there on.
@@ -85,15 +106,39 @@ fn split(text: &str) -> Result<Vec<Step>, PassError> {
         let mut options = BTreeMap::new();
         at += end;
         if text[at..].starts_with('{') {
-            let close = text[at..].find('}').ok_or_else(|| syntax(at, "`{` is not closed"))?;
-            for pair in text[at + 1..at + close].split_whitespace() {
-                let (key, value) =
-                    pair.split_once('=').ok_or_else(|| syntax(at, "an option is `name=value`"))?;
+            let open = at;
+            at += 1;
+            loop {
+                at += text[at..].len() - text[at..].trim_start().len();
+                let rest = &text[at..];
+                if rest.starts_with('}') {
+                    at += 1;
+                    break;
+                }
+                let end = rest.find(|c: char| c == '=' || c == '}' || c.is_whitespace());
+                let (key, value) = match end {
+                    None => return Err(syntax(open, "`{` is not closed")),
+                    Some(end) if rest[end..].starts_with('=') => (&rest[..end], &rest[end + 1..]),
+                    Some(_) => return Err(syntax(open, "an option is `name=value`")),
+                };
+                let start = at + key.len() + 1;
+                let value = match value.strip_prefix('"') {
+                    Some(quoted) => {
+                        let close = quoted.find('"').ok_or_else(|| syntax(start, "`\"` is not closed"))?;
+                        at = start + close + 2;
+                        &quoted[..close]
+                    }
+                    None => {
+                        let end = value.find(|c: char| c == '}' || c.is_whitespace());
+                        let end = end.ok_or_else(|| syntax(open, "`{` is not closed"))?;
+                        at = start + end;
+                        &value[..end]
+                    }
+                };
                 if options.insert(key.to_string(), value.to_string()).is_some() {
-                    return Err(syntax(at, &format!("the option `{key}` stands twice")));
+                    return Err(syntax(open, &format!("the option `{key}` stands twice")));
                 }
             }
-            at += close + 1;
         }
         steps.push((name.to_string(), options));
         let blank = text[at..].len() - text[at..].trim_start().len();
@@ -121,6 +166,8 @@ mod tests {
             split("canonicalize, quantize{weights=int4:block=32 activations=int8:token} ,x").expect("valid");
         assert_eq!(steps.iter().map(|s| s.0.as_str()).collect::<Vec<_>>(), ["canonicalize", "quantize", "x"]);
         assert_eq!(steps[1].1["weights"], "int4:block=32");
+        let steps = split("a{x=\"b{c=d e=f},g\" y=1},h").expect("valid");
+        assert_eq!((&*steps[0].1["x"], &*steps[0].1["y"], &*steps[1].0), ("b{c=d e=f},g", "1", "h"));
     }
 
     #[test]

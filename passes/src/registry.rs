@@ -10,8 +10,8 @@ use crate::equivalence::proof::prove;
 use crate::equivalence::rules::{Rule, RuleError, parse};
 use crate::pass::{Options, Pass, PassError, PassInfo};
 use crate::{
-    calibrate, canonicalize, channels_last, decompose, equalize, plan_memory, quantize, split_projections,
-    state_space, transform,
+    assign, calibrate, canonicalize, channels_last, decompose, equalize, plan_memory, quantize,
+    split_projections, state_space, transform,
 };
 
 /// All passes this build (and its plugins) knows.
@@ -78,13 +78,9 @@ impl Registry {
         passes.extend(transform::INFOS);
         passes.extend(state_space::INFOS);
         passes.extend(decompose::INFOS);
-        passes.extend([
-            calibrate::INFO,
-            quantize::INFO,
-            quantize::LOWER_INFO,
-            channels_last::INFO,
-            plan_memory::INFO,
-        ]);
+        passes.push(calibrate::INFO);
+        passes.extend(assign::INFOS);
+        passes.extend([quantize::INFO, quantize::LOWER_INFO, channels_last::INFO, plan_memory::INFO]);
         Registry { passes: passes.into_iter().map(Registered::from).collect(), rules: Vec::new() }
     }
 

@@ -5,7 +5,7 @@ use qcc_ir::{Function, Module};
 use qcc_mlir::Target;
 use qcc_params::{Parameters, Tensor};
 use qcc_passes::{Executor, Prepared, SilentProgress};
-use qcc_runtime::{InputView, OutputBuffer, State};
+use qcc_runtime::{InputView, OutputBuffer, State, StepTime};
 
 use crate::load;
 use crate::lower::argument_name;
@@ -19,14 +19,42 @@ pub struct CpuExecutor {
 
 impl Executor for CpuExecutor {
     fn prepare(&self, module: &Module, parameters: &Parameters) -> Result<Box<dyn Prepared + '_>, String> {
+        Ok(Box::new(self.compiled(module, parameters)?))
+    }
+}
+
+impl CpuExecutor {
+    fn compiled(&self, module: &Module, parameters: &Parameters) -> Result<Run, String> {
         let function = module.entry().ok_or("the module has no function")?.clone();
         let interpreter = Interpreter::new(Precision::F32);
         let model = load(module, parameters, &interpreter, &Target::host(), &SilentProgress)
             .map_err(|e| e.to_string())?;
         let state = State::new(&model, self.threads).map_err(|e| e.to_string())?;
-        Ok(Box::new(Run { function, state }))
+        Ok(Run { function, state })
+    }
+
+    /// Times of the steps of one run of the entry function, the mean of a few behind one that warms up.
+    ///
+    /// # Errors
+    /// When the module cannot be compiled or the run fails.
+    pub fn times(
+        &self,
+        module: &Module,
+        parameters: &Parameters,
+        inputs: &[Tensor],
+    ) -> Result<Vec<StepTime>, String> {
+        let mut run = self.compiled(module, parameters)?;
+        run.run(inputs)?;
+        run.state.set_profiling(true);
+        for _ in 0..TIMED_RUNS {
+            run.run(inputs)?;
+        }
+        run.state.profile(&run.function.name).map_err(|e| e.to_string())
     }
 }
+
+/// Runs that times are the mean of.
+const TIMED_RUNS: usize = 3;
 
 /// A compiled function with its state.
 struct Run {

@@ -27,6 +27,7 @@ use qcc_ir::{Function, Module, Op, ValueId};
 use qcc_params::Tensor;
 use rayon::prelude::*;
 
+use crate::assign::Requested;
 use crate::context::{Context, Executor, Samples};
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 pub use cache::StatisticsCache;
@@ -114,8 +115,20 @@ impl Calibrate {
         Ok(Calibrate { method, activations })
     }
 
-    fn by_feature(&self) -> bool {
-        self.activations.is_some_and(|format| format.sharing() == Sharing::Channel)
+    /// The formats that activations will be in: that of all, or that of the first layer that reads one and asks for its own.
+    fn formats(&self, function: &Function, sites: &[ValueId]) -> Result<Vec<Option<Format>>, PassError> {
+        let mut own: HashMap<ValueId, Format> = HashMap::new();
+        for id in function.order() {
+            let node = function.node(*id);
+            let requested = Requested::of(node).map_err(|e| PassError::at(NAME, &node.location, e))?;
+            if let (Some(Some(x)), Some(format)) = (node.operands.first(), requested.activations) {
+                own.entry(*x).or_insert(format);
+            }
+        }
+        Ok(sites
+            .iter()
+            .map(|site| own.get(site).copied().or(self.activations).filter(|f| !f.is_float()))
+            .collect())
     }
 
     /// What samples have at each site, from the cache where another compilation has left it there.
@@ -123,6 +136,7 @@ impl Calibrate {
         &self,
         module: &Module,
         sites: &[ValueId],
+        formats: &[Option<Format>],
         context: &Context<'_>,
     ) -> Result<Vec<Observation>, PassError> {
         let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
@@ -133,7 +147,8 @@ impl Calibrate {
             ));
         };
         let counted = self.method.counts();
-        let what = if self.by_feature() { "features" } else { "tensors" };
+        let by_feature = formats.iter().flatten().any(|format| format.sharing() == Sharing::Channel);
+        let what = if by_feature { "features" } else { "tensors" };
         let key = context.statistics_cache.as_ref().and_then(|cache| {
             cache.key(module, &context.parameters, samples, &format!("{what}, counted: {counted}"))
         });
@@ -143,7 +158,7 @@ impl Calibrate {
             return Ok(found);
         }
         let features = features(&module.functions[0]);
-        let start = |site: &ValueId| Observation::new(features.contains(site), self.by_feature());
+        let start = |site: &ValueId| Observation::new(features.contains(site), by_feature);
         let mut all: Vec<Observation> = sites.iter().map(start).collect();
         let (tapped, outputs) = (tapped(module, sites), module.functions[0].results.len());
         for round in 0..if counted { 2 } else { 1 } {
@@ -174,16 +189,18 @@ impl Pass for Calibrate {
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
         let function = module.entry().ok_or_else(|| PassError::failed(NAME, "the module has no function"))?;
         let sites = sites(function);
-        let observed = self.observed(module, &sites, context)?;
-        let target = self.activations.map(range::Target::new).transpose();
-        let target = target.map_err(|e| PassError::failed(NAME, e))?;
-        let chosen: Vec<(Range, Vec<Range>)> = observed
+        let formats = self.formats(function, &sites)?;
+        let observed = self.observed(module, &sites, &formats, context)?;
+        let chosen: Result<Vec<(Range, Vec<Range>)>, String> = observed
             .par_iter()
-            .map(|observation| {
+            .zip(&formats)
+            .map(|(observation, format)| {
+                let target = format.map(range::Target::new).transpose()?;
                 let of = |seen| self.method.range(seen, target.as_ref());
-                (of(&observation.whole), observation.features.iter().map(of).collect())
+                Ok((of(&observation.whole), observation.features.iter().map(of).collect()))
             })
             .collect();
+        let chosen = chosen.map_err(|e| PassError::failed(NAME, e))?;
         for (&site, (range, features)) in sites.iter().zip(chosen) {
             context.statistics.set(site, range);
             if !features.is_empty() {

@@ -16,7 +16,8 @@ pub(super) struct Activations<'a> {
     statistics: &'a Statistics,
     /// The range of what was not measured.
     assumed: Option<Range>,
-    done: HashMap<ValueId, ValueId>,
+    /// Layers that share an input may ask for different formats.
+    done: HashMap<(ValueId, Format), ValueId>,
 }
 
 impl<'a> Activations<'a> {
@@ -32,7 +33,7 @@ impl<'a> Activations<'a> {
         format: &Format,
         conv: bool,
     ) -> Result<Result<ValueId, InferError>, Refused> {
-        if let Some(done) = self.done.get(&x) {
+        if let Some(done) = self.done.get(&(x, *format)) {
             return Ok(Ok(*done));
         }
         let rank = function.ty(x).rank();
@@ -56,7 +57,7 @@ impl<'a> Activations<'a> {
             fixed(function, x, q, format.narrow(), &ranges.ok_or(unmeasured)?)
         };
         if let Ok(y) = &added {
-            self.done.insert(x, *y);
+            self.done.insert((x, *format), *y);
         }
         Ok(added)
     }

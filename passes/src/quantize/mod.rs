@@ -18,10 +18,11 @@ mod tests;
 
 use qcc_ir::format::{Format, Role, Sharing};
 use qcc_ir::{
-    ElementType, Function, Granularity, Module, Op, OpId, QuantType, Storage, ValueId,
+    ElementType, Function, Granularity, Module, Node, Op, OpId, QuantType, Storage, ValueId,
     ops::{Rounding, Special},
 };
 
+use crate::assign::Requested;
 use crate::calibrate::{Range, Statistics};
 use crate::context::Context;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
@@ -84,7 +85,7 @@ struct Quantize {
 }
 
 /// Why an operation keeps its type although a format was asked for.
-type Refused = String;
+pub(crate) type Refused = String;
 
 impl Quantize {
     fn new(options: &mut Options) -> Result<Quantize, String> {
@@ -110,13 +111,17 @@ impl Quantize {
         Ok(Quantize { weights, activations, head, range, rounding: rounding(options)?, bias_correction })
     }
 
-    /// The formats of weight and activation at a site, if it shall have any.
-    fn formats(&self, site: &Site) -> Option<(&Format, Option<&Format>)> {
-        match site {
-            Site::Layer => Some((&self.weights, self.activations.as_ref())),
-            Site::Head => self.head.as_ref().map(|format| (format, None)),
-            Site::None | Site::Floats | Site::Unfit(_) => None,
-        }
+    /// The formats of weight and activation of a layer, if it shall have any: its own where it has some.
+    fn formats(&self, node: &Node, site: &Site) -> Result<Option<(Format, Option<Format>)>, PassError> {
+        let (weights, activations) = match site {
+            Site::Layer => (Some(self.weights), self.activations),
+            Site::Head => (self.head, None),
+            Site::None | Site::Floats | Site::Unfit(_) => return Ok(None),
+        };
+        let own = Requested::of(node).map_err(|e| PassError::at(NAME, &node.location, e))?;
+        let quantized = |format: Option<Format>| format.filter(|f| !f.is_float());
+        let weights = quantized(own.weights.or(weights));
+        Ok(weights.map(|weights| (weights, quantized(own.activations.or(activations)))))
     }
 }
 
@@ -184,10 +189,11 @@ impl Quantize {
         };
         for (done, (id, site)) in sites.iter().enumerate() {
             let function = &mut module.functions[index];
-            let prepared = match (site, self.formats(site)) {
+            let formats = self.formats(function.node(*id), site)?;
+            let prepared = match (site, &formats) {
                 (Site::Unfit(why), _) => Err(why.clone()),
                 (_, Some((weights, format))) => {
-                    prepare(function, *id, weights, format, &mut activations)?.map(Some)
+                    prepare(function, *id, weights, format.as_ref(), &mut activations)?.map(Some)
                 }
                 (_, None) => Ok(None),
             };
@@ -358,7 +364,7 @@ fn embeddings(function: &Function, value: ValueId) -> Vec<OpId> {
 
 /// The type of a weight of `depth` values along the reduced axis. A block longer than that is as long as it, rounded up to what integer
 /// kernels take where the block is one of theirs.
-fn weight_type(format: &Format, conv: bool, depth: Option<i64>) -> Result<QuantType, Refused> {
+pub(crate) fn weight_type(format: &Format, conv: bool, depth: Option<i64>) -> Result<QuantType, Refused> {
     let shorter = |block: u32| {
         let depth = depth.and_then(|n| u32::try_from(n).ok()).map(|n| n.max(1));
         let step = match depth {

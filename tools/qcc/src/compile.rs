@@ -1,11 +1,14 @@
 //! `qcc compile`: from a model to an artifact by a recipe.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use qcc_cpu::CpuExecutor;
 use qcc_cpu::artifact::{ArtifactExtras, Written, write};
 use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::Module;
+use qcc_passes::assign::Choices;
 use qcc_passes::instrument::{Instrumentation, Timing};
 use qcc_passes::transform::{Explanation, difference};
 use qcc_passes::{Context, Outcome, Pipeline, Progress, Warning};
@@ -14,11 +17,13 @@ use serde_json::{Map, Value, json};
 use crate::cli::CompileArgs;
 use crate::input::Remembered;
 use crate::layers::{Layer, Sizes, Totals, layers, totals};
+use crate::quality::{self, Facts, Quality, Snapshot};
 use crate::recipe::{self, Settings};
 use crate::samples::Calibration;
 use crate::source::Kind;
 use crate::{
-    Failure, Streams, costs, emit, explain, memory, report, samples, source, targets, transforms, weights,
+    Failure, Streams, costs, emit, explain, html_report, memory, report, samples, source, targets,
+    transforms, weights,
 };
 
 /// Transforms that keep the function change outputs by rounding in f32 alone: by less than this, relative to the largest.
@@ -31,7 +36,6 @@ const LARGEST_CHANGE: f64 = 1e-4;
 /// written. Nothing is left behind then, and an artifact that was there stays as it was.
 pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -> Result<(), Failure> {
     let start = Instant::now();
-    refuse_what_is_to_come(args)?;
     let settings = Settings::new(args)?;
     let pipeline_text = args.pass_pipeline.clone().unwrap_or_else(|| settings.pipeline());
     let registry = args.plugins.registry()?;
@@ -52,6 +56,14 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     let kind = source::kind(&args.model)?;
     let imported = source::import(&args.model)?;
     let mut module = imported.module;
+    // Before minutes of work: a layer that is not there.
+    for pass in args.pass_pipeline.is_none().then_some(&settings.overrides).into_iter().flatten() {
+        let function =
+            module.entry().ok_or_else(|| Failure::file(&args.model, "the model has no function"))?;
+        recipe::picking(pass)
+            .and_then(|o| o.picked(function))
+            .map_err(|e| Failure::input(format!("`[[override]]`: {e}")))?;
+    }
     let of_types = Sizes::of_types();
     let before = totals(&module, &layers(&module, &of_types), &of_types);
     let rules = costs::rules(args.rules.as_deref(), &registry)?;
@@ -60,7 +72,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
 
     let evaluator = Interpreter::new(Precision::F32);
     let reference = Interpreter::new(Precision::F64);
-    let executor = qcc_cpu::CpuExecutor { threads: args.threads };
+    let executor = CpuExecutor { threads: args.threads };
     let cache = weights::cache(args.cache_dir.as_deref());
     let mut parameters = imported.parameters;
     parameters.set_cache(cache.clone());
@@ -68,14 +80,15 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     for warning in &imported.warnings {
         context.warn("import", warning);
     }
-    let looks = |name: &str| name == "calibrate" || recipe::needs_data(name);
+    let looks =
+        |name: &str| ["calibrate", "search-formats", "protect"].contains(&name) || recipe::needs_data(name);
     let rounding_looks = match &args.pass_pipeline {
         Some(text) => {
             ["rounding=gptq", "rounding=decoupleq", "bias-correction=true"].iter().any(|o| text.contains(o))
         }
         None => settings.rounding.is_some() || settings.bias_correction,
     };
-    let looked_at = rounding_looks || pipeline.names().any(looks);
+    let looked_at = rounding_looks || args.report.is_some() || pipeline.names().any(looks);
     if args.calibration.is_some() && !looked_at {
         context.warn("calibrate", "the calibration data is not used: nothing is measured beforehand");
     }
@@ -120,7 +133,16 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         );
         context.warn("transforms", message);
     }
-    outcomes.extend(rounding.run(&mut module, &mut context, &mut instrumentation)?);
+    let reported = args.report.is_some() && rounding.names().any(|name| name == "quantize");
+    let snapshot = |module: &Module, context: &Context<'_>| Snapshot {
+        module: module.clone(),
+        parameters: context.parameters.clone(),
+    };
+    let float = reported.then(|| snapshot(&module, &context));
+    let (quantize, lower) = rounding.split_behind("quantize");
+    outcomes.extend(quantize.run(&mut module, &mut context, &mut instrumentation)?);
+    let quantized = reported.then(|| snapshot(&module, &context));
+    outcomes.extend(lower.run(&mut module, &mut context, &mut instrumentation)?);
     warn_of_idle_transforms(&settings, &outcomes, &mut context);
     if args.strict && !context.warnings.is_empty() {
         return Err(strict(&context.warnings));
@@ -128,7 +150,16 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
 
     let emitted = emit::make(&args.emit, &module, &context.parameters, &target, &args.output, progress)?;
     let sizes = Sizes::compiled(&module);
-    let layers = layers(&module, &sizes);
+    let mut layers = layers(&module, &sizes);
+    let quality = match (&float, &quantized) {
+        (Some(float), Some(quantized)) => {
+            let samples = context.held_out.or(context.samples);
+            quality::measure(float, quantized, args.threads, samples, progress)
+                .map_err(|e| Failure::input(format!("the layers cannot be compared for the report: {e}")))?
+        }
+        _ => Quality::default(),
+    };
+    quality.remember(&mut layers);
     let extras = ArtifactExtras {
         tokenizer: if kind == Kind::Checkpoint { source::tokenizer(&args.model) } else { None },
         manifest: manifest(
@@ -158,12 +189,26 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         timings: &instrumentation.timings,
         warnings: &context.warnings,
         explanations: &context.explanations,
+        choices: &context.choices,
         change,
     };
+    if let Some(file) = &args.report {
+        let facts = Facts {
+            title: source::name(&args.model),
+            summary: summary.rows().into_iter().map(|(what, value)| (what.to_string(), value)).collect(),
+            requested: (settings.weights.as_deref(), settings.activations.as_deref()),
+            layers: &layers,
+            times: times(&executor, &module, &context)?,
+            choices: &context.choices,
+            warnings: &context.warnings,
+        };
+        emit::put(file, html_report::render(&facts.page(quality)).as_bytes())?;
+    }
     if args.json {
         return report::json(streams, &summary.describe());
     }
     summary.show(streams)?;
+    explain::show_choices(&context.choices, args.explain, streams)?;
     for explanation in &context.explanations {
         if args.explain {
             explain::show(explanation, streams)?;
@@ -173,14 +218,6 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
         }
     }
     Ok(())
-}
-
-fn refuse_what_is_to_come(args: &CompileArgs) -> Result<(), Failure> {
-    let asked = [("--report", args.report.is_some()), ("--target-loss", args.target_loss.is_some())];
-    match asked.iter().find(|(_, asked)| *asked) {
-        Some((flag, _)) => Err(Failure::not_yet(format!("`{flag}`"))),
-        None => Ok(()),
-    }
 }
 
 /// Whether the folder for the artifact is there: better said before minutes of work.
@@ -261,6 +298,25 @@ fn strict(warnings: &[Warning]) -> Failure {
     Failure::input(format!("`--strict` makes warnings errors:\n{}", all.join("\n")))
 }
 
+/// Seconds of each operation of the compiled model in one run over a sample, by name; none without samples.
+fn times(
+    executor: &CpuExecutor,
+    module: &Module,
+    context: &Context<'_>,
+) -> Result<HashMap<String, f64>, Failure> {
+    let (Some(samples), Some(function)) = (context.held_out.or(context.samples), module.entry()) else {
+        return Ok(HashMap::new());
+    };
+    let fail = |e: String| Failure::input(format!("the compiled model does not run on a sample: {e}"));
+    let inputs = samples.inputs(0, function).map_err(fail)?;
+    let mut times: HashMap<String, f64> = HashMap::new();
+    for step in executor.times(module, &context.parameters, &inputs).map_err(fail)? {
+        // Whatever became of an operation has its name.
+        *times.entry(step.name).or_default() += step.seconds / step.calls.max(1) as f64;
+    }
+    Ok(times)
+}
+
 /// What an artifact remembers: nothing that depends on where files lie or when it was made.
 fn manifest(
     args: &CompileArgs,
@@ -299,6 +355,7 @@ struct Summary<'a> {
     timings: &'a [Timing],
     warnings: &'a [Warning],
     explanations: &'a [Explanation],
+    choices: &'a Choices,
     /// Largest relative error of an output of the transformed model in f32, before anything is rounded, against the imported one; none
     /// where nothing was transformed.
     change: Option<f64>,
@@ -322,6 +379,7 @@ impl Summary<'_> {
             "passes": passes.collect::<Value>(),
             "warnings": warnings.collect::<Value>(),
             "transforms": self.explanations.iter().map(explain::describe).collect::<Value>(),
+            "formats": explain::choices(self.choices),
             "pareto": trade_offs.map(explain::trade_off).collect::<Value>(),
         })
     }
@@ -333,8 +391,18 @@ impl Summary<'_> {
     }
 
     fn show(&self, streams: &mut Streams<'_>) -> Result<(), Failure> {
+        report::table(
+            streams,
+            &[],
+            self.rows().into_iter().map(|(name, value)| vec![name.into(), value]),
+            &[],
+        )
+    }
+
+    /// What was done, for people.
+    fn rows(&self) -> Vec<(&'static str, String)> {
         let smaller = self.f32_bytes as f64 / self.written.parameter_bytes.max(1) as f64;
-        let rows = [
+        vec![
             ("artifact", self.out.display().to_string()),
             ("bytes", report::bytes(self.written.bytes)),
             (
@@ -352,7 +420,6 @@ impl Summary<'_> {
             ("seconds", format!("{:.2}", self.seconds)),
             ("peak memory", memory::peak_resident().map_or("-".into(), report::bytes)),
             ("warnings", self.warnings.len().to_string()),
-        ];
-        report::table(streams, &[], rows.map(|(name, value)| vec![name.to_string(), value]), &[])
+        ]
     }
 }

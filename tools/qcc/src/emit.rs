@@ -139,7 +139,11 @@ impl Emitted {
     }
 }
 
-fn put(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+/// Writes a file beside and renames it.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let cannot = |e: std::io::Error| Failure::file(path, format!("cannot write it: {e}"));
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(cannot)?;

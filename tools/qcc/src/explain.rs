@@ -1,5 +1,6 @@
 //! What a compilation did to keep quantization's loss small, and what it could not do: `--explain`, `--pareto`.
 
+use qcc_passes::assign::{Choices, Tried};
 use qcc_passes::transform::Explanation;
 use qcc_passes::transform::explanation::{LayerChoice, Refusal, TradeOff};
 use serde_json::{Value, json};
@@ -140,4 +141,65 @@ fn error(error: Option<f64>) -> String {
 
 fn microseconds(seconds: f64) -> String {
     format!("{:.2}", seconds * 1e6)
+}
+
+/// What was found out about formats of single layers, for programs.
+pub fn choices(choices: &Choices) -> Value {
+    let Choices { tried, sensitivities, kept, loss } = choices;
+    json!({
+        "tried": tried.iter().map(|t| json!({
+            "name": t.layer, "weight_format": t.format, "bits": t.bits, "error": t.error,
+        })).collect::<Value>(),
+        "sensitivities": sensitivities.iter().map(|s| json!({ "name": s.layer, "loss_percent": s.loss })).collect::<Value>(),
+        "kept": kept.iter().map(|k| json!({
+            "name": k.layer, "weight_format": k.format, "loss_percent": k.loss,
+        })).collect::<Value>(),
+        "loss_percent_before": loss.map(|(before, _)| before),
+        "loss_percent": loss.map(|(_, after)| after),
+    })
+}
+
+/// Formats of single layers; with `all` also what they were chosen among.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn show_choices(choices: &Choices, all: bool, streams: &mut Streams<'_>) -> Result<(), Failure> {
+    let Choices { tried, sensitivities, kept, loss } = choices;
+    if let Some((before, after)) = loss {
+        let n = kept.len();
+        writeln!(
+            streams.stdout,
+            "\nprotect: the loss is {after:.3} %, {before:.3} % without the {n} layers kept"
+        )?;
+        let rows = kept.iter().map(|k| vec![k.layer.clone(), k.format.clone(), format!("{:.3} %", k.loss)]);
+        if !kept.is_empty() {
+            table(streams, &["layer", "weights", "loss alone"], rows, &[2])?;
+        }
+    }
+    if !all {
+        return Ok(());
+    }
+    if !sensitivities.is_empty() {
+        writeln!(streams.stdout, "\nwhat each layer loses when it alone is quantized")?;
+        let rows = sensitivities.iter().map(|s| vec![s.layer.clone(), format!("{:.3} %", s.loss)]);
+        table(streams, &["layer", "loss"], rows, &[1])?;
+    }
+    if !tried.is_empty() {
+        writeln!(streams.stdout, "\nsearch-formats: the format of each layer, and the next best")?;
+        let of_layer = |run: &[Tried]| {
+            let format = |t: &Tried| format!("{} ({:.2} bits)", t.format, t.bits);
+            let error = |t: &Tried| format!("{:.2e}", t.error);
+            let next = run.get(1);
+            vec![
+                run[0].layer.clone(),
+                format(&run[0]),
+                error(&run[0]),
+                next.map_or("-".into(), format),
+                next.map_or("-".into(), error),
+            ]
+        };
+        let rows = tried.chunk_by(|a, b| a.layer == b.layer).map(of_layer);
+        table(streams, &["layer", "weights", "error", "next best", "its error"], rows, &[2, 4])?;
+    }
+    Ok(())
 }

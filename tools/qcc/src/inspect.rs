@@ -5,7 +5,7 @@ use qcc_passes::decompose::Branch;
 use serde_json::{Map, Value, json};
 
 use crate::cli::InspectArgs;
-use crate::layers::{Sizes, layers, totals};
+use crate::layers::{Layer, Sizes, layers, totals};
 use crate::source::{self, Kind};
 use crate::{Failure, Streams, backend, report, transforms};
 
@@ -21,7 +21,10 @@ pub fn run(args: &InspectArgs, streams: &mut Streams<'_>) -> Result<(), Failure>
         Kind::Checkpoint | Kind::Onnx => (source::import(path)?.module, None),
     };
     let sizes = if manifest.is_some() { Sizes::compiled(&module) } else { Sizes::of_types() };
-    let layers = layers(&module, &sizes);
+    let mut layers = layers(&module, &sizes);
+    if let Some(known) = manifest.as_ref().and_then(|m| m.get("layers")?.as_array()) {
+        remember(&mut layers, known);
+    }
     let totals = totals(&module, &layers, &sizes);
     // An artifact is all of its files; of anything else only the weights are known.
     let bytes = manifest.as_ref().and_then(file_bytes).unwrap_or(totals.bytes);
@@ -44,7 +47,8 @@ pub fn run(args: &InspectArgs, streams: &mut Streams<'_>) -> Result<(), Failure>
         return report::json(streams, &Value::Object(object));
     }
     if args.layers {
-        let header = ["layer", "op", "branch", "shape", "weights", "activations", "bytes"];
+        let header =
+            ["layer", "op", "branch", "shape", "weights", "activations", "bytes", "weight SQNR", "SQNR"];
         let rows = layers.iter().map(|l| {
             let shape: Vec<String> = l.shape.iter().map(ToString::to_string).collect();
             let formats = [l.weight_format.clone(), l.activation_format.clone()];
@@ -59,9 +63,18 @@ pub fn run(args: &InspectArgs, streams: &mut Streams<'_>) -> Result<(), Failure>
                 weights,
                 activations,
                 report::bytes(l.bytes),
+                decibels(l.sqnr_db.0),
+                decibels(l.sqnr_db.1),
             ]
         });
-        report::table(streams, &header, rows, &[6])?;
+        // Ratios are known of artifacts that were compiled with a report.
+        let known = layers.iter().any(|l| l.sqnr_db != (None, None));
+        let columns = if known { header.len() } else { header.len() - 2 };
+        let rows = rows.map(|mut row| {
+            row.truncate(columns);
+            row
+        });
+        report::table(streams, &header[..columns], rows, &[6, 7, 8])?;
     }
     let recipe = manifest.as_ref().and_then(|m| m.get("recipe")?.get("name")?.as_str());
     let mut rows = vec![
@@ -75,6 +88,20 @@ pub fn run(args: &InspectArgs, streams: &mut Streams<'_>) -> Result<(), Failure>
     ];
     rows.extend(recipe.map(|name| ("recipe", name.to_string())));
     report::pairs(streams, rows)
+}
+
+/// Takes over what a manifest says was measured.
+fn remember(layers: &mut [Layer], known: &[Value]) {
+    for (layer, known) in layers.iter_mut().zip(known) {
+        if known.get("name").and_then(Value::as_str) == Some(&layer.name) {
+            let of = |key: &str| known.get(key).and_then(Value::as_f64);
+            layer.sqnr_db = (of("weight_sqnr_db"), of("sqnr_db"));
+        }
+    }
+}
+
+fn decibels(value: Option<f64>) -> String {
+    value.map_or("-".into(), |db| format!("{db:.1} dB"))
 }
 
 /// Bytes of the files an artifact's manifest lists.

@@ -50,6 +50,8 @@ pub struct Layer {
     /// Bits of weight, scales and zero points.
     bits: u64,
     quantized: bool,
+    /// Signal-to-noise ratios of the weight and of the output of this layer alone, in dB, where they were measured.
+    pub sqnr_db: (Option<f64>, Option<f64>),
 }
 
 impl Layer {
@@ -62,7 +64,18 @@ impl Layer {
         if let Some(branch) = self.branch {
             layer["branch"] = json!(branch.keyword());
         }
+        for (key, value) in [("weight_sqnr_db", self.sqnr_db.0), ("sqnr_db", self.sqnr_db.1)] {
+            // JSON has no infinity: what lost nothing has no ratio.
+            if let Some(value) = value.filter(|v| v.is_finite()) {
+                layer[key] = json!((value * 100.0).round() / 100.0);
+            }
+        }
         layer
+    }
+
+    /// Bits of an element with its scales.
+    pub fn bits_per_weight(&self) -> Option<f64> {
+        (self.elements > 0).then(|| self.bits as f64 / self.elements as f64)
     }
 
     /// Whether its elements count: those of a decomposed layer count once, in one branch.
@@ -117,6 +130,7 @@ fn layer(function: &Function, id: qcc_ir::OpId, sizes: &Sizes) -> Option<Layer> 
         elements: weight.elements,
         bits,
         quantized: weight.element.quantized().is_some(),
+        sqnr_db: (None, None),
     })
 }
 

@@ -7,6 +7,8 @@ mod transforms;
 use std::path::Path;
 
 use qcc_ir::format::Role;
+use qcc_passes::Pipeline;
+use qcc_passes::assign::Override;
 use serde_json::{Value, json};
 
 use crate::Failure;
@@ -58,6 +60,12 @@ pub struct Settings {
     pub rounding: Option<String>,
     /// Whether biases take up what rounding adds to the mean of outputs.
     pub bias_correction: bool,
+    /// The passes that give layers formats of their own.
+    pub overrides: Vec<String>,
+    /// The bits that formats are searched for.
+    pub search_bits: Option<f64>,
+    /// The loss, in percent, for which layers get more bits.
+    pub target_loss: Option<f64>,
     /// Transforms to apply, in order.
     pub transforms: Vec<Transform>,
     /// The transforms as they were asked for.
@@ -85,9 +93,7 @@ impl Settings {
         let named = args.recipe.as_deref().unwrap_or(DEFAULT);
         let (recipe, text, place) = read(named)?;
         let Recipe { input, quantize, transforms, calibration, overrides } = file::parse(&text, &place)?;
-        if !overrides.is_empty() {
-            return Err(Failure::not_yet(format!("{place}: `[[override]]`")));
-        }
+        let (overrides, overriding_static) = self::overrides(&overrides, &place)?;
         let or = |flag: &Option<String>, of_recipe: Option<String>| flag.clone().or(of_recipe);
         if let Some(text) = or(&args.kv_cache, quantize.kv_cache).filter(|text| text != "f32") {
             format(&text, Role::Activation)?;
@@ -97,6 +103,7 @@ impl Settings {
         let bias_correction = args.bias_correction || quantize.bias_correction == Some(true);
         let (weights, _) = chosen(or(&args.weights, quantize.weights), Role::Weight)?;
         let (activations, is_static) = chosen(or(&args.activations, quantize.activations), Role::Activation)?;
+        let is_static = is_static || overriding_static;
         let (head, _) = chosen(or(&args.head, quantize.head), Role::Weight)?;
         if weights.is_none()
             && let Some(other) = activations.as_ref().or(head.as_ref())
@@ -109,6 +116,19 @@ impl Settings {
             return Err(Failure::input(format!(
                 "rounding `{rounding}` without a format of weights: pass `--weights` too, e.g. `--weights int4:block=32`"
             )));
+        }
+        let needing = [
+            (!overrides.is_empty(), "`[[override]]`"),
+            (args.target_loss.is_some(), "`--target-loss`"),
+            (quantize.search_bits.is_some(), "`search-bits`"),
+        ];
+        if let Some((_, what)) = needing.iter().find(|(asked, _)| *asked && weights.is_none()) {
+            return Err(Failure::input(format!(
+                "{what} without a format of weights for all other layers: pass `--weights` too, e.g. `--weights int8:channel`"
+            )));
+        }
+        if let Some(loss) = args.target_loss.filter(|loss| !(loss.is_finite() && *loss > 0.0)) {
+            return Err(Failure::input(format!("`--target-loss {loss}` must be a percentage above 0")));
         }
         if bias_correction && weights.is_none() {
             return Err(Failure::input(
@@ -144,6 +164,9 @@ impl Settings {
             is_static,
             rounding,
             bias_correction,
+            overrides,
+            search_bits: quantize.search_bits,
+            target_loss: args.target_loss,
             asked: asked.unwrap_or_default(),
             auto_is_idle,
             // A recipe of this build is for many models: what finds nothing in one of them was not asked for.
@@ -163,6 +186,8 @@ impl Settings {
             passes.extend([self.transform(transform), "canonicalize".into()]);
         }
         if let Some(weights) = &self.weights {
+            passes.extend(self.overrides.iter().cloned());
+            passes.extend(self.search_bits.map(|bits| format!("search-formats{{bits={bits}}}")));
             if self.is_static {
                 passes.push(format!("calibrate{}", self.calibrate));
             }
@@ -177,9 +202,11 @@ impl Settings {
             if self.bias_correction {
                 quantize.push_str(" bias-correction=true");
             }
-            quantize.push('}');
             // The first `canonicalize` makes codes of the weights, the last one cleans up after the lowering.
-            passes.extend([quantize, "canonicalize,lower-quantized,canonicalize".into()]);
+            let quantize = format!("{quantize}}},canonicalize,lower-quantized,canonicalize");
+            passes
+                .extend(self.target_loss.map(|loss| format!("protect{{loss={loss} passes=\"{quantize}\"}}")));
+            passes.push(quantize);
         }
         passes.join(",")
     }
@@ -193,6 +220,8 @@ impl Settings {
                 Some(format!("recipe `{}` measures activations beforehand (`{activations}`)", self.recipe))
             }
             Some(rounding) => Some(format!("`--rounding {rounding}` looks at what layers read")),
+            None if self.target_loss.is_some() => Some("`--target-loss` measures losses".into()),
+            None if self.search_bits.is_some() => Some("`search-bits` looks at what layers read".into()),
             None if self.bias_correction => Some("`--bias-correction` looks at what layers make".into()),
             None => transforms.then(|| format!("`--transforms {}` looks at activations", self.asked)),
         }
@@ -263,6 +292,27 @@ fn chosen(text: Option<String>, role: Role) -> Result<(Option<String>, bool), Fa
         Chosen::Static => (Some(text), true),
         Chosen::Dynamic => (Some(text), false),
     })
+}
+
+/// The passes that give layers formats of their own, and whether one of these is measured beforehand.
+fn overrides(tables: &[file::Override], place: &str) -> Result<(Vec<String>, bool), Failure> {
+    let (mut passes, mut is_static) = (Vec::new(), false);
+    for (at, table) in tables.iter().enumerate() {
+        let fail = |e: String| Failure::input(format!("{place}: `[[override]]` {}: {e}", at + 1));
+        let pass = table.pass().map_err(fail)?;
+        picking(&pass).map_err(fail)?;
+        is_static |= chosen(table.activations.clone(), Role::Activation)?.1;
+        passes.push(pass);
+    }
+    Ok((passes, is_static))
+}
+
+/// What an `override` of a pipeline picks.
+///
+/// # Errors
+/// When it says nothing, or something that is no glob or format.
+pub fn picking(pass: &str) -> Result<Override, String> {
+    Override::new(&mut Pipeline::options(pass).map_err(|e| e.to_string())?)
 }
 
 /// A rounding of weights other than to nearest.

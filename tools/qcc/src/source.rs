@@ -114,6 +114,12 @@ pub fn hash(files: &[PathBuf]) -> Result<String, Failure> {
     Ok(all.finalize().to_hex().to_string())
 }
 
+/// What to call a model: the name of its folder or file.
+pub fn name(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,7 @@ pub struct Input {
     pub label_offset: Option<u32>,
 }
 
-/// Formats and rounding.
+/// Formats, how they are found, and rounding.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Quantize {
@@ -36,6 +36,8 @@ pub struct Quantize {
     pub kv_cache: Option<String>,
     pub head: Option<String>,
     pub rounding: Option<String>,
+    /// The bits that formats are searched for.
+    pub search_bits: Option<f64>,
     pub bias_correction: Option<bool>,
 }
 
@@ -117,11 +119,36 @@ impl Calibration {
 /// Formats of some layers.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-#[allow(dead_code, reason = "files are checked against what is to come")]
 pub struct Override {
-    pub layers: String,
+    pub layers: Option<String>,
+    pub op: Option<String>,
+    pub shape: Option<String>,
     pub weights: Option<String>,
     pub activations: Option<String>,
+}
+
+impl Override {
+    /// The pass that does it, as text.
+    pub fn pass(&self) -> Result<String, String> {
+        let keys = [
+            ("layers", &self.layers),
+            ("op", &self.op),
+            ("shape", &self.shape),
+            ("weights", &self.weights),
+            ("activations", &self.activations),
+        ];
+        let mut options = Vec::new();
+        for (name, value) in keys {
+            let Some(value) = value else { continue };
+            if value.contains('"') {
+                return Err(format!(
+                    "`{name}`: a glob or format has no quotation marks; `?` stands for any character"
+                ));
+            }
+            options.push(format!("{name}=\"{value}\""));
+        }
+        Ok(format!("override{{{}}}", options.join(" ")))
+    }
 }
 
 /// Reads a recipe; `place` is what to call it.

@@ -1,0 +1,179 @@
+//! `search-formats`: for each layer the format of least output error among those of at most so many bits a weight, scales included: integers,
+//! minifloats of all splits into exponent and mantissa, block formats, codebooks ("Shedding the Bits", arXiv 2311.12359, asks which; the
+//! answer is per layer and in numbers). The error is `Σ (w − ŵ) H (w − ŵ)ᵀ` with the [moments](crate::rounding::moments) of what the layer reads.
+
+use faer::Mat;
+use qcc_interpreter::formats::{Rules, rounded};
+use qcc_ir::format::{Format, Role};
+use qcc_ir::{Module, Op};
+use rayon::prelude::*;
+
+use super::{Requested, Tried};
+use crate::context::Context;
+use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
+use crate::quantize::site::{Site, sites};
+use crate::quantize::weight_type;
+use crate::rounding::Gram;
+use crate::rounding::moments::{Read, moments};
+
+/// The registry entry.
+pub const INFO: PassInfo = PassInfo {
+    name: NAME,
+    summary: "finds for each layer the format of so many bits that leaves the least error of its output",
+    options: &[
+        ("bits", "the most bits a weight may take, scales included"),
+        ("formats", "the formats to choose among, with + between (default all within a bit of it)"),
+    ],
+    make: |options| Ok(Box::new(Search::new(options)?)),
+};
+
+const NAME: &str = "search-formats";
+
+/// Formats that err hardly more than the best compete by bits.
+const AS_GOOD: f64 = 1.01;
+
+struct Search {
+    formats: Vec<Format>,
+}
+
+impl Search {
+    fn new(options: &mut Options) -> Result<Search, String> {
+        let bits: f64 = options.take("bits")?.ok_or("the option `bits=N` is needed")?;
+        let parse = |text: &str| Format::parse(text, Role::Weight).map_err(|e| e.to_string());
+        let fits = |f: &Format| f.bits_per_element() <= bits && f.check_executable().is_ok() && !f.is_float();
+        let formats: Vec<Format> = match options.take::<String>("formats")? {
+            Some(list) => list.split('+').map(parse).collect::<Result<_, _>>()?,
+            None => {
+                let near = |f: &Format| f.bits_per_element() > bits - 1.0;
+                catalogue().iter().filter_map(|text| parse(text).ok()).filter(near).collect()
+            }
+        };
+        let formats: Vec<Format> = formats.into_iter().filter(fits).collect();
+        if formats.is_empty() {
+            return Err(format!("no format takes {bits} bits or a bit less"));
+        }
+        Ok(Search { formats })
+    }
+}
+
+/// Formats worth a try, in the grammar of formats.
+fn catalogue() -> Vec<String> {
+    let mut all: Vec<String> = [
+        "nf4:block=64",
+        "nf4:block=32",
+        "mxfp4",
+        "nvfp4",
+        "mxfp6e2m3",
+        "mxfp6e3m2",
+        "mxfp8e4m3",
+        "mxfp8e5m2",
+        "mxint8",
+        "ternary:block=32",
+    ]
+    .map(String::from)
+    .to_vec();
+    for bits in 2..=8u32 {
+        for sharing in ["channel", "block=128", "block=64", "block=32", "block=16"] {
+            all.push(format!("int{bits}:{sharing}"));
+            all.push(format!("int{bits}:{sharing}:asym"));
+            // 1 bit of sign, the others of exponent and mantissa.
+            all.extend((1..bits).filter(|e| *e <= 5).map(|e| format!("e{e}m{}:{sharing}", bits - 1 - e)));
+        }
+        all.push(format!("bfp{bits}"));
+        all.push(format!("pot{bits}:block=32"));
+    }
+    all
+}
+
+impl Pass for Search {
+    fn preservation(&self) -> Preservation {
+        Preservation::Relative(0.0)
+    }
+
+    fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
+        let function = &module.functions[0];
+        let mut layers = Vec::new();
+        for (id, site) in sites(function) {
+            let node = function.node(id);
+            let free = Requested::of(node).is_ok_and(|requested| requested.weights.is_none());
+            let (Site::Layer, true, Some(x), Some(weight)) = (site, free, node.operands[0], node.operands[1])
+            else {
+                continue;
+            };
+            let dims: Vec<usize> = function
+                .ty(weight)
+                .constant_dims()
+                .unwrap_or_default()
+                .iter()
+                .filter_map(|d| usize::try_from(*d).ok())
+                .collect();
+            if let (Some(read), Some(name)) =
+                (Read::of(&node.op, x, &dims), function.parameter_name(weight).cloned())
+            {
+                layers.push((id, read, name));
+            }
+        }
+        let mut reads: Vec<Read> = Vec::new();
+        for (_, read, _) in &layers {
+            if !reads.contains(read) {
+                reads.push(read.clone());
+            }
+        }
+        let grams = moments(NAME, module, &reads, context)?;
+        for (done, (id, read, name)) in layers.iter().enumerate() {
+            context.progress.report("searching formats", done, layers.len());
+            let node = module.functions[0].node(*id).clone();
+            let at = |e: String| PassError::at(NAME, &node.location, e);
+            let grams = reads.iter().position(|r| r == read).map_or(&[][..], |i| &grams[i]);
+            let tensor =
+                context.parameters.evaluate(name, context.evaluator).map_err(|e| at(e.to_string()))?;
+            let (dims, values) = (&tensor.dims, tensor.to_f32_vec());
+            let conv = matches!(node.op, Op::Conv { .. });
+            let error = |format: &Format| -> Result<Option<Tried>, String> {
+                let depth = dims.get(1).and_then(|d| i64::try_from(*d).ok());
+                let Ok(to) = weight_type(format, conv, depth) else { return Ok(None) };
+                let back =
+                    rounded(&values, dims, to, Rules::nearest(format.narrow())).map_err(|e| e.to_string())?;
+                Ok(Some(Tried {
+                    layer: node.location.to_string(),
+                    format: format.to_string(),
+                    bits: format.bits_per_element(),
+                    error: relative(&values, &back, grams),
+                }))
+            };
+            let tried: Result<Vec<_>, String> = self.formats.par_iter().map(error).collect();
+            let mut tried: Vec<Tried> = tried.map_err(at)?.into_iter().flatten().collect();
+            tried.sort_by(|a, b| a.error.total_cmp(&b.error).then(a.bits.total_cmp(&b.bits)));
+            let Some(least) = tried.first().map(|t| t.error) else { continue };
+            // The fewest bits among those that are as good.
+            let good = tried.iter().take_while(|t| t.error <= least * AS_GOOD);
+            let Some(best) = good.min_by(|a, b| a.bits.total_cmp(&b.bits)).cloned() else { continue };
+            tried.retain(|t| *t != best);
+            tried.insert(0, best.clone());
+            let weights = Format::parse(&best.format, Role::Weight).map_err(|e| at(e.to_string()))?;
+            Requested { weights: Some(weights), activations: None }
+                .annotate(module.functions[0].node_mut(*id));
+            context.choices.tried.extend(tried);
+        }
+        Ok(Outcome::of([("layers", layers.len())]))
+    }
+}
+
+/// `Σ (w − ŵ) H (w − ŵ)ᵀ / Σ w H wᵀ`, of groups of rows.
+fn relative(values: &[f32], back: &[f32], grams: &[Gram]) -> f64 {
+    let group = values.len() / grams.len().max(1);
+    let (mut noise, mut power) = (0.0, 0.0);
+    for (gram, (w, w_hat)) in grams.iter().zip(values.chunks(group.max(1)).zip(back.chunks(group.max(1)))) {
+        let columns = gram.matrix.nrows().max(1);
+        let energy = |of: &dyn Fn(usize) -> f64| -> f64 {
+            let rows = Mat::from_fn(w.len() / columns, columns, |i, j| of(i * columns + j));
+            let weighted = &rows * &gram.matrix;
+            (0..columns)
+                .map(|j| (0..rows.nrows()).map(|i| weighted[(i, j)] * rows[(i, j)]).sum::<f64>())
+                .sum()
+        };
+        noise += energy(&|at| f64::from(w[at]) - f64::from(w_hat[at]));
+        power += energy(&|at| f64::from(w[at]));
+    }
+    noise / power.max(f64::MIN_POSITIVE)
+}
