@@ -156,7 +156,11 @@ impl Format {
             _ => f64::from(self.storage().map_or(0, Storage::bits)),
         };
         match self.sharing {
-            Sharing::Block(n) => own + f64::from(self.scale.bits()) / f64::from(n),
+            Sharing::Block(n) => {
+                // Zero points are stored in as many bits as codes.
+                let zero_point = if self.asymmetric() { own } else { 0.0 };
+                own + (f64::from(self.scale.bits()) + zero_point) / f64::from(n)
+            }
             _ => own,
         }
     }

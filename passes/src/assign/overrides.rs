@@ -85,19 +85,7 @@ impl Override {
         let names: Vec<&str> = layers.iter().map(|id| &*function.node(*id).location).collect();
         let hint = match &self.layers {
             Some(glob) if !layers.iter().any(|id| self.named(function, *id)) => {
-                let text = glob.glob().glob();
-                let plain = text.replace('*', "");
-                let hint = qcc_ir::names::near_match(text, names.iter().copied());
-                let part =
-                    names.iter().find(|name| !plain.is_empty() && name.contains(plain.trim_matches('.')));
-                match (hint.as_str(), part) {
-                    ("", Some(name)) => format!("; there is `{name}`"),
-                    ("", None) => names.first().map_or_else(
-                        || "; there are no layers".into(),
-                        |first| format!("; the first layer is `{first}`, `qcc inspect --layers` lists all"),
-                    ),
-                    (hint, _) => hint.to_string(),
-                }
+                near(glob.glob().glob(), &names)
             }
             _ => String::new(),
         };
@@ -130,6 +118,31 @@ impl Override {
         self.named(function, id)
             && self.op.as_ref().is_none_or(|op| op == node.op.name())
             && self.shape.as_ref().is_none_or(|glob| glob.is_match(shape()))
+    }
+}
+
+/// What is near a glob that matches no name: a whole name, or one whose last part is near its last part.
+fn near(glob: &str, names: &[&str]) -> String {
+    let last = |text: &str| text.rsplit(['.', '/', '*']).next().unwrap_or_default().to_string();
+    let whole = qcc_ir::names::near_match(glob, names.iter().copied());
+    if !whole.is_empty() {
+        return whole;
+    }
+    let lasts: Vec<String> = names.iter().map(|name| last(name)).collect();
+    let by_last = qcc_ir::names::near_match(&last(glob), lasts.iter().map(String::as_str));
+    let plain = glob.replace('*', "");
+    let plain = plain.trim_matches(['.', '/']);
+    match (
+        by_last.as_str(),
+        names.iter().find(|name| !plain.is_empty() && name.contains(plain)),
+        names.first(),
+    ) {
+        ("", Some(name), _) => format!("; there is `{name}`"),
+        ("", None, Some(name)) => {
+            format!("; the first layer is `{name}`, `qcc inspect --layers` lists all")
+        }
+        ("", None, None) => "; there are no layers".into(),
+        _ => by_last,
     }
 }
 

@@ -32,6 +32,8 @@ const NAME: &str = "protect";
 struct Protect {
     loss: f64,
     passes: Pipeline,
+    /// Whether they quantize an output head.
+    heads: bool,
     higher: Format,
 }
 
@@ -42,10 +44,11 @@ impl Protect {
             return Err(format!("`loss={loss}` must be a percentage above 0"));
         }
         let passes: String = options.take("passes")?.ok_or("the option `passes=\"…\"` is needed")?;
+        let heads = passes.contains(" head=");
         let passes = Pipeline::parse(&passes, &Registry::builtin()).map_err(|e| e.to_string())?;
         let higher = options.take::<String>("higher")?.unwrap_or_else(|| "int8:channel".into());
         let higher = Format::parse(&higher, Role::Weight).map_err(|e| e.to_string())?;
-        Ok(Protect { loss, passes, higher })
+        Ok(Protect { loss, passes, heads, higher })
     }
 }
 
@@ -76,7 +79,7 @@ impl Pass for Protect {
         let measured = |module: Module| reference.loss(module, context, &self.passes).map_err(fail);
         let layers: Vec<OpId> = sites(&module.functions[0])
             .into_iter()
-            .filter(|(_, site)| matches!(site, Site::Layer | Site::Head))
+            .filter(|(_, site)| *site == Site::Layer || (*site == Site::Head && self.heads))
             .map(|(id, _)| id)
             .collect();
         let whole = measured(module.clone())?;

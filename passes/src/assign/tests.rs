@@ -89,6 +89,7 @@ fn names_that_match_nothing_are_told_with_what_is_near() {
     let error = |text: &str| run(mlp(), text).err().unwrap_or_default();
     assert!(error("override{layers=a.dwn weights=int8}").contains("did you mean `a.down`?"));
     assert!(error("override{layers=*.down.* weights=int8}").contains("`a.down`"));
+    assert!(error("override{layers=*.dwn weights=int8}").contains("down`?"));
     assert!(error("override{layers=zzzzzzzz weights=int8}").contains("the first layer is `a.up`"));
     assert!(error("override{layers=a.* op=conv weights=int8}").contains("op `conv`"));
     assert!(error("override{weights=int8}").contains("say which layers"));

@@ -118,7 +118,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     let original = (module.clone(), context.parameters.clone());
     let (exact, rounding) = pipeline.split_at_rounding();
     let mut outcomes = exact.run(&mut module, &mut context, &mut instrumentation)?;
-    let transformed = outcomes.iter().any(|(name, outcome)| name != "canonicalize" && outcome.changed());
+    let transformed = outcomes.iter().any(|(name, outcome)| !keeps_operations(name) && outcome.changed());
     let change = match transformed {
         true => Some(
             difference(&original, &module, &context)
@@ -241,6 +241,11 @@ fn calibration_samples(
     let Some(data) = &args.calibration else { return Ok(None) };
     let function = module.entry().ok_or_else(|| Failure::file(&args.model, "the model has no function"))?;
     samples::read(data, function, settings, &args.model).map(Some)
+}
+
+/// Passes that clean up, measure, or write beside operations what shall become of them.
+fn keeps_operations(pass: &str) -> bool {
+    ["canonicalize", "calibrate", "override", "search-formats", "protect"].contains(&pass)
 }
 
 /// Passes that take rules of the user's.

@@ -53,7 +53,7 @@ fn an_error_in_the_input_is_1() {
         (&["compile", "/nonexistent/m", "-o", "x.qcc", "--target", "nvptx:sm_90"], "not supported yet"),
         (
             &["compile", "/nonexistent/m", "-o", "x.qcc", "--target-loss", "1"],
-            "`--target-loss` is not supported yet",
+            "`--target-loss` without a format of weights",
         ),
         (&["compile", "/nonexistent/m", "-o", "x.qcc", "--pass-pipeline", "canonicalise"], "did you mean"),
         (&["compile", "/nonexistent/m", "-o", "/nonexistent/x.qcc"], "no such folder"),

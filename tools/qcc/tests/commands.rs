@@ -126,6 +126,113 @@ fn cached_weights_give_the_same_bytes() {
     }
 }
 
+fn recipe(folder: &Path, text: &str) -> String {
+    let file = folder.join("recipe.toml");
+    std::fs::write(&file, text).expect("written");
+    file.display().to_string()
+}
+
+#[test]
+fn statistics_are_measured_once_for_recipes_alike() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (text, cache) = (suite("data/lighthouse.txt"), folder.path().join("cache"));
+    let (text, statistics) = (text.display().to_string(), cache.join("statistics"));
+    let flags = ["--calibration", &text, "--seq-len", "64", "--cache-dir", &cache.display().to_string()];
+    let compiled = |name: &str, more: &[&str]| compile(folder.path(), name, &[&flags[..], more].concat()).0;
+    let count = || std::fs::read_dir(&statistics).expect("a cache").count();
+    let first = compiled("a.qcc", &["--recipe", "w8a8", "--samples", "2"]);
+    assert_eq!(count(), 1);
+    let again = compiled("b.qcc", &["--recipe", "w8a8", "--samples", "2"]);
+    compiled(
+        "c.qcc",
+        &["--weights", "int4:block=32", "--activations", "uint8:tensor:asym", "--samples", "2"],
+    );
+    assert_eq!(count(), 1);
+    let read = |artifact: &Path| std::fs::read(artifact.join("manifest.json")).expect("a file");
+    assert!(read(&first) == read(&again));
+    // A damaged file counts as none.
+    let file =
+        std::fs::read_dir(&statistics).expect("a cache").next().expect("a file").expect("a file").path();
+    std::fs::write(&file, b"damaged").expect("written");
+    assert!(read(&compiled("d.qcc", &["--recipe", "w8a8", "--samples", "2"])) == read(&first));
+    compiled("e.qcc", &["--recipe", "w8a8", "--samples", "1"]);
+    assert_eq!(count(), 2);
+}
+
+#[test]
+fn layers_have_formats_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "[quantize]\nweights = \"int4:block=32\"\n\n[[override]]\nlayers = \"*.out_proj\"\nweights = \"int8:channel\"\nactivations = \"int8:token:dynamic\"\n\n[[override]]\nop = \"linear\"\nshape = \"48x*\"\nweights = \"f32\"\n";
+    let (artifact, _) = compile(folder.path(), "m.qcc", &["--recipe", &recipe(folder.path(), text)]);
+    let inspected = qcc("inspect", &artifact, &[]);
+    for layer in inspected["layers"].as_array().expect("layers") {
+        let name = layer["name"].as_str().expect("a name");
+        let formats = match name.rsplit('.').next() {
+            Some("out_proj") => ["int8:channel", "int8:token:dynamic"],
+            Some("in_proj") => ["int4:block=32", "f32"],
+            Some("x_proj") => ["f32", "f32"],
+            _ => continue,
+        };
+        assert_eq!([&layer["weight_format"], &layer["activation_format"]], formats, "{name}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_asked_for_is_kept_and_reported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (text, page) =
+        (suite("data/lighthouse.txt").display().to_string(), folder.path().join("report.html"));
+    let flags = [
+        "--weights",
+        "int3:block=32",
+        "--target-loss",
+        "2",
+        "--calibration",
+        &text,
+        "--samples",
+        "2",
+        "--seq-len",
+        "64",
+    ];
+    let (artifact, report) =
+        compile(folder.path(), "m.qcc", &[&flags[..], &["--report", &page.display().to_string()]].concat());
+    let formats = &report["formats"];
+    let (before, after) = (&formats["loss_percent_before"], &formats["loss_percent"]);
+    assert!(
+        before.as_f64().is_some_and(|l| l > 2.0) && after.as_f64().is_some_and(|l| l <= 2.0),
+        "{formats}"
+    );
+    let kept = formats["kept"].as_array().expect("kept");
+    assert!(!kept.is_empty() && kept[0]["name"] == formats["sensitivities"][0]["name"], "{formats}");
+    let inspected = qcc("inspect", &artifact, &[]);
+    let layer = |name: &serde_json::Value| {
+        let layers = inspected["layers"].as_array().expect("layers");
+        layers.iter().find(|l| l["name"] == *name).cloned().expect("the layer")
+    };
+    for kept in kept {
+        assert_eq!(layer(&kept["name"])["weight_format"], kept["weight_format"], "{kept}");
+    }
+    // What was measured stays with the artifact.
+    let db = |name: &serde_json::Value, key: &str| layer(name)[key].as_f64().expect("a ratio");
+    let best = &kept[0]["name"];
+    assert!(db(best, "weight_sqnr_db") > 30.0 && db(best, "sqnr_db") > 30.0);
+    let page = std::fs::read_to_string(page).expect("a page");
+    assert!(page.contains(best.as_str().expect("a name")) && page.contains("int8:channel"));
+    assert!(!page.contains("http://") || page.contains("http://www.w3.org"));
+}
+
+#[test]
+fn formats_are_searched_for_within_bits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = suite("data/lighthouse.txt").display().to_string();
+    let recipe = recipe(folder.path(), "[quantize]\nweights = \"int4:block=32\"\nsearch-bits = 4.3\n");
+    let flags = ["--recipe", &recipe, "--calibration", &text, "--samples", "1", "--seq-len", "64"];
+    let (_, report) = compile(folder.path(), "m.qcc", &flags);
+    assert!(report["bits_per_weight"].as_f64().is_some_and(|b| b <= 4.4), "{report}");
+    let tried = report["formats"]["tried"].as_array().expect("formats");
+    assert!(tried.len() > 100 && tried.iter().all(|t| t["bits"].as_f64().is_some_and(|b| b <= 4.3)));
+}
+
 #[test]
 fn one_seed_gives_one_text() {
     let folder = tempfile::tempdir().expect("a folder");

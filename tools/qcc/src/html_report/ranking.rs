@@ -9,7 +9,7 @@ use super::MISSING;
 pub struct Sensitivity {
     /// Name of the layer.
     pub layer: String,
-    /// The loss caused by quantizing this layer alone; below zero if the model got better.
+    /// The loss caused by quantizing this layer alone, in percent; below zero if the model got better.
     pub loss: f64,
 }
 
@@ -40,7 +40,7 @@ fn bar(sensitivity: &Sensitivity, low: f64, high: f64) -> Bar {
     let (start, end) = (percent(end.min(0.0)), percent(end.max(0.0)));
     let text = match loss {
         f64::INFINITY => "∞".into(),
-        loss if loss.is_finite() => format!("{loss:.2e}"),
+        loss if loss.is_finite() => format!("{loss:.3} %"),
         _ => MISSING.into(),
     };
     Bar {

@@ -132,7 +132,7 @@ fn the_largest_loss_comes_first_and_what_is_unknown_last() {
         .map(|(layer, loss)| Sensitivity { layer: layer.into(), loss });
     let bars: Vec<String> = ranking::ranking(&sensitivities).iter().map(|bar| format!("{bar:?}")).collect();
     assert!(bars[0].contains(r#"layer: "d", loss: "∞", start: "50.00", width: "50.00""#), "{bars:?}");
-    assert!(bars[2].contains(r#"layer: "b", loss: "-5.00e-1", start: "0.00", width: "50.00""#), "{bars:?}");
+    assert!(bars[2].contains(r#"layer: "b", loss: "-0.500 %", start: "0.00", width: "50.00""#), "{bars:?}");
     assert!(bars[3].contains(r#"layer: "a", loss: "–", start: "50.00", width: "0.00""#), "{bars:?}");
 }
 

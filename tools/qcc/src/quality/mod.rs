@@ -184,8 +184,9 @@ fn outputs(
             layer.see(&expected[at], &read[at], &got[after.results.len() + at])?;
         }
     }
-    for (quality, layer) in all.iter_mut().zip(alone) {
-        quality.output_sqnr_db = layer.output.decibels();
+    for ((quality, layer), id) in all.iter_mut().zip(alone).zip(layers) {
+        let quantized = before.node(*id).operands[..2] != after.node(*id).operands[..2];
+        quality.output_sqnr_db = layer.output.decibels().filter(|_| quantized);
         quality.depth_sqnr_db = layer.depth.decibels();
         quality.activation_histograms = layer.seen;
     }

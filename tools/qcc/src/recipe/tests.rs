@@ -135,8 +135,15 @@ fn what_is_to_come_says_so() {
     assert!(error(|a| a.kv_cache = Some("int8:token:dynamic".into())).contains("not supported yet"));
     assert!(
         file_error("[[override]]\nlayers = \"*\"\nweights = \"int8\"\n")
-            .contains("`[[override]]` is not supported yet")
+            .contains("without a format of weights")
     );
+    let quantized = "[quantize]\nweights = \"int8\"\n[[override]]\n";
+    let override_error = |text: &str| file_error(&format!("{quantized}{text}"));
+    assert!(override_error("layers = \"*\"\n").contains("`[[override]]` 1: say what they get"));
+    assert!(override_error("weights = \"int8\"\n").contains("say which layers"));
+    assert!(override_error("layer = \"*\"\n").contains("did you mean `layers`?"));
+    assert!(override_error("layers = '\"'\nweights = \"int8\"\n").contains("no quotation marks"));
+    assert!(override_error("layers = \"*\"\nweights = \"int9\"\n").contains("int9"));
 }
 
 #[test]
