@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use qcc_ir::{ElementType, Layout, Op, TensorType, infer::infer};
+use qcc_ir::{ElementType, Granularity, Layout, Op, Storage, TensorType, infer::infer};
 use qcc_params::{Data, OpEvaluator, Tensor};
 
 use crate::formats::Rules;
@@ -55,6 +55,49 @@ impl OpEvaluator for Interpreter {
             }
         }
         Ok(results)
+    }
+
+    fn is_row_wise(&self, op: &Op) -> bool {
+        match op {
+            Op::Cast { .. } | Op::Neg {} | Op::Exp {} => true,
+            Op::Quantize { to, .. } | Op::DynamicQuantize { to, .. } => to.quantized().is_some_and(|q| {
+                let apart = match q.granularity {
+                    Granularity::Channel { axis } => axis == 0,
+                    Granularity::Block { axis, .. } => axis > 0,
+                    Granularity::Tensor | Granularity::Token => false,
+                };
+                apart && !q.has_tensor_scale() && !q.storage.has_codebook()
+            }),
+            _ => false,
+        }
+    }
+
+    /// Copies, what is done to one element at a time, and rounding whose scales follow from extremes.
+    fn is_quick(&self, op: &Op) -> bool {
+        let searched = |to: &ElementType| {
+            to.quantized().is_none_or(|q| {
+                q.storage.has_codebook()
+                    || q.storage.is_split()
+                    || matches!(q.storage, Storage::PowExp(_) | Storage::Ternary)
+            })
+        };
+        match op {
+            Op::Quantize { to, .. } | Op::DynamicQuantize { to, .. } => !searched(to),
+            Op::Cast { .. }
+            | Op::Reshape { .. }
+            | Op::Broadcast { .. }
+            | Op::Transpose { .. }
+            | Op::Slice { .. }
+            | Op::Concat { .. }
+            | Op::Neg {}
+            | Op::Exp {}
+            | Op::Add {}
+            | Op::Sub {}
+            | Op::Mul {}
+            | Op::Div {}
+            | Op::Dequantize {} => true,
+            _ => false,
+        }
     }
 
     fn semantics(&self) -> Option<String> {

@@ -248,6 +248,10 @@ pub(crate) fn cast(call: &Call<'_>, to: ElementType) -> Result<Tensor> {
         reason = "this is the definition of the conversion"
     )]
     match (x.element.is_float(), to.is_float()) {
+        // To f32 in one rounding either way; from narrower types without any.
+        (true, true) if to == ElementType::F32 && call.precision == Precision::F32 => {
+            call.data(0, Data::F32(x.to_f32_vec()))
+        }
         (true, true) => call.real(0, call.reals(0)?.into_owned()),
         // An i64 goes to f32 in one rounding, not by way of f64.
         (false, true) if to == ElementType::F32 && call.precision == Precision::F32 => {

@@ -80,7 +80,7 @@ pub(crate) fn quantize(call: &Call<'_>, to: ElementType, rules: Rules) -> Result
     fn codes<R: Real>(call: &Call<'_>, to: ElementType, rules: Rules) -> Result<Tensor> {
         let x = call.at(0)?;
         let q = quant_type(to)?;
-        let data = formats::quantize(&R::read(x), &x.dims, q, rules, &parameters(call, 1, q)?);
+        let data = formats::quantize(&R::view(x), &x.dims, q, rules, &parameters(call, 1, q)?);
         call.data(0, data.map_err(text)?)
     }
     let codes = if wide(call, call.at(0)?) { codes::<f64> } else { codes::<f32> };
@@ -94,7 +94,7 @@ pub(crate) fn dynamic_quantize(call: &Call<'_>, to: ElementType, rules: Rules) -
         let q = quant_type(to)?;
         let tensor_scale = call.optional(1).and_then(|t| R::read(t).first().copied());
         let Quantized { codes, parameters } =
-            formats::quantize_dynamic(&R::read(x), &x.dims, q, rules, tensor_scale).map_err(text)?;
+            formats::quantize_dynamic(&R::view(x), &x.dims, q, rules, tensor_scale).map_err(text)?;
         let floats =
             |result: usize, values| R::store(call.dims(result).to_vec(), call.element(result), values);
         let mut results = vec![call.data(0, codes)?];

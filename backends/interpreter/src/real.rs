@@ -2,6 +2,7 @@
 //!
 //! One generic implementation serves both, so the f64 mode cannot drift from the f32 definition.
 
+use std::borrow::Cow;
 use std::ops::{Add, Mul};
 
 use half::{bf16, f16};
@@ -31,6 +32,10 @@ pub trait Real: Copy + PartialOrd + Add<Output = Self> + Mul<Output = Self> + 's
     fn magnitude(self) -> Self;
     /// The nearest integer.
     fn rounded(self, rounding: Rounding) -> Self;
+    /// The nearest integer of a number of at most 2²² in magnitude.
+    fn nearest(self, rounding: Rounding) -> i32;
+    /// Whether it is neither infinite nor NaN.
+    fn finite(self) -> bool;
     /// Whether it is NaN.
     fn not_a_number(self) -> bool;
     /// Truncated and saturated to an integer; NaN gives 0.
@@ -38,7 +43,11 @@ pub trait Real: Copy + PartialOrd + Add<Output = Self> + Mul<Output = Self> + 's
     /// A computed scale as the scale type holds it: rounded to nearest, finite scales never to infinity. In `f64` scales are not rounded.
     fn as_scale(self, ty: ScaleType) -> Self;
     /// The elements of a float tensor.
-    fn read(tensor: &Tensor) -> Vec<Self>;
+    fn read(tensor: &Tensor) -> Vec<Self> {
+        Self::view(tensor).into_owned()
+    }
+    /// The elements of a float tensor, where they are if that holds such.
+    fn view(tensor: &Tensor) -> Cow<'_, [Self]>;
     /// A tensor of float elements.
     ///
     /// # Errors
@@ -83,6 +92,24 @@ impl Real for f32 {
         }
     }
 
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "small numbers by contract"
+    )]
+    fn nearest(self, rounding: Rounding) -> i32 {
+        /// 1.5 · 2²³: what is added to it is rounded to an integer, which then stands in the low bits.
+        const INTEGERS: f32 = 12_582_912.0;
+        match rounding {
+            Rounding::HalfEven => (self + INTEGERS).to_bits() as i32 - INTEGERS.to_bits() as i32,
+            Rounding::HalfAway => self.round() as i32,
+        }
+    }
+
+    fn finite(self) -> bool {
+        self.is_finite()
+    }
+
     fn not_a_number(self) -> bool {
         self.is_nan()
     }
@@ -102,8 +129,8 @@ impl Real for f32 {
         }
     }
 
-    fn read(tensor: &Tensor) -> Vec<f32> {
-        tensor.to_f32_vec()
+    fn view(tensor: &Tensor) -> Cow<'_, [f32]> {
+        tensor.as_f32().map_or_else(|| Cow::Owned(tensor.to_f32_vec()), Cow::Borrowed)
     }
 
     fn store(dims: Vec<usize>, element: ElementType, values: Vec<f32>) -> Result<Tensor, String> {
@@ -149,6 +176,14 @@ impl Real for f64 {
         }
     }
 
+    fn nearest(self, rounding: Rounding) -> i32 {
+        self.rounded(rounding).to_i32()
+    }
+
+    fn finite(self) -> bool {
+        self.is_finite()
+    }
+
     fn not_a_number(self) -> bool {
         self.is_nan()
     }
@@ -162,8 +197,8 @@ impl Real for f64 {
         self
     }
 
-    fn read(tensor: &Tensor) -> Vec<f64> {
-        reals(tensor).into_owned()
+    fn view(tensor: &Tensor) -> Cow<'_, [f64]> {
+        reals(tensor)
     }
 
     fn store(dims: Vec<usize>, element: ElementType, values: Vec<f64>) -> Result<Tensor, String> {

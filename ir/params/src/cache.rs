@@ -109,7 +109,7 @@ impl WeightCache {
             let value = |name| if computed(name) { found.next().map(Ok) } else { Some(plan.given(name)) };
             return plan.names().iter().map_while(value).collect();
         }
-        let values = plan.run(evaluator)?;
+        let values = plan.run_in_pieces(evaluator)?;
         let stored = plan.names().iter().zip(&values).filter(|(name, _)| computed(name));
         for ((file, ty), (_, value)) in files.iter().zip(types).zip(stored) {
             let done = write(file, ty, value).is_ok();

@@ -84,6 +84,19 @@ pub trait OpEvaluator: Sync {
         types: &[TensorType],
     ) -> Result<Vec<Tensor>, String>;
 
+    /// Whether each index along the first axis of the results of `op` depends on that index of the operands alone, all of which have as many:
+    /// large weights are then evaluated in pieces, with the same results.
+    fn is_row_wise(&self, op: &Op) -> bool {
+        let _ = op;
+        false
+    }
+
+    /// Whether results of `op` are computed sooner than read from a file: they are never cached.
+    fn is_quick(&self, op: &Op) -> bool {
+        let _ = op;
+        false
+    }
+
     /// What results depend on beside operations and operands, such as a precision. Results of an evaluator that does not say are not
     /// cached.
     fn semantics(&self) -> Option<String> {
@@ -228,9 +241,10 @@ impl Parameters {
         plan: &Plan<'_>,
         evaluator: &dyn OpEvaluator,
     ) -> Result<Vec<Arc<Tensor>>, ParameterError> {
+        let quick = plan.steps().iter().all(|step| evaluator.is_quick(&step.expression.op));
         match (&self.cache, evaluator.semantics()) {
-            (Some(cache), Some(semantics)) => cache.run(self, plan, evaluator, &semantics),
-            _ => plan.run(evaluator),
+            (Some(cache), Some(semantics)) if !quick => cache.run(self, plan, evaluator, &semantics),
+            _ => plan.run_in_pieces(evaluator),
         }
     }
 }

@@ -4,13 +4,16 @@
 //! expressions may be as deep as a model.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use qcc_ir::infer::infer;
-use qcc_ir::{Op, Str, TensorType};
+use qcc_ir::{Dim, Op, Str, TensorType};
 
 use crate::parameters::{Expression, OpEvaluator, ParameterError, Parameters, Source};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, TensorError};
+
+mod pieces;
 
 /// An operation on operands, whichever of its results is meant.
 type Key<'p> = (&'p Op, &'p [Option<Str>]);
@@ -153,7 +156,12 @@ impl<'p> Plan<'p> {
     }
 
     /// Bytes that evaluation holds at most at once, the wanted tensors included.
-    pub(crate) fn peak_bytes(&self) -> u64 {
+    pub(crate) fn peak_bytes(&self, evaluator: &dyn OpEvaluator) -> u64 {
+        if self.rows(evaluator).is_some() {
+            // All pieces, then the whole; what is between is small.
+            let wanted = self.names.iter().filter_map(|n| self.parameters.ty(n)).map(bytes);
+            return wanted.fold(0, u64::saturating_add).saturating_mul(2);
+        }
         let size = |step: &Step<'_>| step.types.iter().map(bytes).fold(0, u64::saturating_add);
         let mut readers: Vec<usize> = self.steps.iter().map(|s| s.readers).collect();
         let (mut live, mut peak) = (0u64, 0u64);
@@ -180,17 +188,22 @@ impl<'p> Plan<'p> {
     ///
     /// # Errors
     /// When bytes do not fit their type or an operation fails.
-    pub(crate) fn run(&self, evaluator: &dyn OpEvaluator) -> Result<Vec<Arc<Tensor>>, ParameterError> {
+    fn run(
+        &self,
+        evaluator: &dyn OpEvaluator,
+        rows: Option<&Range<usize>>,
+    ) -> Result<Vec<Arc<Tensor>>, ParameterError> {
         let mut readers: Vec<usize> = self.steps.iter().map(|s| s.readers).collect();
         let mut results: Vec<Option<Vec<Arc<Tensor>>>> = vec![None; self.steps.len()];
         for (i, step) in self.steps.iter().enumerate() {
             let operands = step.expression.operands.iter();
             let operands = operands
-                .map(|o| o.as_ref().map(|o| self.value(o, &results)).transpose())
+                .map(|o| o.as_ref().map(|o| self.value(o, &results, rows)).transpose())
                 .collect::<Result<Vec<_>, _>>()?;
             let borrowed: Vec<Option<&Tensor>> = operands.iter().map(|o| o.as_deref()).collect();
+            let types: Vec<TensorType> = step.types.iter().map(|ty| of_rows(ty, rows)).collect();
             let values = evaluator
-                .evaluate(&step.expression.op, &borrowed, &step.types)
+                .evaluate(&step.expression.op, &borrowed, &types)
                 .map_err(|message| ParameterError::Evaluate { name: step.name.to_string(), message })?;
             results[i] = Some(values.into_iter().map(Arc::new).collect());
             for read in step.expression.operands.iter().flatten().filter_map(|o| self.step_of(o)) {
@@ -200,18 +213,24 @@ impl<'p> Plan<'p> {
                 }
             }
         }
-        self.names.iter().map(|name| self.value(name, &results)).collect()
+        self.names.iter().map(|name| self.value(name, &results, rows)).collect()
     }
 
     /// The value of a parameter that is no expression.
     pub(crate) fn given(&self, name: &str) -> Result<Arc<Tensor>, ParameterError> {
-        self.value(name, &[])
+        self.value(name, &[], None)
     }
 
-    fn value(&self, name: &str, results: &[Option<Vec<Arc<Tensor>>>]) -> Result<Arc<Tensor>, ParameterError> {
+    /// A value, or some rows of it.
+    fn value(
+        &self,
+        name: &str,
+        results: &[Option<Vec<Arc<Tensor>>>],
+        rows: Option<&Range<usize>>,
+    ) -> Result<Arc<Tensor>, ParameterError> {
         match self.source(name)? {
             Source::Tensor(tensor) => Ok(tensor.clone()),
-            Source::Bytes(bytes) => Tensor::from_le_bytes(self.ty(name)?, bytes.as_slice())
+            Source::Bytes(bytes) => bytes_of_rows(self.ty(name)?, bytes.as_slice(), rows)
                 .map(Arc::new)
                 .map_err(|source| ParameterError::Tensor { name: name.to_string(), source }),
             Source::Expression(e) => self
@@ -228,6 +247,27 @@ impl<'p> Plan<'p> {
 fn no_result(name: &str, e: &Expression) -> ParameterError {
     let message = format!("`qcc.{}` has no result {}", e.op.name(), e.result);
     ParameterError::Evaluate { name: name.to_string(), message }
+}
+
+/// The type of some rows.
+fn of_rows(ty: &TensorType, rows: Option<&Range<usize>>) -> TensorType {
+    let mut ty = ty.clone();
+    if let (Some(rows), Some(size)) = (rows, ty.dims.first_mut()) {
+        *size = Dim::Const(i64::try_from(rows.len()).expect("invariant: sizes fit i64"));
+    }
+    ty
+}
+
+/// Some rows of a tensor from the bytes of all, of which there are as many as the type says.
+fn bytes_of_rows(ty: &TensorType, bytes: &[u8], rows: Option<&Range<usize>>) -> Result<Tensor, TensorError> {
+    let all = ty.dims.first().and_then(|d| usize::try_from(d.constant()?).ok()).filter(|n| *n > 0);
+    match (rows, all) {
+        (Some(rows), Some(all)) => {
+            let row = bytes.len() / all;
+            Tensor::from_le_bytes(&of_rows(ty, Some(rows)), &bytes[rows.start * row..rows.end * row])
+        }
+        _ => Tensor::from_le_bytes(ty, bytes),
+    }
 }
 
 /// Bytes of a tensor in memory, where codes take one each.

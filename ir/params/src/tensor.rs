@@ -3,6 +3,7 @@
 //! Quantized elements are held unpacked, one code an element: signed integers (also mantissas of block floating point) as `i8`, every other
 //! code as its bit pattern in a `u8`, or in a `u16` where it has more than 8 bits. Packing is the backend's business.
 
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use qcc_ir::{Dense, DenseData, Dim, ElementType, Float, Storage, TensorType};
 
@@ -185,12 +186,8 @@ impl Tensor {
                 if bytes.len() != n.checked_mul(SIZE).ok_or_else(|| TensorError::TooLarge(dims.clone()))? {
                     return Err(TensorError::Count { got: bytes.len() / SIZE, dims });
                 }
-                Data::$variant(
-                    bytes
-                        .chunks_exact(SIZE)
-                        .map(|c| <$t>::from_le_bytes(c.try_into().expect("invariant: chunks have this size")))
-                        .collect(),
-                )
+                let (elements, _) = bytes.as_chunks::<SIZE>();
+                Data::$variant(elements.iter().map(|e| <$t>::from_le_bytes(*e)).collect())
             }};
         }
         let data = match ty.element {
@@ -215,15 +212,43 @@ impl Tensor {
         match &self.data {
             Data::Bool(v) => v.iter().map(|b| u8::from(*b)).collect(),
             Data::U8(v) => v.clone(),
-            Data::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::F16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::BF16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::I8(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::U16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Data::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Data::F64(v) => le_bytes(v, |x| x.to_le_bytes()),
+            Data::F32(v) => le_bytes(v, |x| x.to_le_bytes()),
+            Data::F16(v) => le_bytes(v, |x| x.to_le_bytes()),
+            Data::BF16(v) => le_bytes(v, |x| x.to_le_bytes()),
+            Data::I8(v) => le_bytes(v, |x| x.to_le_bytes()),
+            Data::U16(v) => le_bytes(v, |x| x.to_le_bytes()),
+            Data::I32(v) => le_bytes(v, |x| x.to_le_bytes()),
+            Data::I64(v) => le_bytes(v, |x| x.to_le_bytes()),
         }
+    }
+
+    /// Tensors of one type but for the first size, one after the other along it.
+    ///
+    /// # Panics
+    /// When there is none, or they are of several types.
+    pub(crate) fn joined<'t>(parts: impl Iterator<Item = &'t Tensor> + Clone) -> Tensor {
+        let first = parts.clone().next().expect("invariant: a weight has pieces");
+        let mut dims = first.dims.clone();
+        dims[0] = parts.clone().map(|part| part.dims[0]).sum();
+        macro_rules! join {
+            ($($variant:ident)*) => {
+                match &first.data {
+                    $(Data::$variant(_) => {
+                        let mut all = Vec::with_capacity(parts.clone().map(Tensor::len).sum());
+                        for part in parts {
+                            match &part.data {
+                                Data::$variant(v) => all.extend_from_slice(v),
+                                _ => unreachable!("invariant: pieces of a weight are held alike"),
+                            }
+                        }
+                        Data::$variant(all)
+                    })*
+                }
+            };
+        }
+        let data = join!(F64 F32 F16 BF16 Bool I8 U8 U16 I32 I64);
+        Tensor { dims, element: first.element, data }
     }
 
     /// A small IR constant as a tensor.
@@ -308,12 +333,18 @@ impl Tensor {
     pub fn to_f32_vec(&self) -> Vec<f32> {
         match &self.data {
             Data::F32(v) => v.clone(),
-            Data::F16(v) => v.iter().map(|x| x.to_f32()).collect(),
-            Data::BF16(v) => v.iter().map(|x| x.to_f32()).collect(),
+            Data::F16(v) => v.to_f32_vec(),
+            Data::BF16(v) => v.to_f32_vec(),
             #[allow(clippy::cast_possible_truncation, reason = "documented rounding")]
             _ => self.to_f64_vec().into_iter().map(|x| x as f32).collect(),
         }
     }
+}
+
+/// The bytes of all elements. Arrays are collected whole, which copies memory; bytes one by one take ten times as long.
+fn le_bytes<T: Copy, const SIZE: usize>(elements: &[T], bytes: impl Fn(T) -> [u8; SIZE]) -> Vec<u8> {
+    let arrays: Vec<[u8; SIZE]> = elements.iter().map(|x| bytes(*x)).collect();
+    arrays.into_flattened()
 }
 
 fn constant_dims(ty: &TensorType) -> Result<Vec<usize>, TensorError> {

@@ -17,11 +17,12 @@ use qcc_params::{
 struct Arithmetic {
     count: AtomicUsize,
     semantics: &'static str,
+    row_wise: bool,
 }
 
 impl Default for Arithmetic {
     fn default() -> Arithmetic {
-        Arithmetic { count: AtomicUsize::new(0), semantics: "f32" }
+        Arithmetic { count: AtomicUsize::new(0), semantics: "f32", row_wise: false }
     }
 }
 
@@ -46,6 +47,10 @@ impl OpEvaluator for Arithmetic {
             }
             _ => Err("nobody taught it to".into()),
         }
+    }
+
+    fn is_row_wise(&self, op: &Op) -> bool {
+        self.row_wise && matches!(op, Op::Neg {})
     }
 
     fn semantics(&self) -> Option<String> {
@@ -250,6 +255,27 @@ fn hashes_follow_content_not_names() {
     p.insert_tensor("row", Tensor::f32(&[1, 2], vec![1.0, 2.0]).expect("two")).expect("a free name");
     assert_eq!(p.content_hash("flat"), Ok(hashes[0]));
     assert_ne!(p.content_hash("row"), Ok(hashes[0]));
+}
+
+#[test]
+fn large_weights_are_evaluated_in_pieces_where_rows_are_apart() {
+    let mut p = Parameters::new();
+    let values: Vec<f32> = (0..1_000_003).map(|i| i as f32).collect();
+    let w = insert_bytes(&mut p, "w", &values);
+    let y = apply(&mut p, "y", Op::Neg {}, &[&w]);
+    let z = apply(&mut p, "z", Op::Neg {}, &[&y]);
+    let sum = apply(&mut p, "sum", Op::Add {}, &[&z, &y]);
+    let evaluations = |name: &Str, row_wise| {
+        let evaluator = Arithmetic { row_wise, ..Arithmetic::default() };
+        let value = p.evaluate(name, &evaluator).expect("evaluates");
+        (evaluator.count.into_inner(), value)
+    };
+    let ((whole, expected), (pieces, value)) = (evaluations(&z, false), evaluations(&z, true));
+    assert_eq!(whole, 2);
+    assert!(pieces > 2 && pieces % 2 == 0, "{pieces}");
+    assert_eq!(value, expected);
+    assert_eq!(value.as_f32(), Some(values.as_slice()));
+    assert_eq!(evaluations(&sum, true).0, 3);
 }
 
 fn files(folder: &tempfile::TempDir) -> Vec<PathBuf> {

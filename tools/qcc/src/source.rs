@@ -1,6 +1,5 @@
 //! What a MODEL argument is, and importing it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use qcc_params::Imported;
@@ -106,7 +105,7 @@ pub fn hash(files: &[PathBuf]) -> Result<String, Failure> {
     for (name, path) in files {
         let cannot = |e: std::io::Error| Failure::file(path, format!("cannot read it: {e}"));
         let mut one = blake3::Hasher::new();
-        one.update_reader(File::open(path).map_err(cannot)?).map_err(cannot)?;
+        one.update_mmap_rayon(path).map_err(cannot)?;
         // Of fixed length each, so that no two sets of files run together to the same bytes.
         all.update(blake3::hash(name.as_encoded_bytes()).as_bytes());
         all.update(one.finalize().as_bytes());

@@ -93,10 +93,19 @@ pub fn pack_f32(weights: &[f32], columns: usize, depth: usize, nr: usize) -> Res
     check("weights", columns.checked_mul(depth), weights.len())?;
     let panel = depth.checked_mul(nr);
     let mut out = vec![0.0; size(columns, depth, nr, panel)?];
-    for n in 0..columns {
-        let base = n / nr * nr * depth + n % nr;
-        for k in 0..depth {
-            out[base + k * nr] = weights[n * depth + k];
+    if depth == 0 {
+        return Ok(out);
+    }
+    // So many rows of a panel at a time stay in the cache, and the part of a column they hold is a line of it.
+    const ROWS: usize = 16;
+    for (panel, columns) in out.chunks_exact_mut(depth * nr).zip(weights.chunks(nr * depth)) {
+        for (i, rows) in panel.chunks_mut(ROWS * nr).enumerate() {
+            for (n, column) in columns.chunks_exact(depth).enumerate() {
+                let part = &column[i * ROWS..depth.min((i + 1) * ROWS)];
+                for (row, &weight) in rows.chunks_exact_mut(nr).zip(part) {
+                    row[n] = weight;
+                }
+            }
         }
     }
     Ok(out)
@@ -250,22 +259,42 @@ pub fn pack_blocks(
     check("weights", columns.checked_mul(depth), codes.len())?;
     check("scales", columns.checked_mul(count).and_then(|n| n.checked_mul(scale_bytes)), scales.len())?;
     let highest = u8::MAX >> (8 - blocks.codes.bits());
-    if let Some(index) = codes.iter().position(|&c| c > highest) {
+    if codes.iter().fold(0, |most, &c| c.max(most)) > highest {
+        let index = codes.iter().position(|&c| c > highest).unwrap_or_default();
         return Err(PackError::Code { index, code: i32::from(codes[index]), lo: 0, hi: i32::from(highest) });
     }
     let mut bytes = vec![0; size(columns, depth, nr, panel)?];
     let places = BlockPlaces { blocks, depth, nr };
-    for n in 0..columns {
-        for k in 0..depth {
-            let (at, shift) = places.code(n, k);
-            bytes[at] |= codes[n * depth + k] << shift;
-        }
-        for b in 0..count {
+    let block = blocks.block as usize;
+    for (n, column) in codes.chunks_exact(depth.max(1)).enumerate() {
+        for (b, codes) in column.chunks(block).enumerate() {
+            let first = places.block(n, b * block) + n % nr * 4;
+            place_codes(&mut bytes[first..], codes, blocks.codes, nr);
             let from = (n * count + b) * scale_bytes;
             bytes[places.scale(n, b)].copy_from_slice(&scales[from..from + scale_bytes]);
         }
     }
     Ok(bytes)
+}
+
+/// Writes the codes of a block of one column, whose first four bytes are the first of `bytes`.
+fn place_codes(bytes: &mut [u8], codes: &[u8], form: BlockCodes, nr: usize) {
+    let groups = bytes.chunks_mut(4 * nr);
+    match form {
+        BlockCodes::U4 => {
+            for (group, octet) in groups.zip(codes.chunks(8)) {
+                let mut all = [0; 8];
+                all[..octet.len()].copy_from_slice(octet);
+                let octet = u64::from_le_bytes(all);
+                group[..4].copy_from_slice(&((octet | octet >> 28) as u32).to_le_bytes());
+            }
+        }
+        BlockCodes::U8 => {
+            for (group, quad) in groups.zip(codes.chunks(4)) {
+                group[..quad.len()].copy_from_slice(quad);
+            }
+        }
+    }
 }
 
 /// The inverse of [`pack_blocks`]: codes and bytes of scales.

@@ -110,10 +110,11 @@ fn encode(tensor: &Tensor, storage: Storage) -> Vec<u8> {
 
 /// Little-endian bytes of numbers.
 pub(super) fn f32_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    // Arrays are collected whole, which copies memory.
+    values.iter().map(|x| x.to_le_bytes()).collect::<Vec<_>>().into_flattened()
 }
 
 /// Little-endian bytes of numbers.
 pub(super) fn i32_bytes(values: &[i32]) -> Vec<u8> {
-    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+    values.iter().map(|x| x.to_le_bytes()).collect::<Vec<_>>().into_flattened()
 }

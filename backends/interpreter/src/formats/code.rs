@@ -34,18 +34,15 @@ impl IntegerFormat {
         }
     }
 
-    /// The code of a number that was scaled.
+    /// The code of a number that was scaled; the zero point is one, so that NaN becomes 0. Rounding keeps integers and the order of numbers,
+    /// so that it may come after the bounds.
+    #[inline]
     fn encode<R: Real>(self, scaled: R, zero_point: i32, rounding: Rounding) -> i32 {
-        let code = scaled.rounded(rounding) + R::from_i32(zero_point);
-        if code.not_a_number() {
-            zero_point
-        } else if code <= R::from_i32(self.lowest) {
-            self.lowest
-        } else if code >= R::from_i32(self.highest) {
-            self.highest
-        } else {
-            code.to_i32()
-        }
+        let (low, high) = (R::from_i32(self.lowest - zero_point), R::from_i32(self.highest - zero_point));
+        let steps = if scaled.not_a_number() { R::ZERO } else { scaled };
+        let steps = if steps < low { low } else { steps };
+        let steps = if steps > high { high } else { steps };
+        steps.nearest(rounding) + zero_point
     }
 
     pub(super) fn check(self, zero_point: i32) -> Result<(), FormatError> {
@@ -124,6 +121,27 @@ impl Code {
                 }
             }
             Kind::Levels(levels) => nearest(levels, scaled.to_f64(), rounding),
+        }
+    }
+
+    /// The codes of numbers that share a scale, of which `inverse` is the inverse, as `make` holds them.
+    pub(super) fn encode_run<R: Real, C>(
+        &self,
+        values: &[R],
+        (inverse, zero_point): (R, i32),
+        rounding: Rounding,
+        make: impl Fn(i32) -> C,
+        codes: &mut Vec<C>,
+    ) {
+        match (&self.kind, rounding) {
+            // One loop without a branch.
+            (&Kind::Integer(integers, unit), Rounding::HalfEven) => {
+                let steps = R::from_f64(1.0 / unit);
+                let code =
+                    |x: &R| make(integers.encode(*x * inverse * steps, zero_point, Rounding::HalfEven));
+                codes.extend(values.iter().map(code));
+            }
+            _ => codes.extend(values.iter().map(|x| make(self.encode(*x * inverse, zero_point, rounding)))),
         }
     }
 

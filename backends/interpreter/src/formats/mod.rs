@@ -10,11 +10,13 @@ pub mod scale;
 pub mod tensor;
 
 mod calibrated;
+mod groups;
 mod split;
 
 use qcc_ir::{Granularity, ScaleType};
 
 pub use code::{Code, IntegerFormat};
+pub use groups::Groups;
 pub use tensor::{
     Grid, Parameters, Quantized, Rules, Scales, dequantize, quantize, quantize_dynamic, rounded,
 };
@@ -76,38 +78,10 @@ pub enum FormatError {
 /// # Errors
 /// When the granularity names an axis the tensor does not have.
 pub fn scale_indices(dims: &[usize], granularity: Granularity) -> Result<(Vec<usize>, usize), FormatError> {
-    let elements: usize = dims.iter().product();
-    let split = |axis: u8| {
-        let a = usize::from(axis);
-        match dims.get(a) {
-            Some(&size) => Ok((size, dims[a + 1..].iter().product::<usize>().max(1))),
-            None => Err(FormatError::Axis { axis, rank: dims.len() }),
-        }
-    };
-    Ok(match granularity {
-        Granularity::Tensor => (vec![0; elements], 1),
-        Granularity::Channel { axis } => {
-            let (size, inner) = split(axis)?;
-            ((0..elements).map(|i| i / inner % size).collect(), size)
-        }
-        Granularity::Token => {
-            let row = dims.last().copied().unwrap_or(1).max(1);
-            let rows = dims[..dims.len().saturating_sub(1)].iter().product();
-            ((0..elements).map(|i| i / row).collect(), rows)
-        }
-        Granularity::Block { axis, block } => {
-            let (size, inner) = split(axis)?;
-            let block = usize::try_from(block.max(1)).unwrap_or(usize::MAX);
-            let blocks = size.div_ceil(block);
-            let outer: usize = dims[..usize::from(axis)].iter().product();
-            let inners: usize = dims[usize::from(axis) + 1..].iter().product();
-            let index = |i: usize| {
-                let (o, a) = (i / inner / size, i / inner % size);
-                (o * blocks + a / block) * inner + i % inner
-            };
-            ((0..elements).map(index).collect(), outer * blocks * inners)
-        }
-    })
+    let groups = Groups::new(dims, granularity)?;
+    let mut indices = Vec::with_capacity(groups.elements());
+    groups.runs().for_each(|(group, run)| indices.extend(run.map(|_| group)));
+    Ok((indices, groups.count()))
 }
 
 pub(crate) fn check_count(what: &'static str, got: usize, expected: usize) -> Result<(), FormatError> {

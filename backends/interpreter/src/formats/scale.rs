@@ -6,15 +6,17 @@ use qcc_ir::{QuantType, ScaleType, Storage};
 
 use super::code::{Code, IntegerFormat};
 use super::tensor::{Parameters, Rules, Scales};
-use super::{FormatError, check_count, scale_indices};
+use super::{FormatError, Groups, check_count};
 use crate::real::Real;
 
-/// What is seen of the values that share a scale.
+/// What is seen of the values that share a scale; all of it is at least 0.
 #[derive(Clone, Copy)]
 struct Seen<R> {
+    /// The largest magnitude.
     largest: R,
-    least: R,
     greatest: R,
+    /// The least without its sign.
+    below: R,
     finite: bool,
 }
 
@@ -30,32 +32,30 @@ pub fn scales<R: Real>(
     rules: Rules,
     tensor_scale: Option<R>,
 ) -> Result<Parameters<R>, FormatError> {
-    let (indices, count) = scale_indices(dims, q.granularity)?;
-    check_count("values", values.len(), indices.len())?;
+    let groups = Groups::new(dims, q.granularity)?;
+    check_count("values", values.len(), groups.elements())?;
     if matches!(q.storage, Storage::Ternary | Storage::Binary) {
-        return fitted(values, &indices, count, q);
+        return fitted(values, &groups, q);
     }
-    let nothing = Seen { largest: R::ZERO, least: R::ZERO, greatest: R::ZERO, finite: true };
-    let mut seen = vec![nothing; count];
+    let nothing = Seen { largest: R::ZERO, greatest: R::ZERO, below: R::ZERO, finite: true };
+    let mut seen = vec![nothing; groups.count()];
     let unsigned = matches!(q.storage, Storage::UInt(_));
-    for (&x, &i) in values.iter().zip(&indices) {
-        let group = &mut seen[i];
+    // Where infinities are made finite they are as large as the largest number that is.
+    let finite_only = rules.special == Special::Finite;
+    let held = |x: R| if finite_only && !x.finite() { R::ZERO } else { x };
+    for (group, run) in groups.runs() {
+        let (values, group) = (&values[run], &mut seen[group]);
         // Unsigned codes hold no negative numbers, which are as good as 0.
-        let size = if unsigned { x } else { x.magnitude() };
-        let finite = x.to_f64().is_finite();
-        group.finite &= finite;
-        // Where infinities are made finite they are as large as the largest number that is.
-        if rules.special == Special::Finite && !finite {
-            continue;
+        group.largest = match unsigned {
+            true => greatest(values, group.largest, held),
+            false => greatest(values, group.largest, |x| held(x).magnitude()),
+        };
+        if q.zero_point {
+            group.greatest = greatest(values, group.greatest, held);
+            group.below = greatest(values, group.below, |x| held(x) * R::from_i32(-1));
         }
-        if size > group.largest {
-            group.largest = size;
-        }
-        if x < group.least {
-            group.least = x;
-        }
-        if x > group.greatest {
-            group.greatest = x;
+        if q.scale == ScaleType::E8M0 {
+            group.finite &= values.iter().fold(true, |all, x| all & x.finite());
         }
     }
     if q.zero_point {
@@ -79,8 +79,28 @@ pub fn scales<R: Real>(
             let codes = seen.iter().map(|s| e4m3(s.largest * part * inverse)).collect();
             Parameters { tensor_scale: Some(tensor_scale), ..Parameters::new(Scales::Codes(codes), None) }
         }
-        _ => Parameters::new(floats(seen.iter().map(|s| symmetric(s.largest, q)).collect(), q)?, None),
+        _ if matches!(q.storage, Storage::Fixed { .. }) => {
+            Parameters::new(floats(vec![R::ONE; seen.len()], q)?, None)
+        }
+        _ => {
+            let part = R::from_f64(q.largest_level()).reciprocal();
+            let scale = |s: &Seen<R>| symmetric(s.largest * part, q.scale);
+            Parameters::new(floats(seen.iter().map(scale).collect(), q)?, None)
+        }
     })
+}
+
+/// The greatest of `least` and `of` each value; NaN is none. It is looked for in parts, which does not change it.
+fn greatest<R: Real>(values: &[R], least: R, of: impl Fn(R) -> R) -> R {
+    let greater = |most: R, x: R| if x > most { x } else { most };
+    let mut parts = [least; 16];
+    let (chunks, rest) = values.as_chunks::<16>();
+    for chunk in chunks {
+        for (most, x) in parts.iter_mut().zip(chunk) {
+            *most = greater(*most, of(*x));
+        }
+    }
+    rest.iter().map(|x| of(*x)).chain(parts).fold(least, greater)
 }
 
 fn floats<R: Real>(scales: Vec<R>, q: QuantType) -> Result<Scales<R>, FormatError> {
@@ -90,24 +110,20 @@ fn floats<R: Real>(scales: Vec<R>, q: QuantType) -> Result<Scales<R>, FormatErro
     }
 }
 
-/// The scale of numbers up to `largest` in magnitude: `largest · (1 / largest level)` rounded to the scale type, 1 where that is zero.
-fn symmetric<R: Real>(largest: R, q: QuantType) -> R {
-    if matches!(q.storage, Storage::Fixed { .. }) {
-        return R::ONE;
-    }
-    let scale = (largest * R::from_f64(q.largest_level()).reciprocal()).as_scale(q.scale);
+/// The scale of numbers whose largest magnitude is `exact` times the largest level: that, rounded to the scale type, 1 where it is zero.
+fn symmetric<R: Real>(exact: R, ty: ScaleType) -> R {
+    let scale = exact.as_scale(ty);
     if scale == R::ZERO { R::ONE } else { scale }
 }
 
 fn asymmetric<R: Real>(seen: &Seen<R>, integers: IntegerFormat, ty: ScaleType) -> (R, i32) {
     let IntegerFormat { lowest, highest } = integers;
-    let span = seen.greatest + seen.least * R::from_i32(-1);
+    let span = seen.greatest + seen.below;
     let scale = (span * R::from_i32(highest - lowest).reciprocal()).as_scale(ty);
     if scale == R::ZERO {
         return (R::ONE, lowest.max(0));
     }
-    let below = (seen.least * scale.reciprocal()).rounded(Rounding::HalfEven);
-    let zero_point = R::from_i32(lowest) + below * R::from_i32(-1);
+    let zero_point = R::from_i32(lowest) + (seen.below * scale.reciprocal()).rounded(Rounding::HalfEven);
     (scale, zero_point.to_i32().clamp(lowest, highest))
 }
 
@@ -142,18 +158,11 @@ fn e4m3<R: Real>(x: R) -> u8 {
 
 /// Scales of least squared error for −1, (0,) 1: the mean magnitude of what is not 0. Which numbers those are, of ternary codes: the k largest,
 /// for the k of least error.
-fn fitted<R: Real>(
-    values: &[R],
-    indices: &[usize],
-    count: usize,
-    q: QuantType,
-) -> Result<Parameters<R>, FormatError> {
-    let mut groups = vec![Vec::new(); count];
-    for (x, &i) in values.iter().zip(indices) {
-        let size = x.magnitude().to_f64();
-        if size.is_finite() {
-            groups[i].push(size);
-        }
+fn fitted<R: Real>(values: &[R], groups: &Groups, q: QuantType) -> Result<Parameters<R>, FormatError> {
+    let mut sizes = vec![Vec::new(); groups.count()];
+    for (group, run) in groups.runs() {
+        sizes[group]
+            .extend(values[run].iter().map(|x| x.magnitude().to_f64()).filter(|size| size.is_finite()));
     }
     let scale = |mut sizes: Vec<f64>| {
         #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
@@ -176,5 +185,5 @@ fn fitted<R: Real>(
         let scale = R::from_f64(scale).as_scale(q.scale);
         if scale == R::ZERO { R::ONE } else { scale }
     };
-    Ok(Parameters::new(floats(groups.into_iter().map(scale).collect(), q)?, None))
+    Ok(Parameters::new(floats(sizes.into_iter().map(scale).collect(), q)?, None))
 }

@@ -8,7 +8,7 @@ use qcc_params::tensor::{signed_codes, wide_codes};
 use super::calibrated::{levels, power_code};
 use super::code::Code;
 use super::split::{dequantize_split, quantize_split};
-use super::{FormatError, check_count, scale, scale_indices};
+use super::{FormatError, Groups, check_count, scale, scale_indices};
 use crate::real::Real;
 
 /// How numbers are turned into codes, besides the type.
@@ -98,8 +98,7 @@ impl<R: Real> Parameters<R> {
 pub struct Grid<R> {
     code: Code,
     rounding: Rounding,
-    /// The group of each element.
-    indices: Vec<usize>,
+    groups: Groups,
     scales: Vec<R>,
     inverses: Vec<R>,
     zero_points: Option<Vec<i32>>,
@@ -117,37 +116,49 @@ impl<R: Real> Grid<R> {
         parameters: &Parameters<R>,
     ) -> Result<Grid<R>, FormatError> {
         let code = Code::new(q, rules.narrow, rules.special, parameters.codebook.as_deref())?;
-        let (indices, count) = scale_indices(dims, q.granularity)?;
+        let groups = Groups::new(dims, q.granularity)?;
         let scales = parameters.effective(q)?;
-        check_count("scales", scales.len(), count)?;
-        let zero_points = parameters.checked_zero_points(&code, count)?.map(<[i32]>::to_vec);
+        check_count("scales", scales.len(), groups.count())?;
+        let zero_points = parameters.checked_zero_points(&code, groups.count())?.map(<[i32]>::to_vec);
         let inverses = scales.iter().map(|s| s.reciprocal()).collect();
-        Ok(Grid { code, rounding: rules.rounding, indices, scales, inverses, zero_points })
+        Ok(Grid { code, rounding: rules.rounding, groups, scales, inverses, zero_points })
     }
 
     /// Elements of the tensor.
     pub fn len(&self) -> usize {
-        self.indices.len()
+        self.groups.elements()
     }
 
     /// Whether the tensor has no elements.
     pub fn is_empty(&self) -> bool {
-        self.indices.is_empty()
+        self.len() == 0
     }
 
     /// The code that is nearest to `x` for the `at`-th element, and the number it stands for.
     pub fn nearest(&self, at: usize, x: R) -> (i32, R) {
-        let code = self.code.encode(x * self.inverses[self.indices[at]], self.zero_point(at), self.rounding);
-        (code, self.level(at, code))
+        let group = self.groups.of(at);
+        let code = self.code.encode(x * self.inverses[group], self.zero_point(group), self.rounding);
+        (code, self.code.decode::<R>(code, self.zero_point(group)) * self.scales[group])
     }
 
     /// The number that a code stands for at the `at`-th element.
     pub fn level(&self, at: usize, code: i32) -> R {
-        self.code.decode::<R>(code, self.zero_point(at)) * self.scales[self.indices[at]]
+        let group = self.groups.of(at);
+        self.code.decode::<R>(code, self.zero_point(group)) * self.scales[group]
     }
 
-    fn zero_point(&self, at: usize) -> i32 {
-        self.zero_points.as_ref().map_or(0, |zeros| zeros[self.indices[at]])
+    fn zero_point(&self, group: usize) -> i32 {
+        self.zero_points.as_ref().map_or(0, |zeros| zeros[group])
+    }
+
+    /// The nearest codes of all elements, as `make` holds them.
+    fn codes<C>(&self, values: &[R], make: impl Fn(i32) -> C) -> Vec<C> {
+        let mut codes = Vec::with_capacity(values.len());
+        for (group, run) in self.groups.runs() {
+            let scaling = (self.inverses[group], self.zero_point(group));
+            self.code.encode_run(&values[run], scaling, self.rounding, &make, &mut codes);
+        }
+        codes
     }
 }
 
@@ -164,7 +175,18 @@ pub fn quantize<R: Real>(
 ) -> Result<Data, FormatError> {
     let grid = Grid::new(dims, q, rules, parameters)?;
     check_count("values", values.len(), grid.len())?;
-    Ok(held(q.storage, values.iter().enumerate().map(|(at, x)| grid.nearest(at, *x).0)))
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "codes are in the format's range"
+    )]
+    Ok(if signed_codes(q.storage) {
+        Data::I8(grid.codes(values, |c| c as i8))
+    } else if wide_codes(q.storage) {
+        Data::U16(grid.codes(values, |c| q.storage.pattern_of(c)))
+    } else {
+        Data::U8(grid.codes(values, |c| c as u8))
+    })
 }
 
 /// Codes as a tensor holds them.
@@ -258,13 +280,17 @@ pub fn dequantize<R: Real>(
     }
     let code = Code::new(q, false, Special::Saturate, parameters.codebook.as_deref())?;
     let codes = read_codes(codes, q)?;
-    let (indices, count) = scale_indices(dims, q.granularity)?;
-    check_count("codes", codes.len(), indices.len())?;
+    let groups = Groups::new(dims, q.granularity)?;
+    check_count("codes", codes.len(), groups.elements())?;
     let scales = parameters.effective(q)?;
-    check_count("scales", scales.len(), count)?;
-    let zero_points = parameters.checked_zero_points(&code, count)?;
-    let decode = |(&c, &i): (&i32, &usize)| code.decode::<R>(c, zero_points.map_or(0, |z| z[i])) * scales[i];
-    Ok(codes.iter().zip(&indices).map(decode).collect())
+    check_count("scales", scales.len(), groups.count())?;
+    let zero_points = parameters.checked_zero_points(&code, groups.count())?;
+    let mut values = Vec::with_capacity(codes.len());
+    for (group, run) in groups.runs() {
+        let (scale, zero_point) = (scales[group], zero_points.map_or(0, |z| z[group]));
+        values.extend(codes[run].iter().map(|&c| code.decode::<R>(c, zero_point) * scale));
+    }
+    Ok(values)
 }
 
 /// `values` `dims` through the format and back.

@@ -1,5 +1,7 @@
 //! A layer's constant operands in the form its kernel reads: weights in panels, correction and multiplier by column, bias.
 
+use std::borrow::Cow;
+
 use qcc_ir::{Granularity, Str, ValueId};
 use qcc_params::{Data, Tensor};
 
@@ -38,7 +40,8 @@ impl Lowering<'_> {
         // Products with either activation share one form.
         let packed = match product {
             Product::F32F32 => PackedParameter::new(title("f32"), bytes, [name.clone()], move |[weight]| {
-                let rows = reorder(&weight.to_f32_vec(), columns, taps);
+                let values = floats(weight);
+                let rows = reorder(&values, columns, taps);
                 Ok(f32_bytes(&pack::pack_f32(&rows, columns, depth, nr)?))
             }),
             Product::U8S8 | Product::F32S8 => {
@@ -57,7 +60,7 @@ impl Lowering<'_> {
                 let scales = if blocks.scales == BlockScales::F16 { "" } else { " f32 scales" };
                 let form = title(&format!("u{} block {}{scales}", blocks.codes.bits(), blocks.block));
                 PackedParameter::new(form, bytes, reads, move |[weight, scale]| {
-                    let codes = unsigned(codes(weight)?, blocks.codes)?;
+                    let codes = unsigned(codes(weight)?, blocks.codes);
                     let held = matches!(
                         (&scale.data, blocks.scales),
                         (Data::F16(_), BlockScales::F16) | (Data::F32(_), BlockScales::F32)
@@ -157,7 +160,8 @@ impl Lowering<'_> {
                 true => next(&mut more),
                 false => Coded::fixed_table(q.storage),
             };
-            let patterns = reorder(&patterns(weight, q.storage)?, columns, taps);
+            let patterns = patterns(weight, q.storage)?;
+            let patterns = reorder(&patterns, columns, taps);
             let scales = if in_epilogue { 1f32.to_le_bytes().to_vec() } else { by_tap(scale, columns, taps) };
             let parts = Parts {
                 patterns: &patterns,
@@ -323,14 +327,14 @@ fn padded_bytes(columns: usize, nr: usize) -> u64 {
     (columns.div_ceil(nr) * nr * 4) as u64
 }
 
-/// Signed codes as the unsigned ones of blocks.
-fn unsigned(codes: &[i8], form: BlockCodes) -> Result<Vec<u8>, PackError> {
-    let zero = i32::from(form.zero());
-    let shifted = codes.iter().enumerate().map(|(index, &code)| {
-        let code = i32::from(code);
-        u8::try_from(code + zero).map_err(|_| PackError::Code { index, code, lo: -zero, hi: zero - 1 })
-    });
-    shifted.collect()
+/// The elements in f32, where they are if they are held so.
+fn floats(tensor: &Tensor) -> Cow<'_, [f32]> {
+    tensor.as_f32().map_or_else(|| Cow::Owned(tensor.to_f32_vec()), Cow::Borrowed)
+}
+
+/// Signed codes as the unsigned ones of blocks; packing checks that they have as few bits.
+fn unsigned(codes: &[i8], form: BlockCodes) -> Vec<u8> {
+    codes.iter().map(|code| (*code as u8).wrapping_add(form.zero())).collect()
 }
 
 fn codes(tensor: &Tensor) -> Result<&[i8], PackError> {
@@ -341,7 +345,7 @@ fn codes(tensor: &Tensor) -> Result<&[i8], PackError> {
 }
 
 /// Rows `[in][taps]` of a convolution's weight as `[taps][in]`, the order in which patches are gathered.
-fn reorder<T: Copy>(weights: &[T], columns: usize, taps: Option<(usize, usize)>) -> Vec<T> {
+fn reorder<T: Copy>(weights: &[T], columns: usize, taps: Option<(usize, usize)>) -> Cow<'_, [T]> {
     match taps {
         Some((channels, taps)) if taps > 1 => (0..columns)
             .flat_map(|n| {
@@ -349,6 +353,6 @@ fn reorder<T: Copy>(weights: &[T], columns: usize, taps: Option<(usize, usize)>)
             })
             .filter_map(|i| weights.get(i).copied())
             .collect(),
-        _ => weights.to_vec(),
+        _ => Cow::Borrowed(weights),
     }
 }
