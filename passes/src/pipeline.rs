@@ -34,6 +34,19 @@ impl Pipeline {
         Ok(Pipeline { passes })
     }
 
+    /// The options of the first pass of this name.
+    ///
+    /// # Errors
+    /// When the text does not parse or there is no such pass.
+    pub fn options_of(text: &str, name: &str) -> Result<Options, PassError> {
+        let found = split(text)?.into_iter().find(|(n, _)| n == name);
+        found.map(|(_, options)| Options::new(options)).ok_or_else(|| PassError::Syntax {
+            text: text.into(),
+            column: 1,
+            message: format!("`{name}` must be among the passes"),
+        })
+    }
+
     /// The options of the one pass of a pipeline's text.
     ///
     /// # Errors

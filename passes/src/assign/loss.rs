@@ -7,7 +7,7 @@ use crate::context::{Context, Executor, Samples};
 use crate::instrument::Instrumentation;
 use crate::pipeline::Pipeline;
 
-/// Samples that a loss is measured on, at most.
+/// Samples that a loss is measured on, at most: the first ones.
 const SAMPLES: usize = 16;
 
 /// The float model's answers to the calibration samples.
@@ -99,7 +99,7 @@ impl<'a> Reference<'a> {
             let (ids, logits) = (inputs[tokens].as_i64().unwrap_or(&[]), &outputs[0]);
             let width = logits.dims.last().copied().unwrap_or(1).max(1);
             let length = inputs[tokens].dims.last().copied().unwrap_or(1).max(1);
-            let values = logits.as_f32().unwrap_or(&[]);
+            let values = logits.to_f32_vec();
             for (at, row) in values.chunks_exact(width).enumerate() {
                 // The last token of a window has no next one.
                 if (at + 1) % length == 0 {

@@ -44,7 +44,9 @@ impl Requested {
         let format = |name: &str, role: Role| match node.annotations.get(name) {
             None => Ok(None),
             Some(Attribute::String(text)) => {
-                Format::parse(text, role).map(Some).map_err(|e| format!("`qcc.{name}`: {e}"))
+                let format = Format::parse(text, role).map_err(|e| format!("`qcc.{name}`: {e}"))?;
+                let runs = if format.is_float() { Ok(()) } else { format.check_executable() };
+                runs.map(|()| Some(format)).map_err(|e| format!("`qcc.{name}`: {e}"))
             }
             Some(_) => Err(format!("`qcc.{name}` is no text")),
         };

@@ -1,8 +1,9 @@
 //! `protect`: gives the layers that lose most more bits until the loss of the model is small enough.
 //!
 //! Each layer is quantized alone first, which ranks them by what it costs. Then the fewest of the worst ones that bring the loss below what is
-//! asked for get more bits: 8 where they have fewer, floats where that is not enough. How many is found by bisection, since more layers with
-//! more bits lose less; what is taken was measured.
+//! asked for get more bits: 8 where they have fewer, floats where that is not enough. How many is found by doubling, then by bisection: losses
+//! fall about as fast as layers get more bits, not strictly, so that fewer may do now and then; what is taken was measured. Layers that an
+//! `override` gave a format keep it.
 
 use qcc_ir::format::{Format, Role};
 use qcc_ir::{Module, OpId};
@@ -34,7 +35,8 @@ struct Protect {
     passes: Pipeline,
     /// Whether they quantize an output head.
     heads: bool,
-    higher: Format,
+    /// What is between the formats asked for and floats; none where it is not more than those.
+    higher: Option<Format>,
 }
 
 impl Protect {
@@ -44,10 +46,14 @@ impl Protect {
             return Err(format!("`loss={loss}` must be a percentage above 0"));
         }
         let passes: String = options.take("passes")?.ok_or("the option `passes=\"…\"` is needed")?;
-        let heads = passes.contains(" head=");
+        let mut quantize = Pipeline::options_of(&passes, "quantize").map_err(|e| e.to_string())?;
+        let weights: String = quantize.take("weights")?.ok_or("`quantize` has no format of weights")?;
+        let weights = Format::parse(&weights, Role::Weight).map_err(|e| e.to_string())?;
+        let heads = quantize.take::<String>("head")?.is_some_and(|head| head != "f32");
         let passes = Pipeline::parse(&passes, &Registry::builtin()).map_err(|e| e.to_string())?;
         let higher = options.take::<String>("higher")?.unwrap_or_else(|| "int8:channel".into());
         let higher = Format::parse(&higher, Role::Weight).map_err(|e| e.to_string())?;
+        let higher = Some(higher).filter(|h| h.bits_per_element() > weights.bits_per_element());
         Ok(Protect { loss, passes, heads, higher })
     }
 }
@@ -92,8 +98,9 @@ impl Pass for Protect {
         }
         context.progress.report("ranking layers", layers.len(), layers.len());
         ranked.sort_by(|a, b| b.loss.total_cmp(&a.loss));
-        // What does not lose anything is not quantized, or exactly.
-        let worst: Vec<OpId> = ranked.iter().filter(|r| r.loss != 0.0).map(|r| r.id).collect();
+        let function = &module.functions[0];
+        let free = |id: &OpId| Requested::of(function.node(*id)).is_ok_and(|own| own.weights.is_none());
+        let worst: Vec<OpId> = ranked.iter().map(|r| r.id).filter(free).collect();
         let kept = match whole <= self.loss {
             true => (whole, Vec::new()),
             false => self.least(&worst, float, whole, |kept| {
@@ -119,7 +126,7 @@ impl Pass for Protect {
         }
         if kept.0 > self.loss {
             let message = format!(
-                "the loss is {:.3} % with all layers in f32, above the {} % asked for",
+                "the loss is {:.3} % with all layers in f32 that have no format of their own, above the {} % asked for",
                 kept.0, self.loss
             );
             context.warn(NAME, message);
@@ -141,47 +148,46 @@ impl Protect {
         whole: f64,
         measure: impl Fn(&[(OpId, Format)]) -> Result<f64, PassError>,
     ) -> Result<(f64, Vec<(OpId, Format)>), PassError> {
-        let higher = |n: usize| worst[..n].iter().map(|id| (*id, self.higher)).collect::<Vec<_>>();
-        let all_higher = higher(worst.len());
-        let loss = measure(&all_higher)?;
-        // Where 8 bits are no more than what was asked for, they bring nothing.
-        if loss <= self.loss {
-            return bisected(worst.len(), loss, self.loss, |n| Ok((measure(&higher(n))?, higher(n))));
+        let mut rest = Vec::new();
+        if let Some(format) = self.higher {
+            let higher = |n: usize| worst[..n].iter().map(|id| (*id, format)).collect::<Vec<_>>();
+            let found = fewest(worst.len(), self.loss, |n| Ok((measure(&higher(n))?, higher(n))))?;
+            if found.0 <= self.loss {
+                return Ok(found);
+            }
+            if found.0 < whole {
+                rest = found.1;
+            }
         }
-        let rest = if loss < whole { all_higher } else { Vec::new() };
         let floats = |n: usize| {
             let mut kept: Vec<(OpId, Format)> = worst[..n].iter().map(|id| (*id, float)).collect();
             kept.extend(rest.iter().skip(n).copied());
             kept
         };
-        let last = measure(&floats(worst.len()))?;
-        bisected(worst.len(), last, self.loss, |n| Ok((measure(&floats(n))?, floats(n))))
+        fewest(worst.len(), self.loss, |n| Ok((measure(&floats(n))?, floats(n))))
     }
 }
 
-/// The least n up to `most` with a loss of at most `enough`, where `most` has `loss`.
-fn bisected<T>(
+/// Few layers, up to `most`, that lose at most `enough`, found by doubling and bisection; all where none do.
+fn fewest<T>(
     most: usize,
-    loss: f64,
     enough: f64,
     try_out: impl Fn(usize) -> Result<(f64, T), PassError>,
 ) -> Result<(f64, T), PassError> {
-    let (mut low, mut high) = (0, most);
-    let mut best = None;
-    if loss <= enough {
-        while low < high {
-            let middle = usize::midpoint(low, high);
-            let tried = try_out(middle)?;
-            if tried.0 <= enough {
-                high = middle;
-                best = Some((middle, tried));
-            } else {
-                low = middle + 1;
-            }
+    let (mut low, mut high) = (0, most.min(1));
+    let mut best = try_out(high)?;
+    while best.0 > enough && high < most {
+        (low, high) = (high, most.min(2 * high));
+        best = try_out(high)?;
+    }
+    while best.0 <= enough && high - low > 1 {
+        let middle = usize::midpoint(low, high);
+        let tried = try_out(middle)?;
+        if tried.0 <= enough {
+            (high, best) = (middle, tried);
+        } else {
+            low = middle;
         }
     }
-    match best {
-        Some((n, tried)) if n == high => Ok(tried),
-        _ => try_out(most),
-    }
+    Ok(best)
 }

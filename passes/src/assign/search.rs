@@ -3,9 +3,10 @@
 //! answer is per layer and in numbers). The error is `Σ (w − ŵ) H (w − ŵ)ᵀ` with the [moments](crate::rounding::moments) of what the layer reads.
 
 use faer::Mat;
-use qcc_interpreter::formats::{Rules, rounded};
+use qcc_interpreter::FormatError;
+use qcc_interpreter::formats::{Groups, Rules, rounded};
 use qcc_ir::format::{Format, Role};
-use qcc_ir::{Module, Op};
+use qcc_ir::{Module, Op, OpId, QuantType};
 use rayon::prelude::*;
 
 use super::{Requested, Tried};
@@ -32,7 +33,11 @@ const NAME: &str = "search-formats";
 /// Formats that err hardly more than the best compete by bits.
 const AS_GOOD: f64 = 1.01;
 
+/// Bytes of moments that are measured in one run of the samples, if one alone does not take more.
+const BATCH: u64 = 1 << 30;
+
 struct Search {
+    bits: f64,
     formats: Vec<Format>,
 }
 
@@ -41,8 +46,12 @@ impl Search {
         let bits: f64 = options.take("bits")?.ok_or("the option `bits=N` is needed")?;
         let parse = |text: &str| Format::parse(text, Role::Weight).map_err(|e| e.to_string());
         let fits = |f: &Format| f.bits_per_element() <= bits && f.check_executable().is_ok() && !f.is_float();
+        let listed = |text: &str| match parse(text)? {
+            format if fits(&format) => Ok(format),
+            format => Err(format!("`{format}` does not run as a weight, or takes more than {bits} bits")),
+        };
         let formats: Vec<Format> = match options.take::<String>("formats")? {
-            Some(list) => list.split('+').map(parse).collect::<Result<_, _>>()?,
+            Some(list) => list.split('+').map(listed).collect::<Result<_, _>>()?,
             None => {
                 let near = |f: &Format| f.bits_per_element() > bits - 1.0;
                 catalogue().iter().filter_map(|text| parse(text).ok()).filter(near).collect()
@@ -52,7 +61,7 @@ impl Search {
         if formats.is_empty() {
             return Err(format!("no format takes {bits} bits or a bit less"));
         }
-        Ok(Search { formats })
+        Ok(Search { bits, formats })
     }
 }
 
@@ -91,7 +100,7 @@ impl Pass for Search {
     }
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
-        let function = &module.functions[0];
+        let function = module.entry().ok_or_else(|| PassError::failed(NAME, "the module has no function"))?;
         let mut layers = Vec::new();
         for (id, site) in sites(function) {
             let node = function.node(id);
@@ -100,63 +109,108 @@ impl Pass for Search {
             else {
                 continue;
             };
-            let dims: Vec<usize> = function
-                .ty(weight)
-                .constant_dims()
-                .unwrap_or_default()
-                .iter()
-                .filter_map(|d| usize::try_from(*d).ok())
-                .collect();
+            let Some(dims) = function.ty(weight).constant_dims() else { continue };
+            let dims: Vec<usize> = dims.iter().filter_map(|d| usize::try_from(*d).ok()).collect();
             if let (Some(read), Some(name)) =
                 (Read::of(&node.op, x, &dims), function.parameter_name(weight).cloned())
             {
                 layers.push((id, read, name));
             }
         }
-        let mut reads: Vec<Read> = Vec::new();
+        let mut batches: Vec<(u64, Vec<Read>)> = Vec::new();
         for (_, read, _) in &layers {
-            if !reads.contains(read) {
-                reads.push(read.clone());
+            if batches.iter().any(|(_, reads)| reads.contains(read)) {
+                continue;
+            }
+            let bytes = read.bytes(function);
+            match batches.last_mut().filter(|(held, _)| held.saturating_add(bytes) <= BATCH) {
+                Some((held, reads)) => {
+                    *held += bytes;
+                    reads.push(read.clone());
+                }
+                None => batches.push((bytes, vec![read.clone()])),
             }
         }
-        let grams = moments(NAME, module, &reads, context)?;
-        for (done, (id, read, name)) in layers.iter().enumerate() {
-            context.progress.report("searching formats", done, layers.len());
-            let node = module.functions[0].node(*id).clone();
-            let at = |e: String| PassError::at(NAME, &node.location, e);
-            let grams = reads.iter().position(|r| r == read).map_or(&[][..], |i| &grams[i]);
-            let tensor =
-                context.parameters.evaluate(name, context.evaluator).map_err(|e| at(e.to_string()))?;
-            let (dims, values) = (&tensor.dims, tensor.to_f32_vec());
-            let conv = matches!(node.op, Op::Conv { .. });
-            let error = |format: &Format| -> Result<Option<Tried>, String> {
-                let depth = dims.get(1).and_then(|d| i64::try_from(*d).ok());
-                let Ok(to) = weight_type(format, conv, depth) else { return Ok(None) };
-                let back =
-                    rounded(&values, dims, to, Rules::nearest(format.narrow())).map_err(|e| e.to_string())?;
-                Ok(Some(Tried {
-                    layer: node.location.to_string(),
-                    format: format.to_string(),
-                    bits: format.bits_per_element(),
-                    error: relative(&values, &back, grams),
-                }))
-            };
-            let tried: Result<Vec<_>, String> = self.formats.par_iter().map(error).collect();
-            let mut tried: Vec<Tried> = tried.map_err(at)?.into_iter().flatten().collect();
-            tried.sort_by(|a, b| a.error.total_cmp(&b.error).then(a.bits.total_cmp(&b.bits)));
-            let Some(least) = tried.first().map(|t| t.error) else { continue };
-            // The fewest bits among those that are as good.
-            let good = tried.iter().take_while(|t| t.error <= least * AS_GOOD);
-            let Some(best) = good.min_by(|a, b| a.bits.total_cmp(&b.bits)).cloned() else { continue };
-            tried.retain(|t| *t != best);
-            tried.insert(0, best.clone());
-            let weights = Format::parse(&best.format, Role::Weight).map_err(|e| at(e.to_string()))?;
-            Requested { weights: Some(weights), activations: None }
-                .annotate(module.functions[0].node_mut(*id));
-            context.choices.tried.extend(tried);
+        let mut done = 0;
+        for (_, reads) in batches {
+            let measured = moments(NAME, module, &reads, context)?;
+            for (id, read, name) in &layers {
+                let Some(grams) = reads.iter().position(|r| r == read).map(|i| &measured[i]) else {
+                    continue;
+                };
+                context.progress.report("searching formats", done, layers.len());
+                done += 1;
+                self.layer(module, *id, name, grams, context)?;
+            }
         }
         Ok(Outcome::of([("layers", layers.len())]))
     }
+}
+
+impl Search {
+    /// Finds the format of one layer.
+    fn layer(
+        &self,
+        module: &mut Module,
+        id: OpId,
+        name: &str,
+        grams: &[Gram],
+        context: &mut Context<'_>,
+    ) -> Result<(), PassError> {
+        let node = module.functions[0].node(id).clone();
+        let at = |e: String| PassError::at(NAME, &node.location, e);
+        let tensor = context.parameters.evaluate(name, context.evaluator).map_err(|e| at(e.to_string()))?;
+        let (dims, values) = (&tensor.dims, tensor.to_f32_vec());
+        let conv = matches!(node.op, Op::Conv { .. });
+        let error = |format: &Format| -> Result<Option<Tried>, String> {
+            let depth = dims.get(1).and_then(|d| i64::try_from(*d).ok());
+            let Ok(to) = weight_type(format, conv, depth) else { return Ok(None) };
+            let bits = stored_bits(to, dims).map_err(|e| e.to_string())?;
+            if bits > self.bits {
+                return Ok(None);
+            }
+            let back =
+                rounded(&values, dims, to, Rules::nearest(format.narrow())).map_err(|e| e.to_string())?;
+            Ok(Some(Tried {
+                layer: node.location.to_string(),
+                format: format.to_string(),
+                bits,
+                error: relative(&values, &back, grams),
+            }))
+        };
+        let tried: Result<Vec<_>, String> = self.formats.par_iter().map(error).collect();
+        let mut tried: Vec<Tried> = tried.map_err(at)?.into_iter().flatten().collect();
+        tried.sort_by(|a, b| a.error.total_cmp(&b.error).then(a.bits.total_cmp(&b.bits)));
+        let Some(least) = tried.first().map(|t| t.error) else {
+            let what = format!(
+                "`{}` keeps the format of all: none takes at most {} bits here",
+                node.location, self.bits
+            );
+            context.warn(NAME, what);
+            return Ok(());
+        };
+        // The fewest bits among those that are as good.
+        let good = tried.iter().take_while(|t| t.error <= least * AS_GOOD);
+        let Some(best) = good.min_by(|a, b| a.bits.total_cmp(&b.bits)).cloned() else { return Ok(()) };
+        tried.retain(|t| *t != best);
+        tried.insert(0, best.clone());
+        let weights = Format::parse(&best.format, Role::Weight).map_err(|e| at(e.to_string()))?;
+        Requested { weights: Some(weights), activations: None }.annotate(module.functions[0].node_mut(id));
+        context.choices.tried.extend(tried);
+        Ok(())
+    }
+}
+
+/// Bits of an element with all that comes with the codes of a weight `dims`.
+fn stored_bits(to: QuantType, dims: &[usize]) -> Result<f64, FormatError> {
+    let groups = Groups::new(dims, to.granularity)?;
+    let codes = f64::from(to.storage.bits());
+    let zero_point = if to.zero_point { codes } else { 0.0 };
+    let codebook = if to.storage.has_codebook() { 32.0 * codes.exp2() } else { 0.0 };
+    let of_tensor = if to.has_tensor_scale() { 32.0 } else { 0.0 };
+    #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+    let (count, elements) = (groups.count() as f64, groups.elements().max(1) as f64);
+    Ok(codes + (count * (f64::from(to.scale.bits()) + zero_point) + codebook + of_tensor) / elements)
 }
 
 /// `Σ (w − ŵ) H (w − ŵ)ᵀ / Σ w H wᵀ`, of groups of rows.

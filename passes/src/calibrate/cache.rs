@@ -40,7 +40,14 @@ impl StatisticsCache {
         };
         field(self.build.as_bytes());
         field(what.as_bytes());
-        field(print_module(module, print::Options::default()).as_bytes());
+        // What formats layers shall have does not change what they read.
+        let mut plain = module.clone();
+        for function in &mut plain.functions {
+            for id in function.order().to_vec() {
+                function.node_mut(id).annotations.clear();
+            }
+        }
+        field(print_module(&plain, print::Options::default()).as_bytes());
         let function = module.entry()?;
         for &id in function.order() {
             if let Op::Parameter { name } = &function.node(id).op {
@@ -67,7 +74,8 @@ impl StatisticsCache {
         if blake3::hash(payload).as_bytes().as_slice() != hash {
             return None;
         }
-        serde_json::from_slice(payload).ok().filter(|all: &Vec<Observation>| all.len() == sites)
+        let sound = |all: &Vec<Observation>| all.len() == sites && all.iter().all(Observation::is_finite);
+        serde_json::from_slice(payload).ok().filter(sound)
     }
 
     /// Keeps it: written beside and renamed, so that readers see whole files.

@@ -40,7 +40,7 @@ pub const INFO: PassInfo = PassInfo {
     summary: "measures the ranges of activations over the calibration samples, for static quantization",
     options: &[
         ("method", "minmax (default), percentile, mse, entropy or moving"),
-        ("percentile", "of percentile: share of values inside the range, in percent (default 99.999)"),
+        ("percentile", "of percentile: share of values kept at each end, in percent (default 99.999)"),
         ("momentum", "of moving: what the average keeps of itself at each sample (default 0.9)"),
         (
             "activations",
@@ -67,6 +67,8 @@ pub struct Statistics {
     ranges: HashMap<ValueId, Range>,
     /// Of each feature (of the last axis).
     channels: HashMap<ValueId, Vec<Range>>,
+    /// Of values in formats that some of their readers ask for alone.
+    own: HashMap<(ValueId, Format), (Range, Vec<Range>)>,
 }
 
 impl Statistics {
@@ -78,6 +80,17 @@ impl Statistics {
     /// The range of each feature (index of the last axis) of a value, if it was measured.
     pub fn channels(&self, value: ValueId) -> Option<&[Range]> {
         self.channels.get(&value).map(Vec::as_slice)
+    }
+
+    /// The range of a value in a format.
+    pub fn range_in(&self, value: ValueId, format: &Format) -> Option<Range> {
+        self.own.get(&(value, *format)).map(|(range, _)| *range).or_else(|| self.range(value))
+    }
+
+    /// The range of each feature of a value in a format.
+    pub fn channels_in(&self, value: ValueId, format: &Format) -> Option<&[Range]> {
+        let own = self.own.get(&(value, *format)).map(|(_, features)| features.as_slice());
+        own.filter(|features| !features.is_empty()).or_else(|| self.channels(value))
     }
 
     /// Sets the range of a value.
@@ -109,26 +122,27 @@ impl Calibrate {
             Some(text) => Some(Format::parse(text, Role::Activation).map_err(|e| e.to_string())?),
         };
         let method = Method::new(options)?;
-        if method.looks_at_format() && activations.is_none() {
-            return Err("this method needs the format that ranges are for: `activations=FORMAT`".into());
-        }
         Ok(Calibrate { method, activations })
     }
 
-    /// The formats that activations will be in: that of all, or that of the first layer that reads one and asks for its own.
-    fn formats(&self, function: &Function, sites: &[ValueId]) -> Result<Vec<Option<Format>>, PassError> {
-        let mut own: HashMap<ValueId, Format> = HashMap::new();
+    /// The formats that readers of activations ask for alone.
+    fn own(&self, function: &Function) -> Result<Vec<(ValueId, Format)>, PassError> {
+        let mut own = Vec::new();
         for id in function.order() {
             let node = function.node(*id);
             let requested = Requested::of(node).map_err(|e| PassError::at(NAME, &node.location, e))?;
-            if let (Some(Some(x)), Some(format)) = (node.operands.first(), requested.activations) {
-                own.entry(*x).or_insert(format);
+            if let (Some(Some(x)), Some(format)) = (node.operands.first(), requested.activations)
+                && !format.is_float()
+                && !own.contains(&(*x, format))
+            {
+                own.push((*x, format));
             }
         }
-        Ok(sites
-            .iter()
-            .map(|site| own.get(site).copied().or(self.activations).filter(|f| !f.is_float()))
-            .collect())
+        if self.method.looks_at_format() && self.activations.is_none() && own.is_empty() {
+            let needs = "this method needs the format that ranges are for: `activations=FORMAT`";
+            return Err(PassError::failed(NAME, needs));
+        }
+        Ok(own)
     }
 
     /// What samples have at each site, from the cache where another compilation has left it there.
@@ -136,7 +150,7 @@ impl Calibrate {
         &self,
         module: &Module,
         sites: &[ValueId],
-        formats: &[Option<Format>],
+        own: &[(ValueId, Format)],
         context: &Context<'_>,
     ) -> Result<Vec<Observation>, PassError> {
         let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
@@ -147,13 +161,18 @@ impl Calibrate {
             ));
         };
         let counted = self.method.counts();
-        let by_feature = formats.iter().flatten().any(|format| format.sharing() == Sharing::Channel);
+        let mut formats = own.iter().map(|(_, format)| format).chain(&self.activations);
+        let by_feature = formats.any(|format| format.sharing() == Sharing::Channel);
         let what = if by_feature { "features" } else { "tensors" };
-        let key = context.statistics_cache.as_ref().and_then(|cache| {
-            cache.key(module, &context.parameters, samples, &format!("{what}, counted: {counted}"))
-        });
-        let cached = context.statistics_cache.as_ref().zip(key);
-        if let Some(found) = cached.and_then(|(cache, key)| cache.load(&key, sites.len())) {
+        let key = |counted: bool| {
+            let what = format!("{what}, counted: {counted}");
+            context.statistics_cache.as_ref()?.key(module, &context.parameters, samples, &what)
+        };
+        let cached = context.statistics_cache.as_ref().zip(key(counted));
+        // What was counted has the range too.
+        let counted_too = || context.statistics_cache.as_ref().filter(|_| !counted).zip(key(true));
+        let load = |(cache, key): (&StatisticsCache, blake3::Hash)| cache.load(&key, sites.len());
+        if let Some(found) = cached.and_then(load).or_else(|| counted_too().and_then(load)) {
             tracing::info!("statistics of {} activations are those of another compilation", sites.len());
             return Ok(found);
         }
@@ -189,22 +208,33 @@ impl Pass for Calibrate {
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
         let function = module.entry().ok_or_else(|| PassError::failed(NAME, "the module has no function"))?;
         let sites = sites(function);
-        let formats = self.formats(function, &sites)?;
-        let observed = self.observed(module, &sites, &formats, context)?;
-        let chosen: Result<Vec<(Range, Vec<Range>)>, String> = observed
+        let own = self.own(function)?;
+        let observed = self.observed(module, &sites, &own, context)?;
+        // Of all sites in the format of all, then of some in formats of their own.
+        let at = |value: &ValueId| sites.iter().position(|site| site == value);
+        let wanted: Vec<(usize, Option<Format>)> = (0..sites.len())
+            .map(|i| (i, self.activations))
+            .chain(own.iter().filter_map(|(value, format)| Some((at(value)?, Some(*format)))))
+            .collect();
+        let chosen: Result<Vec<(Range, Vec<Range>)>, String> = wanted
             .par_iter()
-            .zip(&formats)
-            .map(|(observation, format)| {
+            .map(|(i, format)| {
                 let target = format.map(range::Target::new).transpose()?;
                 let of = |seen| self.method.range(seen, target.as_ref());
-                Ok((of(&observation.whole), observation.features.iter().map(of).collect()))
+                Ok((of(&observed[*i].whole), observed[*i].features.iter().map(of).collect()))
             })
             .collect();
         let chosen = chosen.map_err(|e| PassError::failed(NAME, e))?;
-        for (&site, (range, features)) in sites.iter().zip(chosen) {
-            context.statistics.set(site, range);
-            if !features.is_empty() {
-                context.statistics.channels.insert(site, features);
+        for (at, ((i, format), (range, features))) in wanted.into_iter().zip(chosen).enumerate() {
+            let statistics = &mut context.statistics;
+            match format.filter(|_| at >= sites.len()) {
+                Some(format) => drop(statistics.own.insert((sites[i], format), (range, features))),
+                None => {
+                    statistics.set(sites[i], range);
+                    if !features.is_empty() {
+                        statistics.channels.insert(sites[i], features);
+                    }
+                }
             }
         }
         let samples = context.samples.map_or(0, Samples::len);

@@ -123,7 +123,6 @@ fn bad_options_are_refused() {
         Ok(_) => String::new(),
         Err(e) => e.to_string(),
     };
-    assert!(error("calibrate{method=mse}").contains("`activations=FORMAT`"));
     assert!(error("calibrate{method=minmax percentile=99}").contains("needs `method=percentile`"));
     assert!(error("calibrate{method=mse activations=int8 momentum=0.5}").contains("needs `method=moving`"));
     assert!(error("calibrate{method=percentile percentile=20}").contains("between 50 and 100"));

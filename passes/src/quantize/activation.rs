@@ -50,9 +50,9 @@ impl<'a> Activations<'a> {
                         let size = size.and_then(|n| usize::try_from(n).ok());
                         Some(vec![self.assumed?; size?])
                     };
-                    self.statistics.channels(x).map(<[Range]>::to_vec).or_else(assumed)
+                    self.statistics.channels_in(x, format).map(<[Range]>::to_vec).or_else(assumed)
                 }
-                _ => self.statistics.range(x).or(self.assumed).map(|range| vec![range]),
+                _ => self.statistics.range_in(x, format).or(self.assumed).map(|range| vec![range]),
             };
             fixed(function, x, q, format.narrow(), &ranges.ok_or(unmeasured)?)
         };

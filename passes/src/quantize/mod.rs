@@ -189,7 +189,14 @@ impl Quantize {
         };
         for (done, (id, site)) in sites.iter().enumerate() {
             let function = &mut module.functions[index];
-            let formats = self.formats(function.node(*id), site)?;
+            let node = function.node(*id);
+            let formats = self.formats(node, site)?;
+            let own = Requested::of(node).map_err(|e| PassError::at(NAME, &node.location, e))?;
+            if formats.is_none() && own.activations.is_some_and(|a| !a.is_float()) {
+                let what =
+                    format!("`{}` keeps its input: activations are rounded where weights are", node.location);
+                context.warn(NAME, what);
+            }
             let prepared = match (site, &formats) {
                 (Site::Unfit(why), _) => Err(why.clone()),
                 (_, Some((weights, format))) => {

@@ -81,20 +81,33 @@ impl Read {
         Some(Read { value, window })
     }
 
-    /// Moments of nothing yet, one for each group of a convolution.
-    fn start(&self, function: &Function) -> Vec<Gram> {
+    /// What its moments take.
+    pub fn bytes(&self, function: &Function) -> u64 {
+        let (groups, width) = self.size(function);
+        let width = width as u64;
+        width.saturating_mul(width).saturating_mul(8).saturating_mul(groups as u64)
+    }
+
+    /// Groups, and columns of each.
+    fn size(&self, function: &Function) -> (usize, usize) {
         match &self.window {
-            Some(window) => vec![Gram::new(window.weight[1..].iter().product()); window.groups],
+            Some(window) => (window.groups, window.weight.iter().skip(1).product()),
             None => {
                 let last = function.ty(self.value).dims.last().and_then(qcc_ir::Dim::constant);
-                vec![Gram::new(last.and_then(|n| usize::try_from(n).ok()).unwrap_or(1))]
+                (1, last.and_then(|n| usize::try_from(n).ok()).unwrap_or(1))
             }
         }
     }
 
+    /// Moments of nothing yet, one for each group of a convolution.
+    fn start(&self, function: &Function) -> Vec<Gram> {
+        let (groups, width) = self.size(function);
+        vec![Gram::new(width); groups]
+    }
+
     /// Takes in what was read of a sample.
     fn see(&self, grams: &mut [Gram], x: &Tensor) -> Result<(), String> {
-        let values = x.as_f32().unwrap_or(&[]);
+        let values = &*x.to_f32_vec();
         let Some(Window { weight, strides, pads, dilations, groups, layout }) = &self.window else {
             grams.iter_mut().for_each(|gram| gram.see(values));
             return Ok(());
@@ -138,7 +151,7 @@ pub(crate) fn moments(
         // Of the whole function, which knows which of its arguments are states.
         let inputs = samples.inputs(i, &module.functions[0]).map_err(failed)?;
         let tensors = prepared.run(&inputs).map_err(failed)?;
-        let infinite = |tensor: &Tensor| !tensor.as_f32().unwrap_or(&[]).iter().all(|x| x.is_finite());
+        let infinite = |tensor: &Tensor| !tensor.to_f32_vec().iter().all(|x| x.is_finite());
         if let Some(at) = tensors.iter().position(infinite) {
             let name = &module.functions[0].value(reads[at].value).name;
             let what = "the calibration samples give NaN or infinite activations here";

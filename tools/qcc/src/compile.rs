@@ -43,6 +43,12 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     let target = targets::named(&args.target)?;
     qcc_cpu::artifact::check_target(&target)?;
     check_folder(&args.output)?;
+    if let Some(report) = &args.report {
+        check_folder(report)?;
+        if report.is_dir() || *report == args.output {
+            return Err(Failure::file(report, "the report is a file; this is a directory or the artifact"));
+        }
+    }
     emit::check(&args.emit, &args.output)?;
     if args.pass_pipeline.is_none()
         && args.calibration.is_none()
@@ -220,7 +226,7 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     Ok(())
 }
 
-/// Whether the folder for the artifact is there: better said before minutes of work.
+/// Whether the folder for what is written is there: better said before minutes of work.
 fn check_folder(out: &Path) -> Result<(), Failure> {
     let folder =
         out.parent().filter(|p| !p.as_os_str().is_empty()).map_or(PathBuf::from("."), Path::to_path_buf);
@@ -229,7 +235,7 @@ fn check_folder(out: &Path) -> Result<(), Failure> {
     }
     Err(Failure::file(
         &folder,
-        format!("there is no such folder for `{}`; make it or choose another `-o`", out.display()),
+        format!("there is no such folder for `{}`; make it or choose another", out.display()),
     ))
 }
 

@@ -214,7 +214,7 @@ impl Settings {
     /// What looks at activations, which takes data, in words; none where nothing does.
     pub fn needs_data(&self) -> Option<String> {
         let transforms = self.transforms.iter().any(Transform::needs_data);
-        let activations = self.activations.as_deref().unwrap_or_default();
+        let activations = self.activations.as_deref().unwrap_or("of an override");
         match &self.rounding {
             _ if self.is_static => {
                 Some(format!("recipe `{}` measures activations beforehand (`{activations}`)", self.recipe))
