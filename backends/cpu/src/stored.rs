@@ -35,8 +35,6 @@ enum Form {
     AsTyped,
     /// Codes of so many bits in panels.
     Panels(u32),
-    /// Codes in blocks of channels.
-    ChannelBlocks,
     /// f32 values.
     Decoded,
     /// A part of the decoded values.
@@ -47,7 +45,6 @@ impl Form {
     fn bits(self) -> u32 {
         match self {
             Form::Panels(bits) => bits,
-            Form::ChannelBlocks => 8,
             Form::Decoded => 32,
             Form::AsTyped | Form::Absorbed => 0,
         }
@@ -68,11 +65,7 @@ fn read_forms(
     };
     let as_typed = |slot: usize| operand(slot).map(|value| (value, Form::AsTyped));
     let forms = match &node.op {
-        Op::QuantizedLinear { .. } => [codes(1), as_typed(2), None],
-        Op::QuantizedConv { groups, .. } if *groups > 1 && is_one_a_channel(function, operand(1)) => {
-            [operand(1).map(|value| (value, Form::ChannelBlocks)), as_typed(2), None]
-        }
-        Op::QuantizedConv { .. } => [codes(1), as_typed(2), None],
+        Op::QuantizedLinear { .. } | Op::QuantizedConv { .. } => [codes(1), as_typed(2), None],
         Op::Embedding {} if operand(2).is_some() => [codes(0), as_typed(2), None],
         Op::Dequantize {}
             if is_coded_weight(function, node) && {
@@ -84,9 +77,9 @@ fn read_forms(
             let q = operand(0).and_then(|codes| function.ty(codes).element.quantized());
             let coded = q.and_then(|q| Coded::of(q, None));
             forms.extend((1..node.operands.len()).filter_map(|slot| match coded {
-                // A zero point has the bits of a code, or as many as a byte holds a whole number of.
+                // A zero point has the bits of a code.
                 Some(coded) if slot == 2 && coded.zero_points => {
-                    Some((operand(slot)?, Form::Panels(coded.zero_point_bits())))
+                    Some((operand(slot)?, Form::Panels(u32::from(coded.bits))))
                 }
                 _ => as_typed(slot),
             }));
@@ -106,9 +99,4 @@ fn read_forms(
         _ => [None; 3],
     };
     forms.into_iter().flatten().collect()
-}
-
-/// Whether a convolution's weight has one input channel a group: such run in a kernel of their own.
-fn is_one_a_channel(function: &Function, weight: Option<ValueId>) -> bool {
-    weight.is_some_and(|w| function.ty(w).dims.get(1).and_then(qcc_ir::Dim::constant) == Some(1))
 }

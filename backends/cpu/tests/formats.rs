@@ -295,6 +295,22 @@ fn images_of_every_kind_of_weight_format() {
     for weights in kinds {
         check(image(), weights, None);
     }
+    for weights in ["int4:block=8:asym", "uint6:block=16:asym", "mxfp4", "int8:block=32"] {
+        check(deep(), weights, None);
+    }
+}
+
+/// Convolutions with several blocks of channels a tap, one of them in groups, and depthwise ones with several results a channel.
+fn deep() -> Model {
+    let mut m = Model::new();
+    let dims = vec![Dim::parse("B").expect("a size"), 40.into(), 5.into(), 4.into()];
+    let x = m.function.add_argument("x", TensorType::new(dims, ElementType::F32));
+    let y = m.conv(x, "patches", &[12, 40, 3, 3], 1, 1);
+    let y = m.conv(y, "multiplied", &[36, 1, 3, 2], 1, 12);
+    let y = m.conv(y, "grouped", &[10, 18, 2, 3], 0, 2);
+    let y = m.conv(y, "points", &[10, 1, 1, 1], 0, 10);
+    m.function.add_result("y", y);
+    m
 }
 
 /// `dequantize(quantize(x))` alone.
@@ -500,6 +516,10 @@ fn what_weights_take_is_known_before_they_are_packed() {
         (false, "split7:channel", None),
         (true, "split4", None),
         (true, "int8:channel", None),
+        (true, "int3:block=8:asym", None),
+        (true, "nf4:channel", None),
+        (true, "int8:channel", Some("int8")),
+        (true, "mxfp4", None),
         (true, "int2:channel", Some("uint4:asym")),
     ] {
         let at = format!("weights={weights} activations={}", activations.unwrap_or("f32"));

@@ -2,13 +2,16 @@
 //!
 //! A work item is one output line. Inside it, for each block of channels, the pixels whose window lies inside the line's
 //! width go four at a time with unrolled taps; those at the borders go one by one over the taps that exist.
-//! Codes enter a sum as `x − zero point`, so taps outside the image add nothing.
+//! Codes enter a sum as `x − zero point`, so taps outside the image add nothing. Weights in other formats are expanded to one of these
+//! in scratch, once a call.
 
 use super::TargetCaps;
+use super::coded::Coded;
+use super::coded::expand::Expand;
 use super::emit::{Emitter, F32X16, I8X16, I32X16, I64, Kernel, Scalar, Value};
 use super::epilogue::{Activation, Output, Writer};
 
-/// Formats of a depthwise convolution.
+/// Formats that a depthwise convolution computes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// f32 image, f32 weights.
@@ -22,6 +25,8 @@ pub enum Format {
 pub struct DepthwiseSpec {
     /// Formats of the operands.
     pub format: Format,
+    /// The form of weights that are expanded to that format first.
+    pub coded: Option<Coded>,
     /// Height and width of the window, in taps.
     pub window: [usize; 2],
     /// Vertical and horizontal distance between windows.
@@ -39,7 +44,7 @@ pub struct DepthwiseSpec {
 }
 
 /// Argument slots. `x` is `[batch][height][width][channels]`, `y` alike with the output's sizes; `weights` by
-/// [`pack_channel_blocks`](super::pack::pack_channel_blocks) of `[channels, taps]`; `multipliers`, `bias` and `bounds`: f32 a channel;
+/// [`pack_channel_blocks`](super::pack::pack_channel_blocks) of `[channels, taps]`, or in panels of sixteen channels; `multipliers`, `bias` and `bounds`: f32 a channel;
 /// `zero`: the image's zero point.
 pub const ARGS: [&str; 17] = [
     "x",
@@ -65,6 +70,30 @@ impl DepthwiseSpec {
     /// Work items: output lines.
     pub fn items(&self, batch: u64, out_height: u64) -> u64 {
         batch * out_height
+    }
+
+    /// Bytes of scratch a worker needs: expanded weights.
+    pub fn scratch_bytes(&self, channels: u64) -> u64 {
+        let taps = (self.window[0] * self.window[1]) as u64;
+        let size = self.image_bytes() as u64;
+        if self.coded.is_some() { channels.next_multiple_of(16) * taps * size } else { 0 }
+    }
+
+    /// Expands panels of codes into scratch, in blocks of sixteen channels as the kernel reads them.
+    fn expand(&self, e: &mut Emitter, coded: Coded, panels: Value, channels: Value, to: Value) {
+        let taps = (self.window[0] * self.window[1]) as i64;
+        let first = e.offset(panels, coded.header_bytes() as i64);
+        let (zero, blocks) = (e.int(0), e.ceil_div(channels, 16));
+        let depth = e.int(taps);
+        e.each(zero, blocks, |e, block| {
+            let panel = e.element(first, block, coded.panel_bytes(16, taps as u64) as i64);
+            let to = e.element(to, block, 16 * taps * self.image_bytes());
+            let expand = Expand { coded, nr: 16, header: panels, panel, depth, sixteen: None };
+            match self.format {
+                Format::F32 => expand.write_floats(e, to),
+                Format::U8S8 => expand.write_codes(e, to),
+            }
+        });
     }
 }
 
@@ -116,6 +145,13 @@ fn lines(e: &mut Emitter, spec: &DepthwiseSpec, k: &Kernel) {
     let zero_point = e.splat(zero_point, 16);
     let writer = Writer::new(e, spec.output, out_scale, out_zero);
     let size = spec.image_bytes();
+    let weights = match spec.coded {
+        None => weights,
+        Some(coded) => {
+            spec.expand(e, coded, weights, channels, k.scratch);
+            k.scratch
+        }
+    };
     let pixel_bytes = e.times(channels, size);
     let line_bytes = e.mul(width, pixel_bytes);
     let out_pixel_bytes = e.times(channels, spec.output.bytes());

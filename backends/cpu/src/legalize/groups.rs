@@ -1,9 +1,10 @@
 //! Grouped convolutions: one convolution a group, or, with one channel a group, a depthwise one on repeated channels.
 
-use qcc_ir::{Dim, Granularity, Op, ValueId, ops::ImageLayout};
+use qcc_ir::{Dim, Granularity, Node, Op, ValueId, ops::ImageLayout};
 
 use super::one_scale;
 use super::site::{Failure, Rewritten, Site, one};
+use crate::lower::is_coded_weight;
 
 /// Slots of `quantized_conv`; `conv` has its bias in slot 2.
 const WEIGHT_SCALE: usize = 2;
@@ -75,12 +76,14 @@ fn each_group(
 ) -> Rewritten {
     let axis = channel_axis(site.rank(x), layout);
     let quantized = matches!(site.node.op, Op::QuantizedConv { .. });
+    let decoded = site.function.defining(site.operand(1)).map(|(_, node)| node.clone());
+    let decoded = decoded.filter(|node| is_coded_weight(site.function, node));
     let scale_of_channels = match site.ty(site.operand(1)).element.quantized().map(|q| q.granularity) {
         None | Some(Granularity::Tensor) => false,
         Some(Granularity::Channel { axis: 0 }) => true,
         _ => return Ok(None),
     };
-    let mut of_outputs = vec![1];
+    let mut of_outputs = if decoded.is_some() { vec![] } else { vec![1] };
     if quantized && scale_of_channels {
         of_outputs.push(WEIGHT_SCALE);
     }
@@ -93,6 +96,9 @@ fn each_group(
     for group in 0..groups {
         let mut operands = site.node.operands.clone();
         operands[0] = Some(site.slice(x, axis, group * inner, (group + 1) * inner)?);
+        if let Some(decoded) = &decoded {
+            operands[1] = Some(decoded_part(site, decoded, group * outs, (group + 1) * outs)?);
+        }
         for &slot in &of_outputs {
             if let Some(value) = site.optional(slot) {
                 operands[slot] = Some(site.slice(value, 0, group * outs, (group + 1) * outs)?);
@@ -101,4 +107,20 @@ fn each_group(
         parts.push(site.add_heir(op.clone(), operands)?[0]);
     }
     one(site.add(Op::Concat { axis: axis as i64 }, &parts)?)
+}
+
+/// Output channels `start..end` of a weight that is decoded: the codes of these, with the scales and zero points that are theirs.
+fn decoded_part(site: &mut Site<'_>, decoded: &Node, start: i64, end: i64) -> Result<ValueId, Failure> {
+    let mut operands = decoded.operands.clone();
+    let codes = operands[0].expect("invariant: arity was checked");
+    let q = site.ty(codes).element.quantized().expect("invariant: codes are decoded");
+    let theirs = match q.granularity {
+        Granularity::Tensor => 1,
+        _ if q.zero_point => 3,
+        _ => 2,
+    };
+    for value in operands.iter_mut().take(theirs).flatten() {
+        *value = site.slice(*value, 0, start, end)?;
+    }
+    site.add_slots(Op::Dequantize {}, operands)
 }

@@ -195,6 +195,7 @@ fn depthwise_windows() {
                 (Format::U8S8, Output::Codes { lo: -127, hi: 127 }),
             ] {
                 specs.push(DepthwiseSpec {
+                    coded: None,
                     format,
                     window,
                     stride,

@@ -25,9 +25,7 @@ impl Levels {
         };
         match self {
             Levels::Signed { exponent } => {
-                let unused = e.ints(32 - i32::from(bits));
-                let codes = e.shl(codes, unused);
-                let codes = e.sar(codes, unused);
+                let codes = signed(e, bits, codes);
                 let codes = off(e, codes);
                 let steps = e.to_float(codes);
                 scaled(e, steps, exponent)
@@ -56,16 +54,22 @@ fn scaled(e: &mut Emitter, x: Value, exponent: i32) -> Value {
     e.mul(x, unit)
 }
 
-/// The numbers of small floats. Their exponent and mantissa, as those of an f32, are a number of another bias, subnormals included; a power of
-/// two corrects it, exactly.
+/// The numbers of small floats. Exponent and mantissa are those of an f32 but for the bias; subnormals are whole steps. (Subnormals of f32, which
+/// they also are until their bias is corrected, take CPUs a hundred cycles each.)
 pub(crate) fn minifloat(e: &mut Emitter, float: Minifloat, codes: Value) -> Value {
     let magnitude_bits = i32::from(float.magnitude_bits());
     let (mask, sign_at) = (e.ints((1 << magnitude_bits) - 1), e.ints(31 - magnitude_bits));
     let magnitude = e.and(codes, mask);
     let shift = e.ints(23 - i32::from(float.mantissa));
     let bits = e.shl(magnitude, shift);
-    let bits = e.bits(bits, F32X16);
-    let mut x = scaled(e, bits, 127 - float.bias);
+    let bias = e.ints((127 - float.bias) << 23);
+    let bits = e.add(bits, bias);
+    let normal = e.bits(bits, F32X16);
+    let steps = e.to_float(magnitude);
+    let subnormal = scaled(e, steps, float.least_exponent() - i32::from(float.mantissa));
+    let first = e.ints(1 << float.mantissa);
+    let small = e.compare("slt", magnitude, first);
+    let mut x = e.select(small, subnormal, normal);
     if float.specials != Specials::None {
         let highest = e.ints(i32::from(float.highest()));
         let special = e.compare("sgt", magnitude, highest);
@@ -121,15 +125,39 @@ pub(crate) fn scale_codes(e: &mut Emitter, ty: ScaleType, codes: Value) -> Value
     e.bits(bits, F32X16)
 }
 
-/// Sixteen zero points, `shift` bits up in the bytes at `p`, with the sign of codes.
-pub(crate) fn zero_points(e: &mut Emitter, levels: Levels, p: Value, shift: Value, bits: u32) -> Value {
-    let bytes = e.load(p, I8X16);
-    let bytes = e.extend_unsigned(bytes, Scalar::I32);
-    let low = e.shr(bytes, shift);
-    let unused = e.ints(32 - bits as i32);
-    let high = e.shl(low, unused);
-    match levels {
-        Levels::Signed { .. } => e.sar(high, unused),
-        _ => e.shr(high, unused),
+/// Sixteen patterns of `bits` bits each that lie beside each other from `p` on, with 16 readable bytes before them.
+pub(crate) fn patterns(e: &mut Emitter, bits: u8, p: Value) -> Value {
+    let bits = usize::from(bits);
+    let bytes = 2 * bits;
+    // The last sixteen bytes of them, and the first.
+    let last = e.offset(p, bytes as i64 - 16);
+    let last = e.load(last, I8X16);
+    let first = if bytes > 16 { e.load(p, I8X16) } else { last };
+    // Where a byte is in `first`, then `last`. Bits past those of a pattern are masked.
+    let place = |byte: usize| {
+        if byte < bytes.min(16) && bytes > 16 { byte } else { byte.min(bytes - 1) + 32 - bytes }
+    };
+    let spans = (0..16).map(|i| (i * bits % 8 + bits).div_ceil(8)).max().unwrap_or(1);
+    let mut word = e.ints(0);
+    for i in 0..spans {
+        let pick: Vec<usize> = (0..16).map(|lane| place(lane * bits / 8 + i)).collect();
+        let part = e.shuffle(first, last, &pick);
+        let part = e.extend_unsigned(part, Scalar::I32);
+        let at = e.ints(8 * i as i32);
+        let part = e.shl(part, at);
+        word = e.or(word, part);
     }
+    let (lanes, each, seven) = (e.lane_numbers(), e.ints(bits as i32), e.ints(7));
+    let shift = e.mul(lanes, each);
+    let shift = e.and(shift, seven);
+    let word = e.shr(word, shift);
+    let mask = e.ints((1 << bits) - 1);
+    e.and(word, mask)
+}
+
+/// Patterns of `bits` bits as two's complement integers.
+pub(crate) fn signed(e: &mut Emitter, bits: u8, patterns: Value) -> Value {
+    let unused = e.ints(32 - i32::from(bits));
+    let high = e.shl(patterns, unused);
+    e.sar(high, unused)
 }

@@ -1,9 +1,9 @@
 //! A panel of codes as a panel that a product reads.
 
-use super::decode::{scales, zero_points};
-use super::{Coded, Sharing};
+use super::decode::{patterns, scales, signed};
+use super::{Coded, Levels, Sharing};
 use crate::kernels::blocks::{BlockScales, Blocks};
-use crate::kernels::emit::{Emitter, F32, F32X16, I8X16, I32X16, Scalar, Value};
+use crate::kernels::emit::{Emitter, F32, F32X16, I32X16, Scalar, Value};
 use crate::kernels::gemm::Product;
 
 /// Expands a panel of `nr` columns: `panel` and the header at `header`, to `to`.
@@ -45,44 +45,24 @@ impl Expand {
         let groups = self.coded.groups_value(e, self.depth);
         let of_scales = e.times(groups, self.coded.scale_bytes() as i64 * self.nr as i64);
         let zeros = e.at(self.panel, of_scales);
-        let of_zeros = self.coded.zero_point_bytes(e, groups);
-        let of_zeros = e.times(of_zeros, self.nr as i64);
+        let of_zeros = e.times(groups, self.coded.zero_point_bits() as i64 * self.nr as i64 / 8);
         (self.panel, zeros, e.at(zeros, of_zeros))
     }
 
-    /// The bit patterns of the `k`-th value of each column.
-    fn codes(&self, e: &mut Emitter, codes: Value, k: Value) -> Vec<Value> {
-        let (bits, nr) = (i64::from(self.coded.bits), self.nr as i64);
-        let (seven, three) = (e.int(7), e.int(3));
-        let (within, group) = (e.and(k, seven), e.shr(k, three));
-        let bit = e.times(within, bits);
-        let (byte, shift) = (e.shr(bit, three), e.and(bit, seven));
-        let row = e.times(group, bits);
-        let row = e.add(row, byte);
-        let first = e.element(codes, row, nr);
-        let shift = e.truncate(shift, Scalar::I32);
-        let shift = e.splat(shift, 16);
-        let mask = e.ints((1 << bits) - 1);
-        // The bytes that a code may reach into; past the group's last one there are no bits of it.
-        let spans = (bits + 7 + 7) / 8;
-        let last = e.int(bits - 1);
+    /// The `row`-th bit patterns of each column.
+    fn patterns(&self, e: &mut Emitter, at: Value, row: Value) -> Vec<Value> {
+        let bits = i64::from(self.coded.bits);
+        let row = e.element(at, row, bits * self.nr as i64 / 8);
         (0..self.vectors())
             .map(|v| {
-                let mut word = e.ints(0);
-                for i in 0..spans {
-                    let next = e.plus(byte, i);
-                    let next = e.min_int(next, last);
-                    let next = e.sub(next, byte);
-                    let p = e.element(first, next, nr);
-                    let p = self.columns(e, p, v, 1);
-                    let part = e.load(p, I8X16);
-                    let part = e.extend_unsigned(part, Scalar::I32);
-                    let at = e.ints(8 * i as i32);
-                    let part = e.shl(part, at);
-                    word = e.or(word, part);
-                }
-                let word = e.shr(word, shift);
-                e.and(word, mask)
+                let p = match self.sixteen {
+                    None => e.offset(row, 2 * bits * v as i64),
+                    Some(first) => {
+                        let eights = e.ceil_div(first, 8);
+                        e.element(row, eights, bits)
+                    }
+                };
+                patterns(e, self.coded.bits, p)
             })
             .collect()
     }
@@ -111,22 +91,15 @@ impl Expand {
         if !self.coded.zero_points {
             return vec![None; self.vectors()];
         }
-        let bits = self.coded.zero_point_bits();
-        let (at, seven, three) = (e.times(group, i64::from(bits)), e.int(7), e.int(3));
-        let (byte, shift) = (e.shr(at, three), e.and(at, seven));
-        let shift = e.truncate(shift, Scalar::I32);
-        let shift = e.splat(shift, 16);
-        let row = e.element(zeros_at, byte, self.nr as i64);
-        (0..self.vectors())
-            .map(|v| {
-                let p = self.columns(e, row, v, 1);
-                Some(zero_points(e, self.coded.levels, p, shift, bits))
-            })
-            .collect()
+        let with_sign = |e: &mut Emitter, pattern| match self.coded.levels {
+            Levels::Signed { .. } => signed(e, self.coded.bits, pattern),
+            _ => pattern,
+        };
+        self.patterns(e, zeros_at, group).into_iter().map(|zero| Some(with_sign(e, zero))).collect()
     }
 
     /// `[K][nr]` of f32.
-    fn write_floats(&self, e: &mut Emitter, to: Value) {
+    pub(crate) fn write_floats(&self, e: &mut Emitter, to: Value) {
         let row_bytes = 4 * self.nr as i64;
         self.each_value(e, |e, k, v, x| {
             let row = e.element(to, k, row_bytes);
@@ -153,7 +126,7 @@ impl Expand {
             let scales = self.scales(e, scales_at, group);
             let zeros = self.zeros(e, zeros_at, group);
             e.each(first, last, |e, k| {
-                let codes = self.codes(e, codes_at, k);
+                let codes = self.patterns(e, codes_at, k);
                 for (v, code) in codes.into_iter().enumerate() {
                     let level = self.coded.levels.decode(e, self.coded.bits, code, zeros[v], self.header);
                     let x = e.mul(level, scales[v]);
@@ -195,13 +168,11 @@ impl Expand {
         let most = e.sub(self.depth, one);
         let at = e.min_int(k, most);
         let inside = e.compare("sle", k, most);
-        let codes = self.codes(e, codes_at, at);
-        let unused = e.ints(32 - i32::from(self.coded.bits));
+        let codes = self.patterns(e, codes_at, at);
         codes
             .into_iter()
             .map(|code| {
-                let code = e.shl(code, unused);
-                let code = e.sar(code, unused);
+                let code = signed(e, self.coded.bits, code);
                 let shift = e.ints(plus);
                 let code = e.add(code, shift);
                 let byte = e.ints(255);
@@ -244,6 +215,20 @@ impl Expand {
             let words = self.quad(e, codes_at, first, 0);
             let row = e.element(to, quad, 4 * self.nr as i64);
             self.store_words(e, words, row);
+        });
+    }
+
+    /// `[K][nr]` of s8.
+    pub(crate) fn write_codes(&self, e: &mut Emitter, to: Value) {
+        let (_, _, codes_at) = self.parts(e);
+        let zero = e.int(0);
+        e.each(zero, self.depth, |e, k| {
+            let row = e.element(to, k, self.nr as i64);
+            for (v, code) in self.signed(e, codes_at, k, 0).into_iter().enumerate() {
+                let p = e.offset(row, 16 * v as i64);
+                let code = e.truncate(code, Scalar::I8);
+                e.store(code, p);
+            }
         });
     }
 

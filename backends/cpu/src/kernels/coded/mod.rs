@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | header, once | the levels of a codebook (f32), the scale of the tensor (f32), padded to 64 bytes |
 //! | scales, a panel of `nr` columns | `[groups][nr]` as their type has them; none where the tensor has one |
-//! | zero points | `[groups / n][nr]` bytes of n zero points each, the first in the lowest bits, where there are any |
-//! | codes | `[K/8][bits][nr]` bytes: the `bits` bytes of eight codes of a column, the first code in the lowest bits |
+//! | zero points | `[groups][nr]` of as many bits as a code has, the first in the lowest bits, where there are any |
+//! | codes | `[K][nr]` of `bits` bits each, the first in the lowest bits |
 //!
 //! A group is a column, or a block of neighbours along K. A convolution's K is tap by tap; blocks are of the channels of one tap.
 
@@ -129,39 +129,27 @@ impl Coded {
         if stored { u64::from(self.scale.bits()) / 8 } else { 0 }
     }
 
-    /// Bits of a zero point: 2, 4 or 8; 0 where there are none.
-    pub fn zero_point_bits(self) -> u32 {
-        match self.bits {
-            _ if !self.zero_points => 0,
-            ..=2 => 2,
-            3 | 4 => 4,
-            _ => 8,
-        }
+    /// Bits of a zero point; 0 where there are none.
+    fn zero_point_bits(self) -> u64 {
+        if self.zero_points { u64::from(self.bits) } else { 0 }
     }
 
     /// Bytes of a panel of `nr` columns.
     pub fn panel_bytes(self, nr: u64, depth: u64) -> u64 {
         let groups = self.groups(depth);
-        let zero_points = (groups * u64::from(self.zero_point_bits())).div_ceil(8);
-        nr * (groups * self.scale_bytes() + zero_points + depth.div_ceil(8) * u64::from(self.bits))
+        // `nr` is a multiple of 8.
+        let bits = groups * self.zero_point_bits() + depth * u64::from(self.bits);
+        nr * groups * self.scale_bytes() + nr / 8 * bits
     }
 
     /// [`Coded::panel_bytes`] of a depth known at run time.
     pub(crate) fn panel_bytes_value(self, e: &mut Emitter, nr: i64, depth: Value) -> Value {
         let groups = self.groups_value(e, depth);
         let of_scales = e.times(groups, self.scale_bytes() as i64 * nr);
-        let zero_points = self.zero_point_bytes(e, groups);
-        let of_zero_points = e.times(zero_points, nr);
-        let codes = e.ceil_div(depth, 8);
-        let codes = e.times(codes, i64::from(self.bits) * nr);
+        let of_zero_points = e.times(groups, self.zero_point_bits() as i64 * nr / 8);
+        let of_codes = e.times(depth, i64::from(self.bits) * nr / 8);
         let sum = e.add(of_scales, of_zero_points);
-        e.add(sum, codes)
-    }
-
-    /// Bytes of a column's zero points.
-    fn zero_point_bytes(self, e: &mut Emitter, groups: Value) -> Value {
-        let bits = e.times(groups, i64::from(self.zero_point_bits()));
-        e.ceil_div(bits, 8)
+        e.add(sum, of_codes)
     }
 
     pub(crate) fn groups_value(self, e: &mut Emitter, depth: Value) -> Value {

@@ -46,14 +46,13 @@ impl Coded {
         self.write_header(head, parts)?;
         let panel_bytes = panel_bytes.unwrap_or_default();
         let scale_bytes = self.scale_bytes() as usize;
-        let zero_bits = self.zero_point_bits() as usize;
-        let zero_bytes = (groups * zero_bits).div_ceil(8);
+        let zero_bytes = groups * self.zero_point_bits() as usize * nr / 8;
         let bits = usize::from(self.bits);
         for n in 0..columns {
             let panel = &mut panels[n / nr * panel_bytes..][..panel_bytes];
             let column = n % nr;
             let (scales, rest) = panel.split_at_mut(groups * scale_bytes * nr);
-            let (zeros, codes) = rest.split_at_mut(zero_bytes * nr);
+            let (zeros, codes) = rest.split_at_mut(zero_bytes);
             for g in 0..groups {
                 let group = if shared { 0 } else { n * groups + g };
                 if scale_bytes > 0 {
@@ -61,20 +60,13 @@ impl Coded {
                     scales[(g * nr + column) * scale_bytes..][..scale_bytes].copy_from_slice(from);
                 }
                 if let (true, Some(all)) = (self.zero_points, parts.zero_points) {
-                    let pattern = (all[group] as u8) & (u8::MAX >> (8 - zero_bits));
-                    zeros[g * zero_bits / 8 * nr + column] |= pattern << (g * zero_bits % 8);
+                    let pattern = all[group] as u16 & (u16::MAX >> (16 - bits));
+                    write_bits(zeros, g * nr + column, pattern, bits);
                 }
             }
             let row = &parts.patterns[n * depth..(n + 1) * depth];
-            for (octet, run) in row.chunks(8).enumerate() {
-                for (k, &pattern) in run.iter().enumerate() {
-                    let (bit, value) = (k * bits, u32::from(pattern) << (k * bits % 8));
-                    for (i, part) in
-                        value.to_le_bytes().into_iter().enumerate().filter(|(_, part)| *part != 0)
-                    {
-                        codes[(octet * bits + bit / 8 + i) * nr + column] |= part;
-                    }
-                }
+            for (k, &pattern) in row.iter().enumerate() {
+                write_bits(codes, k * nr + column, pattern, bits);
             }
         }
         Ok(bytes)
@@ -108,5 +100,14 @@ impl Coded {
             (&[code], ty) => ty.of_code(code).ok_or(wrong)? as f32,
             _ => return Err(wrong),
         })
+    }
+}
+
+/// Writes the `index`-th pattern of `bits` bits each, the first in the lowest bits, where only zeros are.
+fn write_bits(bytes: &mut [u8], index: usize, pattern: u16, bits: usize) {
+    let bit = index * bits;
+    let value = u32::from(pattern) << (bit % 8);
+    for (byte, part) in bytes[bit / 8..].iter_mut().zip(value.to_le_bytes()) {
+        *byte |= part;
     }
 }

@@ -1,10 +1,12 @@
 //! Convolutions: the matrix product over patches, and a kernel of their own for depthwise ones.
 
-use qcc_ir::{Dim, Granularity, Node, Op, QuantType, ops::ImageLayout};
+use qcc_ir::{Dim, ElementType, Granularity, Node, Op, QuantType, ScaleType, ops::ImageLayout};
+use qcc_runtime::program::Expr;
 
 use super::super::window::{Image, channels_last, pair, sides};
 use super::super::{LowerError, Lowering, Operand};
 use super::{Layer, Shape};
+use crate::kernels::coded::{Coded, Sharing};
 use crate::kernels::depthwise::{self, DepthwiseSpec};
 use crate::kernels::gemm::Rows;
 use crate::loops::storage::Storage;
@@ -59,21 +61,11 @@ impl Lowering<'_> {
         taps: i64,
     ) -> Result<(), LowerError> {
         let x = self.place(layer.x)?;
-        let integer = match self.function.ty(layer.weight).element.quantized() {
-            None if x.storage == Storage::F32 => false,
-            Some(QuantType {
-                storage: qcc_ir::Storage::Int(_),
-                granularity: Granularity::Tensor | Granularity::Channel { axis: 0 },
-                ..
-            }) if matches!(x.storage, Storage::U8 | Storage::Biased) => true,
-            _ => {
-                return Err(LowerError::new(
-                    "a depthwise convolution of these formats has no CPU kernel; int2 to int8 and f32 have",
-                ));
-            }
-        };
+        let (format, coded) = depthwise_form(self.function.ty(layer.weight).element, x.storage, taps)?;
+        let integer = format == depthwise::Format::U8S8;
         let spec = DepthwiseSpec {
-            format: if integer { depthwise::Format::U8S8 } else { depthwise::Format::F32 },
+            format,
+            coded,
             window: geometry.kernel.map(|v| v as usize),
             stride: geometry.strides.map(|v| v as usize),
             dilation: geometry.dilations.map(|v| v as usize),
@@ -84,8 +76,14 @@ impl Lowering<'_> {
         };
         /// Channels of a block.
         const LANES: usize = 16;
-        let weights = self.packed_depthwise(layer, (channels as usize, taps as usize), LANES, integer)?;
         let shape = Shape { columns: channels, depth: taps, taps: None };
+        let weights = match coded {
+            None => self.packed_depthwise(layer, (channels as usize, taps as usize), LANES, integer)?,
+            Some(coded) => {
+                let more = (layer.weight_scale, &layer.weight_more[..]);
+                self.packed_codes(layer.weight, more, coded, &shape, LANES)?
+            }
+        };
         let multipliers =
             if integer { self.packed_multipliers(layer, &shape, LANES, false)? } else { Operand::Bits(0) };
         let bias = match layer.bias {
@@ -121,8 +119,45 @@ impl Lowering<'_> {
         ];
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| depthwise::generate(&spec, name, caps));
         let items = Self::count(&[geometry.image.batch.clone(), geometry.out.height.clone()])?;
-        self.step(&layer.node.location, kernel, operands, &items, 1)
+        let (items, scratch) = (self.expr(&items)?, Expr::Const(spec.scratch_bytes(channels as u64)));
+        self.step_with(&layer.node.location, kernel, operands, items, 1, scratch);
+        Ok(())
     }
+}
+
+/// What a depthwise convolution computes with, and the form of weights that are expanded to that.
+fn depthwise_form(
+    weight: ElementType,
+    x: Storage,
+    taps: i64,
+) -> Result<(depthwise::Format, Option<Coded>), LowerError> {
+    // The blocks of a channel start anew at each tap, which has but one input channel.
+    let coded = |q: QuantType| Coded::of(q, (taps > 1).then_some(1));
+    let form = match (weight.quantized(), x) {
+        (None, Storage::F32) => Some((depthwise::Format::F32, None)),
+        (Some(q), Storage::F32) => coded(q).map(|coded| (depthwise::Format::F32, Some(coded))),
+        (
+            Some(
+                q @ QuantType {
+                    storage: qcc_ir::Storage::Int(bits),
+                    granularity: Granularity::Tensor | Granularity::Channel { axis: 0 },
+                    zero_point: false,
+                    ..
+                },
+            ),
+            Storage::U8 | Storage::Biased,
+        ) => {
+            // Scales are in the multipliers.
+            let plain = |coded| Coded { sharing: Sharing::Tensor, scale: ScaleType::F32, ..coded };
+            Some((depthwise::Format::U8S8, coded(q).map(plain).filter(|_| bits != 8)))
+        }
+        _ => None,
+    };
+    form.ok_or_else(|| {
+        LowerError::new(format!(
+            "a depthwise convolution with weights {weight} on an input stored as {x:?} has no CPU kernel"
+        ))
+    })
 }
 
 /// Sizes and window of a channels-last convolution.

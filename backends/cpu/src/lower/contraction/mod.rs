@@ -440,14 +440,18 @@ pub fn is_coded_weight(function: &Function, node: &Node) -> bool {
         && q.is_some_and(|q| split_codes(q).is_some() || Coded::of(q, None).is_some())
 }
 
-/// Whether kernels that decode it are all that reads a weight: linear layers, convolutions in one group, and of other than split codes
-/// embeddings.
+/// Whether kernels that decode it are all that reads a weight: linear layers, convolutions, and embeddings; of split codes neither depthwise ones
+/// nor embeddings.
 pub fn only_products_read(function: &Function, users: &[(OpId, usize)]) -> bool {
     users.iter().all(|&(user, slot)| {
         let node = function.node(user);
         match node.op {
             Op::Linear {} => slot == 1,
-            Op::Conv { groups, .. } => slot == 1 && groups == 1,
+            Op::Conv { groups, .. } => {
+                let dims = |weight: ValueId| function.ty(weight).dims.get(1).and_then(Dim::constant);
+                let depthwise = groups > 1 && node.operands[1].and_then(dims) == Some(1);
+                slot == 1 && (!depthwise || reads_levels(function, node, 1))
+            }
             Op::Embedding {} => slot == 0 && is_coded_table(function, node),
             _ => false,
         }
@@ -456,14 +460,17 @@ pub fn only_products_read(function: &Function, users: &[(OpId, usize)]) -> bool 
 
 /// Whether an embedding reads rows of codes.
 pub fn is_coded_table(function: &Function, node: &Node) -> bool {
-    let operand = |i: usize| node.operands.get(i).copied().flatten();
-    let decoded = operand(0).and_then(|table| function.defining(table)).map(|(_, node)| node);
-    let of_levels = |decoded: &&Node| {
+    node.operands.get(2).copied().flatten().is_some() || reads_levels(function, node, 0)
+}
+
+/// Whether an operand is decoded from a weight of other than split codes.
+fn reads_levels(function: &Function, node: &Node, slot: usize) -> bool {
+    let operand = node.operands.get(slot).copied().flatten();
+    operand.and_then(|weight| function.defining(weight)).is_some_and(|(_, decoded)| {
         let codes = decoded.operands.first().copied().flatten();
         let q = codes.and_then(|codes| function.ty(codes).element.quantized());
         is_coded_weight(function, decoded) && q.is_some_and(|q| !q.storage.is_split())
-    };
-    operand(2).is_some() || decoded.filter(of_levels).is_some()
+    })
 }
 
 /// How a quantized weight is multiplied with an input that is stored as `x`.

@@ -148,9 +148,15 @@ impl Lowering<'_> {
                 return Err(PackError::Elements { expected: "codes and scales" });
             };
             let mut more = more.iter();
-            let zero_points = match more.as_slice().first().filter(|_| q.zero_point).map(|t| &t.data) {
-                Some(Data::I32(zeros)) => more.next().map(|_| zeros.as_slice()),
-                _ => None,
+            let zero_points = match more.as_slice().first().filter(|_| q.zero_point) {
+                Some(tensor) => {
+                    more.next();
+                    let Data::I32(zeros) = &tensor.data else {
+                        return Err(PackError::Elements { expected: "zero points" });
+                    };
+                    Some(by_tap(zeros, &tensor.dims, columns, taps))
+                }
+                None => None,
             };
             let next =
                 |more: &mut std::slice::Iter<'_, std::sync::Arc<Tensor>>| more.next().map(|t| t.to_f32_vec());
@@ -162,11 +168,18 @@ impl Lowering<'_> {
             };
             let patterns = patterns(weight, q.storage)?;
             let patterns = reorder(&patterns, columns, taps);
-            let scales = if in_epilogue { 1f32.to_le_bytes().to_vec() } else { by_tap(scale, columns, taps) };
+            let scales = match in_epilogue {
+                true => 1f32.to_le_bytes().to_vec(),
+                false => {
+                    let bytes = scale.to_le_bytes();
+                    let each: Vec<&[u8]> = bytes.chunks((bytes.len() / scale.len().max(1)).max(1)).collect();
+                    by_tap(&each, &scale.dims, columns, taps).concat()
+                }
+            };
             let parts = Parts {
                 patterns: &patterns,
                 scales: &scales,
-                zero_points,
+                zero_points: zero_points.as_deref(),
                 tensor_scale,
                 table: table.as_deref(),
             };
@@ -308,17 +321,16 @@ fn patterns(weight: &Tensor, storage: qcc_ir::Storage) -> Result<Vec<u16>, PackE
     }
 }
 
-/// Bytes of the scales of a weight; those of blocks of channels `[out, blocks, taps…]` tap by tap.
-fn by_tap(scale: &Tensor, columns: usize, taps: Option<(usize, usize)>) -> Vec<u8> {
-    let bytes = scale.to_le_bytes();
-    let blocks = scale.dims.get(1).copied().unwrap_or(1);
-    match taps {
-        Some((_, taps)) if taps > 1 && scale.dims.len() > 2 => {
-            let size = bytes.len() / scale.len().max(1);
-            let chunks: Vec<&[u8]> = bytes.chunks(size.max(1)).collect();
-            reorder(&chunks, columns, Some((blocks, taps))).concat()
-        }
-        _ => bytes,
+/// What belongs to groups of a weight; of blocks of channels `[out, blocks, taps…]` tap by tap.
+fn by_tap<'a, T: Copy>(
+    groups: &'a [T],
+    dims: &[usize],
+    columns: usize,
+    taps: Option<(usize, usize)>,
+) -> Cow<'a, [T]> {
+    match (taps, dims) {
+        (Some((_, taps)), &[_, blocks, _, ..]) => reorder(groups, columns, Some((blocks, taps))),
+        _ => Cow::Borrowed(groups),
     }
 }
 
