@@ -30,6 +30,9 @@ pub struct Minifloat {
 }
 
 impl Minifloat {
+    /// IEEE 754 binary16.
+    pub const HALF: Minifloat = Minifloat { exponent: 5, mantissa: 10, bias: 15, specials: Specials::Ieee };
+
     /// With the usual bias, `2^(exponent − 1) − 1`.
     fn new(exponent: u8, mantissa: u8, specials: Specials) -> Minifloat {
         Minifloat { exponent, mantissa, bias: (1 << (exponent - 1)) - 1, specials }

@@ -7,10 +7,11 @@
 //! | `channels-last` | convolution kernels want channels innermost |
 //! | decode weights | float kernels read floats: a `dequantize` of codes that no kernel takes becomes part of the weight |
 //! | `legalize`, `canonicalize` | what `channels-last` left, and the weights of it all |
+//! | decode weights, `canonicalize` | legal operations may have weights of narrower floats in between |
 
 use std::collections::HashMap;
 
-use qcc_ir::{Function, Module, Op, OpId, Patch, ValueId};
+use qcc_ir::{ElementType, Function, Module, Op, OpId, Patch, ValueId};
 use qcc_params::{Expression, OpEvaluator, Parameters};
 use qcc_passes::{
     Context, Instrumentation, Options, Outcome, Pass, PassError, PassInfo, Pipeline, Preservation, Registry,
@@ -20,8 +21,7 @@ use crate::CpuError;
 use crate::legalize;
 use crate::lower::{is_coded_weight, only_products_read};
 
-const PIPELINE: &str =
-    "canonicalize,legalize,canonicalize,channels-last,decode-weights,legalize,canonicalize";
+const PIPELINE: &str = "canonicalize,legalize,canonicalize,channels-last,decode-weights,legalize,canonicalize,decode-weights,canonicalize";
 
 /// A module in the form that lowering takes, with the weights it refers to.
 pub struct Legal {
@@ -83,7 +83,7 @@ fn decode(
     parameters: &mut Parameters,
 ) -> Result<bool, PassError> {
     let node = function.node(id);
-    if !matches!(node.op, Op::Dequantize {}) {
+    if !matches!(node.op, Op::Dequantize {} | Op::Cast { to: ElementType::F32 }) {
         return Ok(false);
     }
     let users = uses.get(&node.results[0]).map(Vec::as_slice).unwrap_or_default();

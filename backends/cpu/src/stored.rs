@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use qcc_ir::{Function, Node, Op, OpId, Str, ValueId};
+use qcc_ir::{ElementType, Function, Node, Op, OpId, Str, ValueId};
 
 use crate::kernels::coded::Coded;
 use crate::kernels::split::SplitCodes;
@@ -84,6 +84,15 @@ fn read_forms(
                 _ => as_typed(slot),
             }));
             return forms;
+        }
+        Op::Cast { to: ElementType::F32 } => {
+            let narrow = |value: &ValueId| {
+                function.parameter_name(*value).is_some()
+                    && Coded::of_float(function.ty(*value).element).is_some()
+            };
+            let users = uses.get(&node.results[0]).map(Vec::as_slice).unwrap_or_default();
+            let form = if only_products_read(function, users) { Form::Panels(16) } else { Form::Decoded };
+            [operand(0).filter(narrow).map(|value| (value, form)), None, None]
         }
         Op::Dequantize {} => {
             let slots = 1..node.operands.len();

@@ -222,7 +222,9 @@ fn images_of_split_weights() {
 }
 
 /// Weight formats of every element, granularity and type of scale, which kernels decode.
-const DECODED: [&str; 44] = [
+const DECODED: [&str; 46] = [
+    "bf16",
+    "f16",
     "int3:asym",
     "uint8",
     "uint4:block=32:asym",
@@ -291,6 +293,8 @@ fn images_of_every_kind_of_weight_format() {
         "fixed7.8",
         "e3m2:block=20",
         "binary",
+        "bf16",
+        "f16",
     ];
     for weights in kinds {
         check(image(), weights, None);
@@ -461,6 +465,9 @@ fn layers_on_activations_of_other_formats() {
         ("int4:block=32", "int8:token:asym"),
         ("bfp8", "bfp8:block=16"),
         ("int8", "int8:channel"),
+        ("bf16", "bf16"),
+        ("f16", "int8:token"),
+        ("int4:block=32", "f16"),
     ] {
         check(whole(false), weights, Some(activations));
     }
@@ -511,6 +518,8 @@ fn what_weights_take_is_known_before_they_are_packed() {
         (false, "int2:block=32", Some("int4:token")),
         (false, "int7:block=16:scale=f32", None),
         (false, "int4:block=32", Some("int8")),
+        (false, "bf16", None),
+        (true, "f16", Some("bf16")),
         (false, "split2:channel", None),
         (false, "split6:channel", Some("int8:token")),
         (false, "split7:channel", None),

@@ -12,7 +12,7 @@ use std::fmt;
 
 pub use catalogue::CATALOGUE;
 
-use crate::element::{Granularity, QuantType, ScaleType, Storage};
+use crate::element::{ElementType, Granularity, QuantType, ScaleType, Storage};
 
 /// What a format is for; it decides the defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +47,17 @@ pub enum FloatElement {
     F16,
     /// bfloat16.
     BF16,
+}
+
+impl FloatElement {
+    /// As the type of a tensor's elements.
+    pub fn element(self) -> ElementType {
+        match self {
+            FloatElement::F32 => ElementType::F32,
+            FloatElement::F16 => ElementType::F16,
+            FloatElement::BF16 => ElementType::BF16,
+        }
+    }
 }
 
 /// The element of a format.
@@ -103,6 +114,11 @@ impl Format {
     /// Whether this is a plain float type.
     pub fn is_float(&self) -> bool {
         matches!(self.element, Element::Float(_))
+    }
+
+    /// Whether this is f32: what numbers are in without any format.
+    pub fn is_f32(&self) -> bool {
+        self.float() == Some(FloatElement::F32)
     }
 
     /// The float type, if this is a plain one.

@@ -45,8 +45,7 @@ impl Requested {
             None => Ok(None),
             Some(Attribute::String(text)) => {
                 let format = Format::parse(text, role).map_err(|e| format!("`qcc.{name}`: {e}"))?;
-                let runs = if format.is_float() { Ok(()) } else { format.check_executable() };
-                runs.map(|()| Some(format)).map_err(|e| format!("`qcc.{name}`: {e}"))
+                format.check_executable().map(|()| Some(format)).map_err(|e| format!("`qcc.{name}`: {e}"))
             }
             Some(_) => Err(format!("`qcc.{name}` is no text")),
         };

@@ -52,11 +52,7 @@ impl Override {
         let mut format = |name: &str, role: Role| -> Result<Option<Format>, String> {
             let Some(text) = options.take::<String>(name)? else { return Ok(None) };
             let format = Format::parse(&text, role).map_err(|e| e.to_string())?;
-            match format.is_float() {
-                true if text != "f32" => Err(format!("`{name}={text}`: the float format here is f32")),
-                true => Ok(Some(format)),
-                false => format.check_executable().map(|()| Some(format)),
-            }
+            format.check_executable().map(|()| Some(format))
         };
         let formats = Requested {
             weights: format("weights", Role::Weight)?,

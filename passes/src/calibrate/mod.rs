@@ -118,9 +118,11 @@ struct Calibrate {
 impl Calibrate {
     fn new(options: &mut Options) -> Result<Calibrate, String> {
         let activations = match options.take::<String>("activations")?.as_deref() {
-            None | Some("f32") => None,
+            None => None,
             Some(text) => Some(Format::parse(text, Role::Activation).map_err(|e| e.to_string())?),
         };
+        // Floats need no ranges.
+        let activations = activations.filter(|format| !format.is_float());
         let method = Method::new(options)?;
         Ok(Calibrate { method, activations })
     }

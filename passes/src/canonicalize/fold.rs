@@ -1,11 +1,12 @@
 //! Constant folding. Small constants fold to constants at once where that is exact; any other operation on weights and constants becomes a
-//! weight expression, so that no weight is touched while passes still decide and nothing is rounded before its time. Two operations are
-//! left alone: `dequantize`, because lowering needs to see the codes, and a `broadcast` that makes much of little.
+//! weight expression, so that no weight is touched while passes still decide and nothing is rounded before its time. Three operations are
+//! left alone: `dequantize` and the widening of what was narrowed before, because lowering needs to see codes and what weights are stored in,
+//! and a `broadcast` that makes much of little.
 
 use std::sync::Arc;
 
 use qcc_ir::{ElementType, Function, Op, OpId, Str, TensorType, ValueId};
-use qcc_params::{Expression, Tensor};
+use qcc_params::{Expression, Parameters, Source, Tensor};
 
 use super::NAME;
 use crate::context::Context;
@@ -28,6 +29,9 @@ pub(super) fn fold(
     let node = function.node(id);
     match node.op {
         Op::Parameter { .. } | Op::Constant { .. } | Op::Dequantize {} => return Ok(None),
+        Op::Cast { to: ElementType::F32 } if is_narrowed(function, node.operands[0], &context.parameters) => {
+            return Ok(None);
+        }
         Op::Broadcast { .. } => {
             let elements = function.ty(node.results[0]).elements().and_then(|n| n.constant());
             if elements.is_none_or(|n| n > LARGEST_BROADCAST) {
@@ -88,6 +92,19 @@ pub(super) fn fold(
         new.push(function.add_parameter(&name, ty));
     }
     Ok(Some(new))
+}
+
+/// Whether a value is a weight that was rounded to a narrower float: the form to store it in.
+fn is_narrowed(function: &Function, value: Option<ValueId>, parameters: &Parameters) -> bool {
+    let name = value.and_then(|value| function.parameter_name(value));
+    let source = name.and_then(|name| parameters.source(name));
+    matches!(
+        source,
+        Some(Source::Expression(Expression {
+            op: Op::Cast { to: ElementType::F16 | ElementType::BF16 },
+            ..
+        }))
+    )
 }
 
 /// Whether every float result of `op` is one of its operands' values or exact in any precision, so that folding it now loses nothing.

@@ -1,4 +1,4 @@
-use qcc_ir::{Dense, Dim, Op, ops::PadMode};
+use qcc_ir::{Dense, Dim, ElementType, Op, ops::PadMode};
 
 use crate::fixture::Fixture;
 
@@ -16,6 +16,25 @@ fn operations_on_weights_become_expressions() {
     assert_eq!(t.ops(), ["linear"]);
     assert_eq!(t.weights().iter().map(|w| &**w).collect::<Vec<_>>(), ["w.transpose.mul"]);
     assert_eq!(t.count("folded"), 2);
+}
+
+#[test]
+fn what_was_narrowed_stays_narrow() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,3");
+    let w = f.weight("w", &[3]);
+    let narrow = f.op(Op::Cast { to: ElementType::BF16 }, &[w]);
+    let w = f.op(Op::Cast { to: ElementType::F32 }, &[narrow]);
+    let y = f.op(Op::Mul {}, &[x, w]);
+    // A weight that came as it is folds.
+    let given = f.weight("given", &[3]);
+    let given = f.op(Op::Cast { to: ElementType::F64 }, &[given]);
+    let y = f.op(Op::Cast { to: ElementType::F64 }, &[y]);
+    let y = f.op(Op::Mul {}, &[y, given]);
+    f.result(y);
+    let t = f.run("canonicalize");
+    assert_eq!(t.ops(), ["cast", "mul", "cast", "mul"]);
+    assert_eq!(t.weights().iter().map(|w| &**w).collect::<Vec<_>>(), ["w.cast", "given.cast"]);
 }
 
 #[test]

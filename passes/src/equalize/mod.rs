@@ -58,12 +58,14 @@ pub const INFO: PassInfo = PassInfo {
         let mut format = |name: &str, role: Role| -> Result<Option<Format>, String> {
             let Some(text) = options.take::<String>(name)? else { return Ok(None) };
             let format = Format::parse(&text, role).map_err(|e| e.to_string())?;
-            Ok((!format.is_float()).then_some(format))
+            Ok(Some(format))
         };
         let weights = format("weights", Role::Weight)?;
         let activations = format("activations", Role::Activation)?;
-        let helps = formats.map(|_| Formats { weights, activations });
-        if helps.as_ref().is_some_and(|f| f.weights.is_none() && f.activations.is_none()) {
+        let unknown = weights.is_none_or(|f| f.is_f32()) && activations.is_none_or(|f| f.is_f32());
+        let codes = |format: Option<Format>| format.filter(|f| !f.is_float());
+        let helps = formats.map(|_| Formats { weights: codes(weights), activations: codes(activations) });
+        if helps.is_some() && unknown {
             return Err("`where=helps` needs the formats that weights and activations will have".into());
         }
         Ok(Box::new(Equalize { rules, helps }))

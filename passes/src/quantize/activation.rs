@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use qcc_ir::format::{Format, Sharing};
 use qcc_ir::{
-    Dense, DenseData, ElementType, Function, Granularity, InferError, Op, QuantType, ScaleType, ValueId,
+    Dense, DenseData, ElementType, Float, Function, Granularity, InferError, Op, QuantType, ScaleType,
+    ValueId,
     ops::{Rounding, Special},
 };
 
@@ -37,7 +38,10 @@ impl<'a> Activations<'a> {
             return Ok(Ok(*done));
         }
         let rank = function.ty(x).rank();
-        let added = if format.dynamic() {
+        let added = if let Some(float) = format.float() {
+            let location = function.value(x).name.clone();
+            narrowed(function, x, float.element(), &location)
+        } else if format.dynamic() {
             let q = dynamic_type(format, conv, rank)?;
             dynamic(function, x, q, format.narrow())
         } else {
@@ -105,6 +109,27 @@ fn static_type(format: &Format, conv: bool, rank: usize) -> Result<QuantType, Re
         scale: format.scale(),
         zero_point: format.asymmetric(),
     })
+}
+
+/// `x` rounded to a narrower float type, in its own type.
+pub(super) fn narrowed(
+    function: &mut Function,
+    x: ValueId,
+    to: ElementType,
+    location: &str,
+) -> Result<ValueId, InferError> {
+    let own = function.ty(x).element;
+    if own == to {
+        return Ok(x);
+    }
+    let mut held = x;
+    if to == ElementType::F16 {
+        // As all codes, halves saturate.
+        let most = f64::from(half::f16::MAX);
+        held = function.add_one(Op::Clamp { min: Float(-most), max: Float(most) }, [x], location)?;
+    }
+    let narrow = function.add_one(Op::Cast { to }, [held], location)?;
+    function.add_one(Op::Cast { to: own }, [narrow], location)
 }
 
 fn dynamic(function: &mut Function, x: ValueId, q: QuantType, narrow: bool) -> Result<ValueId, InferError> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use qcc_interpreter::formats::{Parameters, Rules, Scales, quantize_dynamic, tensor::held};
-use qcc_ir::{ElementType, Function, Module, OpId, ValueId};
+use qcc_ir::{ElementType, Function, Module, OpId, QuantType, ValueId};
 use qcc_params::{Data, Tensor};
 
 use super::site::Site;
@@ -45,7 +45,8 @@ impl ByMoments {
         Ok(ByMoments { settings, grams })
     }
 
-    /// The codes of a layer's weight and what comes with them, as weights; `None` where it is rounded to nearest, which is a warning.
+    /// The codes of a layer's weight and what comes with them, as weights; `None` where it is rounded to nearest, which is a warning where it
+    /// gets codes.
     pub(super) fn codes(
         &mut self,
         module: &mut Module,
@@ -56,7 +57,9 @@ impl ByMoments {
         let node = module.functions[0].node(id).clone();
         let location = node.location.clone();
         let at = |e: &dyn std::fmt::Display| PassError::at(NAME, &location, e);
-        if let Some(why) = unfit(self.settings.method, layer.to) {
+        // Nothing is gained where floats become narrower ones.
+        let Some(to) = layer.to.quantized() else { return Ok(None) };
+        if let Some(why) = unfit(self.settings.method, to) {
             context.warn(NAME, format!("`{location}` is rounded to nearest: {why}"));
             return Ok(None);
         }
@@ -73,9 +76,8 @@ impl ByMoments {
         let (dims, values) = (tensor.dims.clone(), tensor.to_f32_vec());
         drop(tensor);
         let rules = Rules::nearest(layer.narrow);
-        let parameters =
-            quantize_dynamic(&values, &dims, layer.to, rules, None).map_err(|e| at(&e))?.parameters;
-        let weight = Weight { values: &values, dims: &dims, to: layer.to, rules, parameters };
+        let parameters = quantize_dynamic(&values, &dims, to, rules, None).map_err(|e| at(&e))?.parameters;
+        let weight = Weight { values: &values, dims: &dims, to, rules, parameters };
         let solution = solve(&weight, &self.grams[&read], self.settings).map_err(|e| at(&e))?;
         if solution.damping > self.settings.damping {
             tracing::info!(
@@ -88,8 +90,8 @@ impl ByMoments {
             solution.error,
             solution.error_of_nearest
         );
-        let codes = held(layer.to.storage, solution.codes.into_iter());
-        let tensors = tensors(layer, dims, codes, solution.parameters).map_err(|e| at(&e))?;
+        let codes = held(to.storage, solution.codes.into_iter());
+        let tensors = tensors(to, dims, codes, solution.parameters).map_err(|e| at(&e))?;
         let mut values = Vec::new();
         for (part, tensor) in tensors {
             let added = weights::tensor(&mut context.parameters, &format!("{name}.rounded.{part}"), tensor);
@@ -112,13 +114,13 @@ fn read(function: &Function, id: OpId, x: ValueId) -> Option<Read> {
 
 /// Codes and what comes with them as tensors, in order.
 fn tensors(
-    layer: &Prepared,
+    to: QuantType,
     dims: Vec<usize>,
     codes: Data,
     found: Parameters<f32>,
 ) -> Result<Vec<(&'static str, Tensor)>, String> {
-    let codes = Tensor::new(dims, ElementType::Quant(layer.to), codes).map_err(|e| e.to_string())?;
-    let types = codes.ty().quantization_parameters(layer.to);
+    let codes = Tensor::new(dims, ElementType::Quant(to), codes).map_err(|e| e.to_string())?;
+    let types = codes.ty().quantization_parameters(to);
     let mut all = vec![("codes", codes)];
     for (name, ty) in types {
         let dims: Option<Vec<usize>> =

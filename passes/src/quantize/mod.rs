@@ -92,12 +92,12 @@ impl Quantize {
         let mut format = |name: &str, role: Role| -> Result<Option<Format>, String> {
             let Some(text) = options.take::<String>(name)? else { return Ok(None) };
             let format = Format::parse(&text, role).map_err(|e| e.to_string())?;
-            if format.is_float() {
-                return match (name, text.as_str()) {
-                    ("activations", "f32") => Ok(None),
-                    _ => {
-                        Err(format!("`{name}={text}` is a float format; leave the option out to keep floats"))
-                    }
+            if format.is_f32() {
+                return match name {
+                    "activations" => Ok(None),
+                    _ => Err(format!(
+                        "`{name}={text}` is what weights are in; leave the option out to keep them"
+                    )),
                 };
             }
             format.check_executable().map_err(|e| e.to_string())?;
@@ -108,7 +108,11 @@ impl Quantize {
         let head = format("head", Role::Weight)?;
         let range = options.take::<String>("range")?.map(|text| parse_range(&text)).transpose()?;
         let bias_correction = options.take("bias-correction")?.unwrap_or(false);
-        Ok(Quantize { weights, activations, head, range, rounding: rounding(options)?, bias_correction })
+        let rounding = rounding(options)?;
+        if rounding.is_some() && weights.is_float() {
+            return Err(format!("`rounding` is of codes, but `weights={weights}` are floats"));
+        }
+        Ok(Quantize { weights, activations, head, range, rounding, bias_correction })
     }
 
     /// The formats of weight and activation of a layer, if it shall have any: its own where it has some.
@@ -119,7 +123,7 @@ impl Quantize {
             Site::None | Site::Floats | Site::Unfit(_) => return Ok(None),
         };
         let own = Requested::of(node).map_err(|e| PassError::at(NAME, &node.location, e))?;
-        let quantized = |format: Option<Format>| format.filter(|f| !f.is_float());
+        let quantized = |format: Option<Format>| format.filter(|f| !f.is_f32());
         let weights = quantized(own.weights.or(weights));
         Ok(weights.map(|weights| (weights, quantized(own.activations.or(activations)))))
     }
@@ -192,7 +196,7 @@ impl Quantize {
             let node = function.node(*id);
             let formats = self.formats(node, site)?;
             let own = Requested::of(node).map_err(|e| PassError::at(NAME, &node.location, e))?;
-            if formats.is_none() && own.activations.is_some_and(|a| !a.is_float()) {
+            if formats.is_none() && own.activations.is_some_and(|a| !a.is_f32()) {
                 let what =
                     format!("`{}` keeps its input: activations are rounded where weights are", node.location);
                 context.warn(NAME, what);
@@ -288,8 +292,8 @@ struct Prepared {
     /// Its input, in its format.
     x: ValueId,
     weight: ValueId,
-    /// The type of the weight's codes.
-    to: QuantType,
+    /// What its elements become: codes, or narrower floats.
+    to: ElementType,
     narrow: bool,
     /// Embeddings that read the same table.
     tables: Vec<OpId>,
@@ -317,9 +321,12 @@ fn prepare(
     }
     let conv = matches!(node.op, Op::Conv { .. });
     let depth = function.ty(weight).dims.get(1).and_then(qcc_ir::Dim::constant);
-    let to = match weight_type(weights, conv, depth) {
-        Ok(to) => to,
-        Err(why) => return Ok(Err(why)),
+    let to = match weights.float() {
+        Some(float) => float.element(),
+        None => match weight_type(weights, conv, depth) {
+            Ok(to) => ElementType::Quant(to),
+            Err(why) => return Ok(Err(why)),
+        },
     };
     let x = match format {
         None => x,
@@ -332,6 +339,7 @@ fn prepare(
 }
 
 /// Quantizes one layer. `codes` are those of its weight with what comes with them; without, they are a weight expression: the nearest ones.
+/// Narrower floats are widened again in front of the layer.
 fn apply(
     function: &mut Function,
     id: OpId,
@@ -340,16 +348,16 @@ fn apply(
 ) -> Result<(), PassError> {
     let location = function.node(id).location.clone();
     let at = |e: qcc_ir::InferError| PassError::at(NAME, &location, e);
-    let codes = match codes {
-        Some(codes) => codes,
-        None => {
-            let to = ElementType::Quant(prepared.to);
+    let new_weight = match (codes, prepared.to) {
+        (Some(codes), _) => function.add_one(Op::Dequantize {}, codes, &location).map_err(at)?,
+        (None, to @ ElementType::Quant(_)) => {
             let (rounding, special) = (Rounding::HalfEven, Special::Saturate);
             let quantize = Op::DynamicQuantize { to, narrow: prepared.narrow, rounding, special };
-            function.add(quantize, [prepared.weight], &location).map_err(at)?.to_vec()
+            let codes = function.add(quantize, [prepared.weight], &location).map_err(at)?.to_vec();
+            function.add_one(Op::Dequantize {}, codes, &location).map_err(at)?
         }
+        (None, to) => activation::narrowed(function, prepared.weight, to, &location).map_err(at)?,
     };
-    let new_weight = function.add_one(Op::Dequantize {}, codes, &location).map_err(at)?;
     let node = function.node_mut(id);
     node.operands[0] = Some(prepared.x);
     node.operands[1] = Some(new_weight);

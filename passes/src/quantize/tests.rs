@@ -408,13 +408,56 @@ fn bad_options_are_refused() {
             .contains("`rounds` needs `rounding=decoupleq`")
     );
     assert!(parse("quantize{weights=int4 rounding=gptq block=0}").contains("`block` at least 1"));
-    assert!(parse("quantize{weights=f32}").contains("float format"));
+    assert!(parse("quantize{weights=f32}").contains("is what weights are in"));
+    assert!(parse("quantize{weights=bf16 rounding=gptq}").contains("are floats"));
     assert!(!parse("quantize{weights=int99}").is_empty());
     for range in ["1", "1..", "2..1", "nan..1", "0..inf"] {
         let error = parse(&format!("quantize{{weights=int8 range={range}}}"));
         assert!(error.contains("is no range"), "{error}");
     }
     assert_eq!(parse("quantize{weights=int8 activations=f32 range=-1..1.5}"), "");
+}
+
+#[test]
+fn floats_are_rounded_to_narrower_ones_that_kernels_widen() {
+    let q = quantized(mlp(), &format!("quantize{{weights=bf16 activations=f16}},{LOWER}"));
+    let casts: Vec<ElementType> = q
+        .function
+        .order()
+        .iter()
+        .filter_map(|id| match q.function.node(*id).op {
+            Op::Cast { to } => Some(to),
+            _ => None,
+        })
+        .collect();
+    // Weights are stored in bf16; activations are narrowed and widened again.
+    assert!(casts.contains(&ElementType::F16) && !casts.contains(&ElementType::BF16), "{casts:?}");
+    let stored = |id: &&qcc_ir::OpId| {
+        let node = q.function.node(**id);
+        matches!(node.op, Op::Parameter { .. }) && q.function.ty(node.results[0]).element == ElementType::BF16
+    };
+    assert_eq!(q.function.order().iter().filter(stored).count(), 2);
+    assert!(q.error > 0.0 && q.error < 0.02, "{}", q.error);
+    assert!(q.warnings.is_empty(), "{:?}", q.warnings);
+}
+
+#[test]
+fn halves_saturate() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,2");
+    let tensor = Tensor::f32(&[1, 2], vec![1e6, -0.5]).expect("counts agree");
+    let name = f.parameters.insert_tensor("w", tensor).expect("fits");
+    let w = crate::weights::value(&mut f.function, &f.parameters, &name).expect("known");
+    let y = f.op(Op::Linear {}, &[x, w]);
+    f.result(y);
+    let q = quantized(f, "quantize{weights=f16},canonicalize");
+    let halves = q.function.order().iter().find_map(|id| match &q.function.node(*id).op {
+        Op::Parameter { name } => Some(name.clone()),
+        _ => None,
+    });
+    let interpreter = Interpreter::new(Precision::F32);
+    let stored = q.parameters.evaluate(&halves.expect("a weight"), &interpreter).expect("evaluates");
+    assert_eq!(stored.to_f64_vec(), [65504.0, -0.5]);
 }
 
 #[test]

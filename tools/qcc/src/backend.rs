@@ -68,11 +68,12 @@ pub enum Chosen {
 /// When it is none, or this build does not run it yet.
 pub fn format(text: &str, role: Role) -> Result<Chosen, Failure> {
     let format = Format::parse(text, role).map_err(Failure::input)?;
-    match format.float() {
-        Some(FloatElement::F32) => return Ok(Chosen::F32),
-        Some(_) => return Err(Failure::not_yet(format!("format `{text}`"))),
-        None => {}
-    }
     format.check_executable().map_err(Failure::input)?;
-    Ok(if format.dynamic() { Chosen::Dynamic } else { Chosen::Static })
+    Ok(match format.float() {
+        Some(FloatElement::F32) => Chosen::F32,
+        // Nothing is measured for other floats.
+        Some(_) => Chosen::Dynamic,
+        None if format.dynamic() => Chosen::Dynamic,
+        None => Chosen::Static,
+    })
 }

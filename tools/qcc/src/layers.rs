@@ -129,14 +129,14 @@ fn layer(function: &Function, id: qcc_ir::OpId, sizes: &Sizes) -> Option<Layer> 
         parameter: weight.name,
         elements: weight.elements,
         bits,
-        quantized: weight.element.quantized().is_some(),
+        quantized: weight.element != ElementType::F32,
         sqnr_db: (None, None),
     })
 }
 
 /// Operations that only change how numbers are coded.
 fn is_coding(op: &Op) -> bool {
-    matches!(op, Op::Quantize { .. } | Op::DynamicQuantize { .. } | Op::Dequantize {})
+    matches!(op, Op::Quantize { .. } | Op::DynamicQuantize { .. } | Op::Dequantize {} | Op::Cast { .. })
 }
 
 /// A weight as it lies in the parameters.
@@ -158,6 +158,11 @@ fn stored(function: &Function, value: ValueId, sizes: &Sizes) -> Option<Stored> 
         return Some(Stored { name: name.to_string(), shape, element: ty.element, elements, bits });
     }
     let (_, node) = function.defining(value)?;
+    if let Op::Cast { to: ElementType::F32 } = node.op {
+        // Narrower floats; other conversions make another weight.
+        let narrow = |s: &Stored| matches!(s.element, ElementType::F16 | ElementType::BF16);
+        return stored(function, node.operands[0]?, sizes).filter(narrow);
+    }
     let Op::Dequantize {} = node.op else { return None };
     let mut codes = stored(function, node.operands[0]?, sizes)?;
     codes.bits +=
@@ -178,6 +183,12 @@ fn activation_format(function: &Function, value: ValueId, dynamic: bool) -> Stri
         Some((_, node)) if matches!(node.op, Op::Dequantize {}) => {
             let dynamic = node.operands[1].is_some_and(|scale| is_dynamic(function, scale));
             node.operands[0].map_or_else(String::new, |codes| format(function.ty(codes).element, dynamic))
+        }
+        Some((_, node)) if matches!(node.op, Op::Cast { to: ElementType::F32 }) => {
+            // Narrowed and widened again.
+            let narrow = node.operands[0].map(|x| function.ty(x).element);
+            let rounded = narrow.filter(|e| matches!(e, ElementType::F16 | ElementType::BF16));
+            format(rounded.unwrap_or(ElementType::F32), dynamic)
         }
         _ => format(function.ty(value).element, dynamic),
     }

@@ -235,6 +235,30 @@ fn formats_are_searched_for_within_bits() {
 }
 
 #[test]
+fn floats_are_stored_as_narrow_as_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (wide, report) = compile(folder.path(), "wide.qcc", &[]);
+    let bytes = |report: &Value| report["bytes"].as_u64().expect("bytes");
+    let whole = (bytes(&report), perplexity(&wide));
+    for (flags, most) in [
+        (&["--weights", "bf16", "--head", "bf16"][..], 1.002),
+        (&["--weights", "f16", "--head", "f16", "--activations", "bf16"], 1.005),
+    ] {
+        let (narrow, report) = compile(folder.path(), "narrow.qcc", flags);
+        assert_eq!(report["bits_per_weight"].as_f64(), Some(16.0));
+        assert!(10 * bytes(&report) < 7 * whole.0, "{} of {}", bytes(&report), whole.0);
+        assert!(report["warnings"].as_array().is_some_and(Vec::is_empty), "{report}");
+        let perplexity = perplexity(&narrow) / whole.1;
+        assert!(perplexity < most && perplexity > 0.99, "{perplexity}");
+        let layers = qcc("inspect", &narrow, &["--layers"]);
+        let layers = layers["layers"].as_array().expect("layers").clone();
+        let linear = layers.iter().find(|l| l["op"] == "linear").expect("a layer");
+        assert_eq!(linear["weight_format"], flags[1]);
+        assert_eq!(linear["activation_format"], *flags.get(5).unwrap_or(&"f32"));
+    }
+}
+
+#[test]
 fn one_seed_gives_one_text() {
     let folder = tempfile::tempdir().expect("a folder");
     let (artifact, _) = compile(folder.path(), "m.qcc", &["--recipe", "w8a8-dynamic"]);

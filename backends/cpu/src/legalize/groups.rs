@@ -1,6 +1,6 @@
 //! Grouped convolutions: one convolution a group, or, with one channel a group, a depthwise one on repeated channels.
 
-use qcc_ir::{Dim, Granularity, Node, Op, ValueId, ops::ImageLayout};
+use qcc_ir::{Dim, Granularity, Node, Op, QuantType, ValueId, ops::ImageLayout};
 
 use super::one_scale;
 use super::site::{Failure, Rewritten, Site, one};
@@ -113,14 +113,13 @@ fn each_group(
 fn decoded_part(site: &mut Site<'_>, decoded: &Node, start: i64, end: i64) -> Result<ValueId, Failure> {
     let mut operands = decoded.operands.clone();
     let codes = operands[0].expect("invariant: arity was checked");
-    let q = site.ty(codes).element.quantized().expect("invariant: codes are decoded");
-    let theirs = match q.granularity {
-        Granularity::Tensor => 1,
-        _ if q.zero_point => 3,
-        _ => 2,
+    let theirs = match site.ty(codes).element.quantized() {
+        None | Some(QuantType { granularity: Granularity::Tensor, .. }) => 1,
+        Some(q) if q.zero_point => 3,
+        Some(_) => 2,
     };
     for value in operands.iter_mut().take(theirs).flatten() {
         *value = site.slice(*value, 0, start, end)?;
     }
-    site.add_slots(Op::Dequantize {}, operands)
+    site.add_slots(decoded.op.clone(), operands)
 }

@@ -258,7 +258,7 @@ impl<'a> Lowering<'a> {
             }
             Op::Embedding {} | Op::Gather { .. } => self.gather(node),
             // The products that read it decode it.
-            Op::Dequantize {} if is_coded_weight(self.function, node) => Ok(()),
+            Op::Dequantize {} | Op::Cast { .. } if self.is_decoded_by_readers(node) => Ok(()),
             Op::Linear {} | Op::QuantizedLinear { .. } => self.linear(node),
             Op::Conv { .. } | Op::QuantizedConv { .. } => self.conv(node),
             Op::Matmul {} => self.matmul(node),
@@ -278,6 +278,14 @@ impl<'a> Lowering<'a> {
     }
 
     // ---- what the families build on ----
+
+    /// Whether an operation decodes a weight for kernels that do so themselves.
+    fn is_decoded_by_readers(&self, node: &Node) -> bool {
+        let readers = self.uses.get(&node.results[0]).map(Vec::as_slice).unwrap_or_default();
+        is_coded_weight(self.function, node)
+            && !self.function.results.contains(&node.results[0])
+            && only_products_read(self.function, readers)
+    }
 
     /// A size as an expression over the program's symbols.
     pub(crate) fn expr(&self, dim: &Dim) -> Result<Expr, LowerError> {

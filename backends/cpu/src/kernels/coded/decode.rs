@@ -5,7 +5,7 @@ use qcc_ir::levels::{Minifloat, Specials};
 
 use super::Levels;
 use crate::kernels::atom;
-use crate::kernels::emit::{Emitter, F32X16, I8X16, I32X16, Scalar, Value};
+use crate::kernels::emit::{Emitter, F32X16, I8X16, I32X16, Scalar, Type, Value};
 use crate::loops::storage::Storage;
 
 impl Levels {
@@ -42,6 +42,17 @@ impl Levels {
             }
             Levels::Minifloat(float) => minifloat(e, float, codes),
             Levels::Table => e.gather(table, codes),
+            Levels::F16 if e.caps.f16c => {
+                let halves = e.truncate(codes, Scalar::I16);
+                let halves = e.bits(halves, Type::Lanes(16, Scalar::F16));
+                e.widen(halves, Scalar::F32)
+            }
+            Levels::F16 => minifloat(e, Minifloat::HALF, codes),
+            Levels::BF16 => {
+                let sixteen = e.ints(16);
+                let bits = e.shl(codes, sixteen);
+                e.bits(bits, F32X16)
+            }
         }
     }
 }
@@ -127,6 +138,10 @@ pub(crate) fn scale_codes(e: &mut Emitter, ty: ScaleType, codes: Value) -> Value
 
 /// Sixteen patterns of `bits` bits each that lie beside each other from `p` on, with 16 readable bytes before them.
 pub(crate) fn patterns(e: &mut Emitter, bits: u8, p: Value) -> Value {
+    if bits == 8 || bits == 16 {
+        let codes = e.load(p, if bits == 8 { I8X16 } else { Type::Lanes(16, Scalar::I16) });
+        return e.extend_unsigned(codes, Scalar::I32);
+    }
     let bits = usize::from(bits);
     let bytes = 2 * bits;
     // The last sixteen bytes of them, and the first.

@@ -17,7 +17,7 @@ pub mod pack;
 pub mod rows;
 
 use qcc_ir::levels::{Minifloat, NF4};
-use qcc_ir::{Granularity, QuantType, ScaleType, Storage};
+use qcc_ir::{ElementType, Granularity, QuantType, ScaleType, Storage};
 
 use super::emit::{Emitter, Value};
 
@@ -37,6 +37,10 @@ pub enum Levels {
     Minifloat(Minifloat),
     /// What the table in the header says.
     Table,
+    /// f16.
+    F16,
+    /// bf16.
+    BF16,
 }
 
 /// Which values share a scale.
@@ -99,6 +103,16 @@ impl Coded {
         };
         let bits = u8::try_from(q.storage.bits()).ok()?;
         Some(Coded { bits, levels, scale: q.scale, sharing, zero_points: q.zero_point })
+    }
+
+    /// The form of a weight of narrower floats; `None` for other types.
+    pub fn of_float(element: ElementType) -> Option<Coded> {
+        let levels = match element {
+            ElementType::F16 => Levels::F16,
+            ElementType::BF16 => Levels::BF16,
+            _ => return None,
+        };
+        Some(Coded { bits: 16, levels, scale: ScaleType::F32, sharing: Sharing::Tensor, zero_points: false })
     }
 
     /// Groups of a column of `depth` values.

@@ -134,7 +134,7 @@ fn depthwise_form(
     // The blocks of a channel start anew at each tap, which has but one input channel.
     let coded = |q: QuantType| Coded::of(q, (taps > 1).then_some(1));
     let form = match (weight.quantized(), x) {
-        (None, Storage::F32) => Some((depthwise::Format::F32, None)),
+        (None, Storage::F32) => Some((depthwise::Format::F32, Coded::of_float(weight))),
         (Some(q), Storage::F32) => coded(q).map(|coded| (depthwise::Format::F32, Some(coded))),
         (
             Some(

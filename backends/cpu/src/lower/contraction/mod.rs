@@ -161,7 +161,7 @@ impl<'a> Lowering<'a> {
         let dims = self.function.ty(layer.x).dims.clone();
         let rows = Self::count(&dims[..dims.len() - 1])?;
         let strided = if self.views.contains_key(&layer.x)
-            && self.function.ty(layer.weight).element.quantized().is_none()
+            && self.function.ty(layer.weight).element == ElementType::F32
         {
             Some(self.strided(layer.x)?)
         } else {
@@ -195,7 +195,7 @@ impl<'a> Lowering<'a> {
     fn product(&mut self, layer: &Layer<'_>, shape: &Shape) -> Result<(Form, Place), LowerError> {
         let x = self.place(layer.x)?;
         let product = match self.function.ty(layer.weight).element.quantized() {
-            None if x.storage == Storage::F32 => Form::native(Product::F32F32),
+            None if x.storage == Storage::F32 => Form::of_floats(self.function.ty(layer.weight).element),
             None => {
                 return Err(LowerError::new(format!(
                     "an input stored as {:?} meets float weights",
@@ -414,6 +414,11 @@ impl Form {
     fn native(product: Product) -> Form {
         Form { product, coded: None }
     }
+
+    /// Of f32 or narrower floats.
+    fn of_floats(element: ElementType) -> Form {
+        Form { product: Product::F32F32, coded: Coded::of_float(element) }
+    }
 }
 
 /// The form in which split codes of a weight lie in panels, if they can.
@@ -431,13 +436,16 @@ pub fn split_codes(q: QuantType) -> Option<SplitCodes> {
     }
 }
 
-/// Whether an operation decodes codes of a weight that a matrix product can read as they are.
+/// Whether an operation decodes codes of a weight, or widens narrower floats, that a matrix product can read as they are.
 pub fn is_coded_weight(function: &Function, node: &Node) -> bool {
     let Some(codes) = node.operands.first().copied().flatten() else { return false };
-    let q = function.ty(codes).element.quantized();
-    matches!(node.op, Op::Dequantize {})
-        && node.operands.iter().all(|o| o.is_some_and(|v| function.parameter_name(v).is_some()))
-        && q.is_some_and(|q| split_codes(q).is_some() || Coded::of(q, None).is_some())
+    let element = function.ty(codes).element;
+    let decodes = match (&node.op, element.quantized()) {
+        (Op::Dequantize {}, Some(q)) => split_codes(q).is_some() || Coded::of(q, None).is_some(),
+        (Op::Cast { to: ElementType::F32 }, _) => Coded::of_float(element).is_some(),
+        _ => false,
+    };
+    decodes && node.operands.iter().all(|o| o.is_some_and(|v| function.parameter_name(v).is_some()))
 }
 
 /// Whether kernels that decode it are all that reads a weight: linear layers, convolutions, and embeddings; of split codes neither depthwise ones
@@ -469,7 +477,7 @@ fn reads_levels(function: &Function, node: &Node, slot: usize) -> bool {
     operand.and_then(|weight| function.defining(weight)).is_some_and(|(_, decoded)| {
         let codes = decoded.operands.first().copied().flatten();
         let q = codes.and_then(|codes| function.ty(codes).element.quantized());
-        is_coded_weight(function, decoded) && q.is_some_and(|q| !q.storage.is_split())
+        is_coded_weight(function, decoded) && q.is_none_or(|q| !q.storage.is_split())
     })
 }
 

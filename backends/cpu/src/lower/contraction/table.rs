@@ -14,21 +14,23 @@ impl Lowering<'_> {
         let (table, index, scale, more) = self.table(node)?;
         let ty = self.function.ty(table);
         let dims = ty.constant_dims().ok_or_else(LowerError::too_large)?;
-        let q =
-            ty.element.quantized().ok_or_else(|| LowerError::new("the table has a scale and no codes"))?;
+        let element = ty.element;
         if dims[0] == 0 {
             return Err(LowerError::new("an embedding from a table without rows"));
         }
         let shape = Shape { columns: dims[0], depth: dims[1], taps: None };
-        let Form { product, coded } = weight_form(q, Storage::F32, &shape)?;
+        let Form { product, coded } = match element.quantized() {
+            Some(q) => weight_form(q, Storage::F32, &shape)?,
+            None => Form::of_floats(element),
+        };
         let (_, nr) = GemmSpec::tile(self.caps, product);
         let panels = match coded {
-            Some(coded) => self.packed_codes(table, (Some(scale), &more), coded, &shape, nr)?,
-            None => self.packed_weights((table, Some(scale)), product, &shape, nr)?,
+            Some(coded) => self.packed_codes(table, (scale, &more), coded, &shape, nr)?,
+            None => self.packed_weights((table, scale), product, &shape, nr)?,
         };
         let multipliers = match product {
             Product::F32Block(_) | Product::F32F32 => Operand::Bits(0),
-            _ => self.packed_scales(Some(scale), None, dims[0] as usize, nr)?,
+            _ => self.packed_scales(scale, None, dims[0] as usize, nr)?,
         };
         let ids = self.place(index)?;
         let spec = PackedRows { panels: product, coded, nr, wide: ids.index_is_wide()? };
@@ -48,17 +50,17 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The codes of the table, the indices, the scales, and what else comes with the codes.
-    fn table(&self, node: &Node) -> Result<(ValueId, ValueId, ValueId, Vec<ValueId>), LowerError> {
+    /// The codes of the table, the indices, the scales of codes, and what else comes with them.
+    fn table(&self, node: &Node) -> Result<(ValueId, ValueId, Option<ValueId>, Vec<ValueId>), LowerError> {
         let missing = || LowerError::new("an operand is missing");
         let operand = |i: usize| node.operands.get(i).copied().flatten();
         let (table, index) = (operand(0).ok_or_else(missing)?, operand(1).ok_or_else(missing)?);
         if let Some(scale) = operand(2) {
-            return Ok((table, index, scale, Vec::new()));
+            return Ok((table, index, Some(scale), Vec::new()));
         }
         let decoded = self.function.defining(table).ok_or_else(missing)?.1;
         let mut operands = decoded.operands.iter().copied().flatten();
-        let (codes, scale) = (operands.next().ok_or_else(missing)?, operands.next().ok_or_else(missing)?);
+        let (codes, scale) = (operands.next().ok_or_else(missing)?, operands.next());
         Ok((codes, index, scale, operands.collect()))
     }
 }

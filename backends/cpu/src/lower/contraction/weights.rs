@@ -122,17 +122,18 @@ impl Lowering<'_> {
         shape: &Shape,
         nr: usize,
     ) -> Result<Operand, LowerError> {
-        let q = self
-            .function
-            .ty(weight)
-            .element
-            .quantized()
-            .ok_or_else(|| LowerError::new("the weight has no codes"))?;
+        let element = self.function.ty(weight).element;
+        let q = element.quantized();
         let name = self.parameter_of(weight, "weight")?;
         // Scales that the epilogue applies are not in the panels.
-        let in_epilogue = form.scale != q.scale
-            || (form.sharing == Sharing::Tensor) != (q.granularity == Granularity::Tensor);
-        let mut reads = vec![name.clone(), self.scale_name(scale)?];
+        let in_epilogue = q.is_some_and(|q| {
+            form.scale != q.scale
+                || (form.sharing == Sharing::Tensor) != (q.granularity == Granularity::Tensor)
+        });
+        let mut reads = vec![name.clone()];
+        if q.is_some() {
+            reads.push(self.scale_name(scale)?);
+        }
         for &value in more {
             reads.push(self.parameter_of(value, "what comes with the weight's codes")?);
         }
@@ -142,10 +143,20 @@ impl Lowering<'_> {
             panels.and_then(|b| b.checked_add(form.header_bytes())).ok_or_else(LowerError::too_large)?;
         let order = if taps.is_some_and(|(_, taps)| taps > 1) { " taps first" } else { "" };
         let scales = if in_epilogue { " without scales" } else { "" };
-        let title = format!("{name} {} codes in panels of {nr}{order}{scales}", q.storage.name());
+        let of = q.map_or_else(|| element.to_string(), |q| q.storage.name());
+        let title = format!("{name} {of} codes in panels of {nr}{order}{scales}");
         let packed = PackedParameter::reading(title, bytes, reads, move |values| {
-            let [weight, scale, more @ ..] = values else {
-                return Err(PackError::Elements { expected: "codes and scales" });
+            let (weight, scale, more, q) = match (values, q) {
+                ([weight, scale, more @ ..], Some(q)) => (weight, scale, more, q),
+                ([weight], None) => {
+                    let patterns = halves(weight)?;
+                    let patterns = &reorder(&patterns, columns, taps);
+                    let scales = &1f32.to_le_bytes();
+                    let parts =
+                        Parts { patterns, scales, zero_points: None, tensor_scale: None, table: None };
+                    return form.pack(&parts, columns, depth, nr);
+                }
+                _ => return Err(PackError::Elements { expected: "codes and scales" }),
             };
             let mut more = more.iter();
             let zero_points = match more.as_slice().first().filter(|_| q.zero_point) {
@@ -318,6 +329,15 @@ fn patterns(weight: &Tensor, storage: qcc_ir::Storage) -> Result<Vec<u16>, PackE
         Data::U8(codes) => Ok(codes.iter().copied().map(u16::from).collect()),
         Data::U16(codes) => Ok(codes.clone()),
         _ => Err(PackError::Elements { expected: "codes" }),
+    }
+}
+
+/// Bit patterns of narrower floats.
+fn halves(weight: &Tensor) -> Result<Vec<u16>, PackError> {
+    match &weight.data {
+        Data::F16(values) => Ok(values.iter().map(|x| x.to_bits()).collect()),
+        Data::BF16(values) => Ok(values.iter().map(|x| x.to_bits()).collect()),
+        _ => Err(PackError::Elements { expected: "f16 or bf16" }),
     }
 }
 
