@@ -27,6 +27,7 @@ pub mod equivalence;
 #[cfg(test)]
 mod fixture;
 pub mod instrument;
+mod observe;
 pub mod pass;
 pub mod pipeline;
 pub mod plan_memory;
@@ -43,6 +44,7 @@ mod weights;
 
 pub use context::{Context, Executor, Prepared, Progress, Samples, SilentProgress, Warning};
 pub use instrument::{Instrumentation, PrintAfter, Timing};
+pub use observe::cut;
 pub use pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 pub use pipeline::Pipeline;
 pub use registry::{Registered, Registry};

@@ -6,16 +6,17 @@ use faer::Mat;
 use qcc_interpreter::FormatError;
 use qcc_interpreter::formats::{Groups, Rules, rounded};
 use qcc_ir::format::{Format, Role};
-use qcc_ir::{Module, Op, OpId, QuantType};
+use qcc_ir::{Module, Op, OpId, QuantType, ValueId};
 use rayon::prelude::*;
 
 use super::{Requested, Tried};
 use crate::context::Context;
+use crate::observe::Walk;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 use crate::quantize::site::{Site, sites};
 use crate::quantize::weight_type;
 use crate::rounding::Gram;
-use crate::rounding::moments::{Read, moments};
+use crate::rounding::moments::{NEEDS, Read, batch, moments};
 
 /// The registry entry.
 pub const INFO: PassInfo = PassInfo {
@@ -32,9 +33,6 @@ const NAME: &str = "search-formats";
 
 /// Formats that err hardly more than the best compete by bits.
 const AS_GOOD: f64 = 1.01;
-
-/// Bytes of moments that are measured in one run of the samples, if one alone does not take more.
-const BATCH: u64 = 1 << 30;
 
 struct Search {
     bits: f64,
@@ -117,27 +115,23 @@ impl Pass for Search {
                 layers.push((id, read, name));
             }
         }
-        let mut batches: Vec<(u64, Vec<Read>)> = Vec::new();
-        for (_, read, _) in &layers {
-            if batches.iter().any(|(_, reads)| reads.contains(read)) {
-                continue;
-            }
-            let bytes = read.bytes(function);
-            match batches.last_mut().filter(|(held, _)| held.saturating_add(bytes) <= BATCH) {
-                Some((held, reads)) => {
-                    *held += bytes;
-                    reads.push(read.clone());
-                }
-                None => batches.push((bytes, vec![read.clone()])),
-            }
-        }
+        let mut walk = Walk::new(NAME, NEEDS, context)?;
+        let reads: Vec<Read> = layers.iter().map(|(_, read, _)| read.clone()).collect();
         let mut done = 0;
-        for (_, reads) in batches {
-            let measured = moments(NAME, module, &reads, context)?;
-            for (id, read, name) in &layers {
-                let Some(grams) = reads.iter().position(|r| r == read).map(|i| &measured[i]) else {
-                    continue;
-                };
+        while done < layers.len() {
+            let end = done + batch(&module.functions[0], &reads[done..]);
+            let mut together: Vec<Read> = Vec::new();
+            for read in &reads[done..end] {
+                if !together.contains(read) {
+                    together.push(read.clone());
+                }
+            }
+            let later: Vec<ValueId> = reads[end..].iter().map(|read| read.value).collect();
+            let measured = moments(NAME, &mut walk, module, &context.parameters, &together, &later)?;
+            for (id, read, name) in &layers[done..end] {
+                let at = together.iter().position(|r| r == read);
+                let grams =
+                    &measured[at.ok_or_else(|| PassError::failed(NAME, "a layer was not measured"))?];
                 context.progress.report("searching formats", done, layers.len());
                 done += 1;
                 self.layer(module, *id, name, grams, context)?;

@@ -28,7 +28,8 @@ use qcc_params::Tensor;
 use rayon::prelude::*;
 
 use crate::assign::Requested;
-use crate::context::{Context, Executor, Samples};
+use crate::context::{Context, Samples};
+use crate::observe::observe;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 pub use cache::StatisticsCache;
 use observation::Observation;
@@ -51,6 +52,7 @@ pub const INFO: PassInfo = PassInfo {
 };
 
 const NAME: &str = "calibrate";
+const NEEDS: &str = "static quantization needs calibration data";
 
 /// The interval that values of one activation lie in.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -155,20 +157,13 @@ impl Calibrate {
         own: &[(ValueId, Format)],
         context: &Context<'_>,
     ) -> Result<Vec<Observation>, PassError> {
-        let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
-        else {
-            return Err(PassError::failed(
-                NAME,
-                "static quantization needs calibration data: pass `--calibration FILE|DIR`",
-            ));
-        };
         let counted = self.method.counts();
         let mut formats = own.iter().map(|(_, format)| format).chain(&self.activations);
         let by_feature = formats.any(|format| format.sharing() == Sharing::Channel);
         let what = if by_feature { "features" } else { "tensors" };
         let key = |counted: bool| {
             let what = format!("{what}, counted: {counted}");
-            context.statistics_cache.as_ref()?.key(module, &context.parameters, samples, &what)
+            context.statistics_cache.as_ref()?.key(module, &context.parameters, context.samples?, &what)
         };
         let cached = context.statistics_cache.as_ref().zip(key(counted));
         // What was counted has the range too.
@@ -181,15 +176,17 @@ impl Calibrate {
         let features = features(&module.functions[0]);
         let start = |site: &ValueId| Observation::new(features.contains(site), by_feature);
         let mut all: Vec<Observation> = sites.iter().map(start).collect();
-        let (tapped, outputs) = (tapped(module, sites), module.functions[0].results.len());
-        for round in 0..if counted { 2 } else { 1 } {
-            observe(&tapped, context, executor, samples, |tensors| {
-                all.par_iter_mut().zip(&tensors[outputs..]).for_each(|(observation, tensor)| match round {
-                    0 => observation.widen(tensor),
-                    _ => observation.count(tensor),
-                });
-            })?;
-        }
+        let rounds = if counted { 2 } else { 1 };
+        observe(NAME, NEEDS, module, sites, rounds, context, |round, part, tensors| {
+            let places: HashMap<usize, usize> = part.iter().enumerate().map(|(at, i)| (*i, at)).collect();
+            let seen = all.iter_mut().enumerate();
+            let mut seen: Vec<(&mut Observation, &Tensor)> =
+                seen.filter_map(|(i, observation)| Some((observation, tensors[*places.get(&i)?]))).collect();
+            seen.par_iter_mut().for_each(|(observation, tensor)| match round {
+                0 => observation.widen(tensor),
+                _ => observation.count(tensor),
+            });
+        })?;
         if let Some((site, _)) = sites.iter().zip(&all).find(|(_, observation)| !observation.is_finite()) {
             let name = &module.functions[0].value(*site).name;
             let what = "the calibration samples give NaN or infinite activations here";
@@ -263,32 +260,4 @@ pub fn sites(function: &Function) -> Vec<ValueId> {
 fn features(function: &Function) -> HashSet<ValueId> {
     let nodes = function.order().iter().map(|id| function.node(*id));
     nodes.filter(|node| matches!(node.op, Op::Linear {})).filter_map(|node| node.operands[0]).collect()
-}
-
-/// A copy of the module whose entry function also returns the sites.
-pub(crate) fn tapped(module: &Module, sites: &[ValueId]) -> Module {
-    let mut tapped = module.clone();
-    for (i, &site) in sites.iter().enumerate() {
-        tapped.functions[0].add_result(&format!("tap.{i}"), site);
-    }
-    tapped
-}
-
-pub(crate) fn observe(
-    module: &Module,
-    context: &Context<'_>,
-    executor: &dyn Executor,
-    samples: &dyn Samples,
-    mut see: impl FnMut(&[Tensor]),
-) -> Result<(), PassError> {
-    let mut prepared =
-        executor.prepare(module, &context.parameters).map_err(|e| PassError::failed(NAME, e))?;
-    let function = &module.functions[0];
-    for i in 0..samples.len() {
-        context.progress.report("calibrating", i, samples.len());
-        let inputs = samples.inputs(i, function).map_err(|e| PassError::failed(NAME, e))?;
-        see(&prepared.run(&inputs).map_err(|e| PassError::failed(NAME, e))?);
-    }
-    context.progress.report("calibrating", samples.len(), samples.len());
-    Ok(())
 }

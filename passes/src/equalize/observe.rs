@@ -4,8 +4,9 @@ use qcc_ir::{Module, ValueId};
 use qcc_params::Tensor;
 
 use super::NAME;
-use crate::calibrate::{Range, observe, tapped};
-use crate::context::Context;
+use crate::calibrate::Range;
+use crate::context::{Context, Samples};
+use crate::observe::observe;
 use crate::pass::PassError;
 
 /// The channels of an activation.
@@ -47,18 +48,13 @@ pub fn channels(
     activations: &[(ValueId, usize)],
     context: &Context<'_>,
 ) -> Result<Vec<Channels>, PassError> {
-    let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
-    else {
-        let message = "where it helps is seen on activations: pass `--calibration FILE|DIR`";
-        return Err(PassError::failed(NAME, message));
-    };
     let values: Vec<ValueId> = activations.iter().map(|(v, _)| *v).collect();
-    let tapped = tapped(module, &values);
-    let outputs = module.functions[0].results.len();
     let mut all: Vec<Channels> = activations.iter().map(|(_, n)| Channels::new(*n)).collect();
-    observe(&tapped, context, executor, samples, |tensors| {
-        for (channels, tensor) in all.iter_mut().zip(&tensors[outputs..]) {
-            channels.see(tensor, samples.len());
+    let count = context.samples.map_or(1, Samples::len);
+    let needs = "where it helps is seen on activations";
+    observe(NAME, needs, module, &values, 1, context, |_, part, tensors| {
+        for (&i, tensor) in part.iter().zip(tensors) {
+            all[i].see(tensor, count);
         }
     })?;
     for (channels, (value, _)) in all.iter().zip(activations) {

@@ -6,10 +6,12 @@ use qcc_ir::{Module, Op, OpId, ValueId};
 use qcc_params::{Parameters, Tensor};
 
 use super::NAME;
-use crate::calibrate::{observe, tapped};
 use crate::context::Context;
+use crate::observe::{Walk, observe};
 use crate::pass::PassError;
 use crate::weights;
+
+const NEEDS: &str = "bias correction looks at what layers make";
 
 /// Corrects these layers of the entry function; `before` is the model before they were quantized. How many were corrected.
 pub(super) fn correct(
@@ -18,13 +20,30 @@ pub(super) fn correct(
     layers: &[OpId],
     context: &mut Context<'_>,
 ) -> Result<usize, PassError> {
-    let rounded = std::mem::replace(&mut context.parameters, before.1.clone());
-    let expected = means(&before.0, layers, false, context);
-    context.parameters = rounded;
+    let expected = {
+        let mut means = Means::new(&before.0, layers);
+        let values = results(&before.0, layers);
+        let rounded = std::mem::replace(&mut context.parameters, before.1.clone());
+        let seen = observe(NAME, NEEDS, &before.0, &values, 1, context, |_, part, tensors| {
+            part.iter().zip(tensors).for_each(|(i, tensor)| means.add(*i, tensor));
+        });
+        context.parameters = rounded;
+        seen?;
+        means.finish()
+    };
+    let mut walk = Walk::new(NAME, NEEDS, context)?;
     let mut corrected = 0;
-    for (done, (&id, expected)) in layers.iter().zip(expected?).enumerate() {
+    for (done, (&id, expected)) in layers.iter().zip(expected).enumerate() {
         context.progress.report("correcting biases", done, layers.len());
-        let Some(got) = means(module, &[id], true, context)?.into_iter().next() else { continue };
+        let mut means = Means::new(module, &[id]);
+        let (x, wanted) = (module.functions[0].node(id).operands[0], results(module, &[id]));
+        let later = results(module, &layers[done..]);
+        // As far as to the layer's input: what it makes will be another thing once it is corrected.
+        walk.advance(module, &context.parameters, &wanted, x.as_slice(), &later, |tensors| {
+            tensors.iter().for_each(|tensor| means.add(0, tensor));
+            Ok(())
+        })?;
+        let Some(got) = means.finish().into_iter().next() else { continue };
         let node = module.functions[0].node(id).clone();
         let at = |e: &dyn std::fmt::Display| PassError::at(NAME, &node.location, e);
         let bias = match node.operands.get(2).copied().flatten() {
@@ -60,68 +79,45 @@ pub(super) fn correct(
     Ok(corrected)
 }
 
-/// The mean of each output channel of some layers over the calibration samples; with `alone` the function is run as far as they need.
-fn means(
-    module: &Module,
-    layers: &[OpId],
-    alone: bool,
-    context: &Context<'_>,
-) -> Result<Vec<Vec<f64>>, PassError> {
-    let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
-    else {
-        let needs = "bias correction looks at what layers make: pass `--calibration FILE|DIR`";
-        return Err(PassError::failed(NAME, needs));
-    };
-    let function = &module.functions[0];
-    let values: Vec<ValueId> = layers.iter().map(|id| function.node(*id).results[0]).collect();
-    let mut part = tapped(module, &values);
-    let mut outputs = function.results.len();
-    if alone {
-        let function = &mut part.functions[0];
-        function.states.clear();
-        function.results.drain(..outputs);
-        function.result_names.drain(..outputs);
-        function.remove_dead();
-        outputs = 0;
-    }
-    let axes: Vec<usize> = layers
-        .iter()
-        .map(|id| match &function.node(*id).op {
-            Op::Conv { layout: ImageLayout::ChannelsFirst, .. } => 1,
-            _ => function.ty(function.node(*id).results[0]).rank().saturating_sub(1),
-        })
-        .collect();
-    let mut sums: Vec<(Vec<f64>, f64)> = vec![(Vec::new(), 0.0); layers.len()];
-    let mut see = |tensors: &[Tensor]| {
-        for ((sums, tensor), axis) in sums.iter_mut().zip(&tensors[outputs..]).zip(&axes) {
-            add(sums, tensor, *axis);
-        }
-    };
-    if !alone {
-        observe(&part, context, executor, samples, &mut see)?;
-    } else {
-        let failed = |e: String| PassError::failed(NAME, e);
-        let mut prepared = executor.prepare(&part, &context.parameters).map_err(failed)?;
-        for i in 0..samples.len() {
-            // Of the whole function, which knows which of its arguments are states.
-            let inputs = samples.inputs(i, function).map_err(failed)?;
-            see(&prepared.run(&inputs).map_err(failed)?);
-        }
-    }
-    let mean = |(sums, count): (Vec<f64>, f64)| sums.into_iter().map(|s| s / count.max(1.0)).collect();
-    Ok(sums.into_iter().map(mean).collect())
+/// What layers make.
+fn results(module: &Module, layers: &[OpId]) -> Vec<ValueId> {
+    layers.iter().map(|id| module.functions[0].node(*id).results[0]).collect()
 }
 
-/// Adds up a tensor over all axes but one, and counts what was added to each.
-fn add((sums, count): &mut (Vec<f64>, f64), tensor: &Tensor, axis: usize) {
-    let channels = tensor.dims.get(axis).copied().unwrap_or(1);
-    let inner = tensor.dims.get(axis + 1..).map_or(1, |rest| rest.iter().product::<usize>()).max(1);
-    sums.resize(channels, 0.0);
-    let values = tensor.as_f32().unwrap_or(&[]);
-    for (at, x) in values.iter().enumerate() {
-        sums[at / inner % channels.max(1)] += f64::from(*x);
+/// Means of the output channels of layers.
+struct Means {
+    /// The axis of channels, the sum of each, and how many were added up.
+    layers: Vec<(usize, Vec<f64>, f64)>,
+}
+
+impl Means {
+    fn new(module: &Module, layers: &[OpId]) -> Means {
+        let function = &module.functions[0];
+        let axis = |id: &OpId| match &function.node(*id).op {
+            Op::Conv { layout: ImageLayout::ChannelsFirst, .. } => 1,
+            _ => function.ty(function.node(*id).results[0]).rank().saturating_sub(1),
+        };
+        Means { layers: layers.iter().map(|id| (axis(id), Vec::new(), 0.0)).collect() }
     }
-    #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
-    let added = (values.len() / channels.max(1)) as f64;
-    *count += added;
+
+    /// Adds up what a layer made, over all axes but that of channels.
+    fn add(&mut self, layer: usize, tensor: &Tensor) {
+        let (axis, sums, count) = &mut self.layers[layer];
+        let channels = tensor.dims.get(*axis).copied().unwrap_or(1);
+        let inner = tensor.dims.get(*axis + 1..).map_or(1, |rest| rest.iter().product::<usize>()).max(1);
+        sums.resize(channels, 0.0);
+        let values = tensor.as_f32().unwrap_or(&[]);
+        for (at, x) in values.iter().enumerate() {
+            sums[at / inner % channels.max(1)] += f64::from(*x);
+        }
+        #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
+        let added = (values.len() / channels.max(1)) as f64;
+        *count += added;
+    }
+
+    fn finish(self) -> Vec<Vec<f64>> {
+        let mean =
+            |(_, sums, count): (usize, Vec<f64>, f64)| sums.iter().map(|s| s / count.max(1.0)).collect();
+        self.layers.into_iter().map(mean).collect()
+    }
 }

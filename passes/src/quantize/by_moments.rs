@@ -2,47 +2,81 @@
 
 use std::collections::HashMap;
 
-use qcc_interpreter::formats::{Parameters, Rules, Scales, quantize_dynamic, tensor::held};
+use qcc_interpreter::formats::{self, Rules, Scales, quantize_dynamic, tensor::held};
 use qcc_ir::{ElementType, Function, Module, OpId, QuantType, ValueId};
-use qcc_params::{Data, Tensor};
+use qcc_params::{Data, Parameters, Tensor};
 
 use super::site::Site;
 use super::{NAME, Prepared};
 use crate::context::Context;
+use crate::observe::Walk;
 use crate::pass::PassError;
-use crate::rounding::moments::{Read, moments};
+use crate::rounding::moments::{NEEDS, Read, batch, moments};
 use crate::rounding::{Gram, Settings, Weight, solve, unfit};
 use crate::weights;
 
 /// What is known of a function's layers so far.
-pub(super) struct ByMoments {
+pub(super) struct ByMoments<'a> {
     settings: Settings,
+    walk: Walk<'a>,
+    /// The layers, in order.
+    layers: Vec<OpId>,
+    /// The model as it was, where layers do not see what rounded ones make of the samples.
+    float: Option<(Module, Parameters)>,
     /// Second moments of what layers read.
     grams: HashMap<Read, Vec<Gram>>,
 }
 
-impl ByMoments {
-    /// Measures all inputs at once where layers do not see what rounded ones make of the samples.
+impl<'a> ByMoments<'a> {
+    /// Nothing is measured yet.
     pub(super) fn new(
         settings: Settings,
         module: &Module,
         sites: &[(OpId, Site)],
+        context: &Context<'a>,
+    ) -> Result<ByMoments<'a>, PassError> {
+        let float = (!settings.sequential).then(|| (module.clone(), context.parameters.clone()));
+        let layers = sites.iter().map(|(id, _)| *id).collect();
+        let walk = Walk::new(NAME, NEEDS, context)?;
+        Ok(ByMoments { settings, walk, layers, float, grams: HashMap::new() })
+    }
+
+    /// Measures what a layer reads: in sequence alone, else with what the next ones read.
+    fn measure(
+        &mut self,
+        module: &Module,
+        id: OpId,
+        read: &Read,
         context: &Context<'_>,
-    ) -> Result<ByMoments, PassError> {
-        let mut grams = HashMap::new();
-        if !settings.sequential {
-            let function = &module.functions[0];
-            let of_site = |(id, _): &(OpId, Site)| read(function, *id, function.node(*id).operands[0]?);
-            let mut reads: Vec<Read> = Vec::new();
-            for read in sites.iter().filter_map(of_site) {
-                if !reads.contains(&read) {
-                    reads.push(read);
-                }
-            }
-            let measured = moments(NAME, module, &reads, context)?;
-            grams = reads.into_iter().zip(measured).collect();
+    ) -> Result<(), PassError> {
+        let at = self.layers.iter().position(|layer| *layer == id).map_or(self.layers.len(), |at| at + 1);
+        let (module, parameters) = match &self.float {
+            Some((module, parameters)) => (module, parameters),
+            None => (module, &context.parameters),
+        };
+        let function = &module.functions[0];
+        let input = |id: &OpId| function.node(*id).operands[0];
+        let mut reads = vec![read.clone()];
+        let mut later = &self.layers[at..];
+        if self.float.is_some() {
+            let of_layer = |id: &OpId| Some(self::read(function, *id, input(id)?));
+            let all: Vec<Option<Read>> = later.iter().map(|id| of_layer(id).flatten()).collect();
+            // Up to the first one that reads nothing that is measured.
+            reads.extend(all.iter().map_while(Clone::clone));
+            reads.truncate(batch(function, &reads));
+            later = &later[reads.len() - 1..];
         }
-        Ok(ByMoments { settings, grams })
+        let later: Vec<ValueId> = later.iter().filter_map(input).collect();
+        let mut together: Vec<Read> = Vec::new();
+        for read in reads {
+            if !together.contains(&read) {
+                together.push(read);
+            }
+        }
+        let measured = moments(NAME, &mut self.walk, module, parameters, &together, &later)?;
+        // The input of a layer is read by its neighbours alone: those before are not needed any more.
+        self.grams = together.into_iter().zip(measured).collect();
+        Ok(())
     }
 
     /// The codes of a layer's weight and what comes with them, as weights; `None` where it is rounded to nearest, which is a warning where it
@@ -68,9 +102,7 @@ impl ByMoments {
         let input = if self.settings.sequential { Some(layer.x) } else { node.operands[0] };
         let Some(read) = input.and_then(|x| read(&module.functions[0], id, x)) else { return Ok(None) };
         if !self.grams.contains_key(&read) {
-            let measured = moments(NAME, module, std::slice::from_ref(&read), context)?;
-            // In sequence a layer's input is read by its neighbours alone: others are not needed any more.
-            self.grams = measured.into_iter().map(|grams| (read.clone(), grams)).collect();
+            self.measure(module, id, &read, context)?;
         }
         let tensor = context.parameters.evaluate(&name, context.evaluator).map_err(|e| at(&e))?;
         let (dims, values) = (tensor.dims.clone(), tensor.to_f32_vec());
@@ -117,7 +149,7 @@ fn tensors(
     to: QuantType,
     dims: Vec<usize>,
     codes: Data,
-    found: Parameters<f32>,
+    found: formats::Parameters<f32>,
 ) -> Result<Vec<(&'static str, Tensor)>, String> {
     let codes = Tensor::new(dims, ElementType::Quant(to), codes).map_err(|e| e.to_string())?;
     let types = codes.ty().quantization_parameters(to);
@@ -132,12 +164,14 @@ fn tensors(
             _ => Data::F32(values),
         };
         let data = match (name, &found) {
-            ("scale", Parameters { scales: Scales::Floats(scales), .. }) => floats(scales.clone()),
-            ("scale", Parameters { scales: Scales::Codes(codes), .. }) => Data::U8(codes.clone()),
-            ("zero point", Parameters { zero_points: Some(zeros), .. }) => Data::I32(zeros.clone()),
-            ("tensor scale", Parameters { tensor_scale: Some(scale), .. }) => Data::F32(vec![*scale]),
+            ("scale", formats::Parameters { scales: Scales::Floats(scales), .. }) => floats(scales.clone()),
+            ("scale", formats::Parameters { scales: Scales::Codes(codes), .. }) => Data::U8(codes.clone()),
+            ("zero point", formats::Parameters { zero_points: Some(zeros), .. }) => Data::I32(zeros.clone()),
+            ("tensor scale", formats::Parameters { tensor_scale: Some(scale), .. }) => {
+                Data::F32(vec![*scale])
+            }
             #[allow(clippy::cast_possible_truncation, reason = "codebooks are f32")]
-            ("codebook", Parameters { codebook: Some(levels), .. }) => {
+            ("codebook", formats::Parameters { codebook: Some(levels), .. }) => {
                 Data::F32(levels.iter().map(|x| *x as f32).collect())
             }
             _ => return Err(format!("its {name} is missing")),

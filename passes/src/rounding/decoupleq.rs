@@ -106,7 +106,7 @@ struct Row {
 }
 
 struct Solver<'a> {
-    problem: &'a Problem,
+    problem: &'a Problem<'a>,
     /// The weight and its product with H, in the order of the problem.
     w: Mat<f64>,
     hw: Mat<f64>,

@@ -28,7 +28,7 @@ impl Rows<'_> {
 
 /// Rounds `w` (`[rows, columns]` in the order of the problem) column by column; `round` says which level row i takes in column j for x.
 pub(super) fn carried(
-    problem: &Problem,
+    problem: &Problem<'_>,
     mut w: Mat<f64>,
     block: usize,
     mut round: impl FnMut(usize, usize, f64) -> f64,

@@ -151,11 +151,11 @@ struct Part {
 }
 
 /// The moments that rows share, in the order in which columns are rounded.
-struct Problem {
+struct Problem<'a> {
     /// Column j of these matrices is column `order[j]` of the weight.
     order: Vec<usize>,
     /// H as it is and in the order of the weight, for errors.
-    plain: Mat<f64>,
+    plain: &'a Mat<f64>,
     /// H with damping.
     damped: Mat<f64>,
     /// The upper factor `U` of `H⁻¹ = Uᵀ U`.
@@ -163,8 +163,8 @@ struct Problem {
     damping: f64,
 }
 
-impl Problem {
-    fn new(gram: &Gram, settings: Settings) -> Result<Problem, SolveError> {
+impl<'a> Problem<'a> {
+    fn new(gram: &'a Gram, settings: Settings) -> Result<Problem<'a>, SolveError> {
         let h = &gram.matrix;
         let n = h.nrows();
         let mut order: Vec<usize> = (0..n).collect();
@@ -188,7 +188,7 @@ impl Problem {
             let upper = inverse
                 .and_then(|inverse| inverse.llt(Side::Lower).ok().map(|llt| llt.L().transpose().to_owned()));
             if let Some(factor) = upper.filter(|u| (0..n).all(|j| u[(j, j)].is_finite() && u[(j, j)] > 0.0)) {
-                return Ok(Problem { order, plain: h.clone(), damped, factor, damping });
+                return Ok(Problem { order, plain: h, damped, factor, damping });
             }
             damping = if damping > 0.0 { damping * 10.0 } else { 0.01 };
         }
@@ -198,7 +198,7 @@ impl Problem {
 
 /// Some rows of a weight with the moments they share.
 struct Rows<'a> {
-    problem: &'a Problem,
+    problem: &'a Problem<'a>,
     grid: &'a Grid<f32>,
     /// `[count, columns]` of the weight, in its order.
     values: &'a [f32],
@@ -210,7 +210,7 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn new(
-        problem: &'a Problem,
+        problem: &'a Problem<'a>,
         weight: &Weight<'a>,
         grid: &'a Grid<f32>,
         first: usize,
@@ -245,7 +245,7 @@ impl<'a> Rows<'a> {
             let at = i * self.columns + j;
             f64::from(self.values[at]) - level(at)
         });
-        let weighted = &miss * &self.problem.plain;
+        let weighted = &miss * self.problem.plain;
         let of_column = |j: usize| (0..self.count).map(|i| weighted[(i, j)] * miss[(i, j)]).sum::<f64>();
         (0..self.columns).map(of_column).sum()
     }

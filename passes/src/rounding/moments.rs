@@ -1,15 +1,19 @@
 //! `H`: second moments of what layers read, over the calibration samples, in f64.
 
 use faer::linalg::matmul::matmul;
+use faer::reborrow::ReborrowMut;
 use faer::{Accum, Mat, Par};
 use qcc_interpreter::patches;
 use qcc_ir::ops::ImageLayout;
 use qcc_ir::{Function, Module, Op, ValueId};
-use qcc_params::Tensor;
+use qcc_params::{Parameters, Tensor};
 use rayon::prelude::*;
 
-use crate::context::Context;
+use crate::observe::Walk;
 use crate::pass::PassError;
+
+/// Columns of moments that are added to together.
+const COLUMNS: usize = 128;
 
 /// `2 · mean(xᵀ x)` over rows `x` of an activation.
 #[derive(Clone, Debug)]
@@ -36,8 +40,29 @@ impl Gram {
         #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
         let (before, after) = (self.rows as f64, (self.rows + count) as f64);
         let share = before / after;
-        self.matrix.col_iter_mut().flat_map(|column| column.iter_mut()).for_each(|h| *h *= share);
-        matmul(self.matrix.as_mut(), Accum::Add, x.transpose(), x.as_ref(), 2.0 / after, Par::Seq);
+        // The lower half, a few columns each; what they are does not depend on the number of threads.
+        let (mut chunks, mut rest) = (Vec::new(), self.matrix.as_mut());
+        while rest.ncols() > 0 {
+            let most = COLUMNS.min(rest.ncols());
+            let (columns, others) = rest.split_at_col_mut(most);
+            chunks.push(columns);
+            rest = others;
+        }
+        chunks.into_par_iter().enumerate().for_each(|(chunk, columns)| {
+            let first = chunk * COLUMNS;
+            let own = x.subcols(first, columns.ncols());
+            let below = x.subcols(first, width - first);
+            let mut lower = columns.subrows_mut(first, width - first);
+            lower.rb_mut().col_iter_mut().flat_map(|column| column.iter_mut()).for_each(|h| *h *= share);
+            matmul(lower, Accum::Add, below.transpose(), own, 2.0 / after, Par::Seq);
+        });
+        for first in (0..width).step_by(COLUMNS) {
+            for column in first + COLUMNS..width {
+                for row in first..first + COLUMNS {
+                    self.matrix[(row, column)] = self.matrix[(column, row)];
+                }
+            }
+        }
         self.rows += count;
     }
 }
@@ -118,49 +143,54 @@ impl Read {
     }
 }
 
-/// The moments of what layers of the entry function read, one for each group, which is run as far as they need.
+/// What looks at moments, in words.
+pub(crate) const NEEDS: &str = "rounding by what layers read needs data";
+
+/// Bytes of moments that are measured together, if one alone does not take more.
+const BATCH: u64 = 1 << 30;
+
+/// How many of these, from the first on, are measured together; each counts once.
+pub(crate) fn batch(function: &Function, reads: &[Read]) -> usize {
+    let mut bytes: u64 = 0;
+    let together = reads.iter().enumerate().take_while(|(i, read)| {
+        let seen = reads[..*i].contains(read);
+        bytes = bytes.saturating_add(if seen { 0 } else { read.bytes(function) });
+        *i == 0 || bytes <= BATCH
+    });
+    together.count()
+}
+
+/// The moments of what layers of the entry function read, one for each group, and a step of the walk to these layers.
 ///
 /// # Errors
-/// When there are no samples, the module does not run, or an activation is not finite.
+/// When the module does not run, or an activation is not finite.
 pub(crate) fn moments(
     pass: &'static str,
+    walk: &mut Walk<'_>,
     module: &Module,
+    parameters: &Parameters,
     reads: &[Read],
-    context: &Context<'_>,
+    later: &[ValueId],
 ) -> Result<Vec<Vec<Gram>>, PassError> {
-    let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
-    else {
-        let needs = "rounding by what layers read needs data: pass `--calibration FILE|DIR`";
-        return Err(PassError::failed(pass, needs));
-    };
-    let mut part = Module { functions: vec![module.functions[0].clone()] };
-    let function = &mut part.functions[0];
-    // States are inputs as any others here.
-    function.states.clear();
-    function.results.clear();
-    function.result_names.clear();
-    for (i, read) in reads.iter().enumerate() {
-        function.add_result(&format!("tap.{i}"), read.value);
-    }
-    function.sort();
-    function.remove_dead();
-    let mut all: Vec<Vec<Gram>> = reads.iter().map(|read| read.start(&part.functions[0])).collect();
-    let failed = |e: String| PassError::failed(pass, e);
-    let mut prepared = executor.prepare(&part, &context.parameters).map_err(failed)?;
-    for i in 0..samples.len() {
-        // Of the whole function, which knows which of its arguments are states.
-        let inputs = samples.inputs(i, &module.functions[0]).map_err(failed)?;
-        let tensors = prepared.run(&inputs).map_err(failed)?;
-        let infinite = |tensor: &Tensor| !tensor.to_f32_vec().iter().all(|x| x.is_finite());
-        if let Some(at) = tensors.iter().position(infinite) {
-            let name = &module.functions[0].value(reads[at].value).name;
-            let what = "the calibration samples give NaN or infinite activations here";
-            return Err(PassError::at(pass, name, what));
+    let function = &module.functions[0];
+    let mut all: Vec<Vec<Gram>> = reads.iter().map(|read| read.start(function)).collect();
+    let values: Vec<ValueId> = reads.iter().map(|read| read.value).collect();
+    let mut infinite = None;
+    walk.advance(module, parameters, &values, &values, later, |tensors| {
+        infinite = tensors.iter().position(|tensor| !tensor.to_f32_vec().iter().all(|x| x.is_finite()));
+        if infinite.is_some() {
+            return Err("an activation is not finite".into());
         }
         all.par_iter_mut()
-            .zip(reads.par_iter().zip(&tensors))
+            .zip(reads.par_iter().zip(tensors))
             .try_for_each(|(grams, (read, x))| read.see(grams, x))
-            .map_err(failed)?;
-    }
+    })
+    .map_err(|e| match infinite {
+        Some(at) => {
+            let what = "the calibration samples give NaN or infinite activations here";
+            PassError::at(pass, &function.value(reads[at].value).name, what)
+        }
+        None => e,
+    })?;
     Ok(all)
 }

@@ -4,8 +4,8 @@
 use qcc_ir::{Module, Op, ValueId};
 
 use super::site::Site;
-use crate::calibrate::{observe, tapped};
 use crate::context::Context;
+use crate::observe::observe;
 use crate::pass::PassError;
 
 /// What is measured at a site.
@@ -30,15 +30,7 @@ pub(super) fn largest(
     quantities: &[Quantity],
     context: &Context<'_>,
 ) -> Result<Vec<Vec<Vec<f32>>>, PassError> {
-    let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
-    else {
-        return Err(PassError::failed(
-            pass,
-            "scales are chosen by what activations look like: pass `--calibration FILE|DIR`",
-        ));
-    };
     let mut module = module.clone();
-    let outputs = module.functions[0].results.len();
     let mut taps = Vec::new();
     for site in sites {
         for &quantity in quantities {
@@ -46,10 +38,11 @@ pub(super) fn largest(
             taps.push(tap.map_err(|e| PassError::at(pass, &site.name, e))?);
         }
     }
-    let module = tapped(&module, &taps);
     let mut seen: Vec<Vec<f32>> = vec![Vec::new(); taps.len()];
-    observe(&module, context, executor, samples, |tensors| {
-        for (seen, tensor) in seen.iter_mut().zip(&tensors[outputs..]) {
+    let needs = "scales are chosen by what activations look like";
+    observe(pass, needs, &module, &taps, 1, context, |_, part, tensors| {
+        for (&i, tensor) in part.iter().zip(tensors) {
+            let seen = &mut seen[i];
             let values = tensor.as_f32().unwrap_or(&[]);
             seen.resize(values.len(), 0.0);
             // A NaN stays.

@@ -2,8 +2,8 @@
 
 use qcc_ir::{Function, Module, ValueId};
 
-use crate::calibrate::{observe, tapped};
-use crate::context::Context;
+use crate::context::{Context, Samples};
+use crate::observe::observe;
 use crate::pass::PassError;
 
 /// Rows of one activation, `[rows, width]` row-major, and what was seen of all its rows.
@@ -84,22 +84,14 @@ pub fn rows(
     activations: &[(ValueId, usize)],
     context: &Context<'_>,
 ) -> Result<Vec<Rows>, PassError> {
-    let (Some(executor), Some(samples)) = (context.executor, context.samples.filter(|s| !s.is_empty()))
-    else {
-        return Err(PassError::failed(
-            pass,
-            "transforms are chosen by what activations look like: pass `--calibration FILE|DIR`",
-        ));
-    };
     let function: &Function = &module.functions[0];
     let values: Vec<ValueId> = activations.iter().map(|(v, _)| *v).collect();
-    let module = tapped(module, &values);
-    let outputs = function.results.len();
     let mut rows: Vec<Rows> = activations.iter().map(|(_, width)| Rows::new(*width)).collect();
-    let even = KEPT.div_ceil(samples.len());
-    observe(&module, context, executor, samples, |tensors| {
-        for (rows, tensor) in rows.iter_mut().zip(&tensors[outputs..]) {
-            rows.see(tensor.as_f32().unwrap_or(&[]), even);
+    let even = KEPT.div_ceil(context.samples.map_or(1, Samples::len).max(1));
+    let needs = "transforms are chosen by what activations look like";
+    observe(pass, needs, module, &values, 1, context, |_, part, tensors| {
+        for (&i, tensor) in part.iter().zip(tensors) {
+            rows[i].see(tensor.as_f32().unwrap_or(&[]), even);
         }
     })?;
     for (rows, (value, _)) in rows.iter().zip(activations) {

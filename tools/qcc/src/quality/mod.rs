@@ -3,7 +3,6 @@
 //!
 //! Layers are compared in the quantize–dequantize form, in which they still stand one by one; what they are lowered to gives the same codes.
 
-mod isolate;
 mod measure;
 mod page;
 
@@ -15,11 +14,10 @@ use qcc_ir::{Function, Module, Op, OpId};
 use qcc_params::{Parameters, Tensor};
 use qcc_passes::assign::Requested;
 use qcc_passes::context::{Executor, Prepared};
-use qcc_passes::{Progress, Samples};
+use qcc_passes::{Progress, Samples, cut};
 
 use crate::html_report::Pair;
 use crate::layers::Layer;
-use isolate::isolate;
 use measure::{Distribution, Noise};
 pub use page::Facts;
 
@@ -125,7 +123,7 @@ fn weight(
     let before = float.parameters.evaluate(name, &interpreter).map_err(|e| e.to_string())?.to_f32_vec();
     let after = &quantized.module.functions[0];
     let decoded = after.node(id).operands[1].ok_or("it has no weight")?;
-    let alone = isolate(after, &[decoded], None)?;
+    let alone = cut(after, &[decoded], &[])?;
     let after = interpreter.run(&alone, &quantized.parameters, &[]).map_err(|e| e.to_string())?;
     let after = after.into_iter().next().ok_or("it has no weight")?.to_f32_vec();
     let mut noise = Noise::default();
@@ -160,7 +158,7 @@ fn outputs(
         let x = before.node(id).operands[0].ok_or("a layer has no input")?;
         let node = after.node(id);
         let read = node.operands[0].ok_or("a layer has no input")?;
-        let function = isolate(after, &[node.results[0], read], Some(x))?;
+        let function = cut(after, &[node.results[0], read], &[x])?;
         let module = Module { functions: vec![function] };
         let run = executor.prepare(&module, &quantized.parameters)?;
         alone.push(Alone { run, output: Noise::default(), depth: Noise::default(), input: None, seen: None });
