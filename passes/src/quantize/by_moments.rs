@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::observe::Walk;
 use crate::pass::PassError;
 use crate::rounding::moments::{NEEDS, Read, batch, moments};
-use crate::rounding::{Gram, Settings, Weight, solve, unfit};
+use crate::rounding::{Gram, Settings, Weight, error, solve, unfit};
 use crate::weights;
 
 /// What is known of a function's layers so far.
@@ -117,11 +117,10 @@ impl<'a> ByMoments<'a> {
                 solution.damping
             );
         }
-        tracing::debug!(
-            "{location}: error {:.3e}, {:.3e} of nearest codes",
-            solution.error,
-            solution.error_of_nearest
-        );
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let found = error(&weight, &solution.parameters, &solution.codes, &self.grams[&read]);
+            tracing::debug!("{location}: error {:.3e}", found.map_err(|e| at(&e))?);
+        }
         let codes = held(to.storage, solution.codes.into_iter());
         let tensors = tensors(to, dims, codes, solution.parameters).map_err(|e| at(&e))?;
         let mut values = Vec::new();

@@ -52,8 +52,6 @@ pub(super) fn gather(parameters: &mut Parameters<f32>, parts: &[Part]) {
 
 /// Finds codes and scales of some rows.
 pub(super) fn solve(rows: &Rows<'_>, weight: &Weight<'_>, block: usize, rounds: usize) -> Part {
-    let nearest = rows.nearest();
-    let error_of_nearest = rows.error_on_grid(&nearest);
     let solver = Solver::new(rows, weight);
     let mut now: Vec<Row> = (0..rows.count).map(|i| solver.start(i)).collect();
     for _ in 0..rounds {
@@ -75,13 +73,7 @@ pub(super) fn solve(rows: &Rows<'_>, weight: &Weight<'_>, block: usize, rounds: 
     #[allow(clippy::cast_possible_truncation, reason = "scales were rounded to f32 or less")]
     let scales: Vec<f32> = now.iter().flat_map(|row| row.scales.iter().map(|s| *s as f32)).collect();
     let zeros = weight.to.zero_point.then(|| now.iter().flat_map(|row| row.zeros.iter().copied()).collect());
-    let groups = solver.groups;
-    let error = rows.error(|at| {
-        let group = at / rows.columns * groups + solver.groups_of[at % rows.columns];
-        let zero = zeros.as_ref().map_or(0, |zeros: &Vec<i32>| zeros[group]);
-        f64::from(codes[at] - zero) * f64::from(scales[group])
-    });
-    Part { codes, scales: Some((scales, zeros)), error, error_of_nearest }
+    Part { codes, scales: Some((scales, zeros)) }
 }
 
 /// Takes the rows that have less error; how many did.
@@ -106,7 +98,9 @@ struct Row {
 }
 
 struct Solver<'a> {
-    problem: &'a Problem<'a>,
+    problem: &'a Problem,
+    /// H with damping, in the order of the problem.
+    h: &'a Mat<f64>,
     /// The weight and its product with H, in the order of the problem.
     w: Mat<f64>,
     hw: Mat<f64>,
@@ -126,8 +120,9 @@ impl<'a> Solver<'a> {
         let row: Vec<usize> = std::iter::once(1).chain(weight.dims[1..].iter().copied()).collect();
         let (groups_of, groups) = scale_indices(&row, weight.to.granularity).unwrap_or_default();
         let w = rows.ordered();
-        let hw = &w * &rows.problem.damped;
-        Solver { problem: rows.problem, hw, w, to: weight.to, lowest, highest, groups_of, groups }
+        let h = rows.problem.damped.as_ref().expect("invariant: kept for this method");
+        let hw = &w * h;
+        Solver { problem: rows.problem, h, hw, w, to: weight.to, lowest, highest, groups_of, groups }
     }
 
     fn columns(&self) -> usize {
@@ -162,7 +157,7 @@ impl<'a> Solver<'a> {
     /// The error of levels of row i: `e H eᵀ`.
     fn error(&self, i: usize, row: &Row) -> f64 {
         let miss = self.miss(i, row);
-        let product = &self.problem.damped * &miss;
+        let product = self.h * &miss;
         (0..self.columns()).map(|j| product[j] * miss[j]).sum()
     }
 
@@ -216,7 +211,7 @@ impl<'a> Solver<'a> {
                 let scale = self.held(full * share * sign);
                 let of = |j: &usize| {
                     let miss = w(j) - f64::from(self.nearest(scale, zero, w(j)) - zero) * scale;
-                    miss * miss * self.problem.damped[(*j, *j)]
+                    miss * miss * self.h[(*j, *j)]
                 };
                 let error: f64 = members.iter().map(of).sum();
                 if error < best.0 {
@@ -245,7 +240,7 @@ impl<'a> Solver<'a> {
 
     /// Coordinate descent: each code in turn becomes the best one while the others stay, until none changes.
     fn improve(&self, i: usize, row: &mut Row) {
-        let h = &self.problem.damped;
+        let h = self.h;
         let mut gradient = h * self.miss(i, row);
         for _ in 0..SWEEPS {
             let mut changed = false;
@@ -296,7 +291,7 @@ impl<'a> Solver<'a> {
     /// are, and for a shift of each group as well.
     fn system(&self, i: usize, row: &Row, shifts: bool) -> Option<faer::Col<f64>> {
         let n = if shifts { 2 * self.groups } else { self.groups };
-        let h = &self.problem.damped;
+        let h = self.h;
         // Column u of the basis: for each column of the weight what it has there, in the group it has it.
         let value = |j: usize, shift: bool| match (shift, shifts) {
             (true, _) => 1.0,

@@ -21,14 +21,13 @@ impl Rows<'_> {
             codes[at] = code;
             f64::from(level)
         });
-        let (error, error_of_nearest) = (self.error_on_grid(&codes), self.error_on_grid(&self.nearest()));
-        Part { codes, scales: None, error, error_of_nearest }
+        Part { codes, scales: None }
     }
 }
 
 /// Rounds `w` (`[rows, columns]` in the order of the problem) column by column; `round` says which level row i takes in column j for x.
 pub(super) fn carried(
-    problem: &Problem<'_>,
+    problem: &Problem,
     mut w: Mat<f64>,
     block: usize,
     mut round: impl FnMut(usize, usize, f64) -> f64,

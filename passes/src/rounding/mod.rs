@@ -15,8 +15,8 @@ pub(crate) mod moments;
 #[cfg(test)]
 mod tests;
 
-use faer::linalg::solvers::DenseSolveCore;
-use faer::{Mat, Side};
+use faer::linalg::triangular_inverse::invert_lower_triangular;
+use faer::{Mat, Side, get_global_parallelism};
 use qcc_interpreter::FormatError;
 use qcc_interpreter::formats::{Grid, Parameters, Rules};
 use qcc_ir::QuantType;
@@ -75,16 +75,13 @@ pub(crate) struct Weight<'a> {
     pub parameters: Parameters<f32>,
 }
 
-/// Codes and what they cost.
+/// Codes that were found.
 #[derive(Clone, Debug)]
 pub(crate) struct Solution {
     /// Codes, in the order of the weight.
     pub codes: Vec<i32>,
     /// What comes with them.
     pub parameters: Parameters<f32>,
-    /// `Σ (w − ŵ) H (w − ŵ)ᵀ` of these codes, and of rounding to nearest.
-    pub error: f64,
-    pub error_of_nearest: f64,
     /// The largest damping that it took.
     pub damping: f64,
 }
@@ -112,15 +109,9 @@ pub(crate) fn unfit(method: Method, to: QuantType) -> Option<&'static str> {
 /// Rounds a weight with the moments of each of its groups.
 pub(crate) fn solve(weight: &Weight<'_>, grams: &[Gram], settings: Settings) -> Result<Solution, SolveError> {
     let grid = Grid::new(weight.dims, weight.to, weight.rules, &weight.parameters)?;
-    let groups = grams.len().max(1);
     let problems: Vec<Problem> =
         grams.iter().map(|gram| Problem::new(gram, settings)).collect::<Result<_, _>>()?;
-    let rows = weight.dims.first().copied().unwrap_or(1) / groups;
-    // Parts of rows: the group, the first row (of the whole weight) and how many.
-    let parts: Vec<(usize, usize, usize)> = (0..groups)
-        .flat_map(|g| (0..rows).step_by(ROWS).map(move |r| (g, g * rows + r, ROWS.min(rows - r))))
-        .collect();
-    let solved: Vec<Part> = parts
+    let solved: Vec<Part> = parts(weight, grams.len())
         .par_iter()
         .map(|&(group, first, count)| {
             let rows = Rows::new(&problems[group], weight, &grid, first, count);
@@ -133,8 +124,6 @@ pub(crate) fn solve(weight: &Weight<'_>, grams: &[Gram], settings: Settings) -> 
     let mut parameters = weight.parameters.clone();
     decoupleq::gather(&mut parameters, &solved);
     Ok(Solution {
-        error: solved.iter().map(|part| part.error).sum(),
-        error_of_nearest: solved.iter().map(|part| part.error_of_nearest).sum(),
         codes: solved.into_iter().flat_map(|part| part.codes).collect(),
         parameters,
         damping: problems.iter().map(|p| p.damping).fold(settings.damping, f64::max),
@@ -146,25 +135,21 @@ struct Part {
     codes: Vec<i32>,
     /// Scales, and zero points where there are any; none where they are those of rounding to nearest.
     scales: Option<(Vec<f32>, Option<Vec<i32>>)>,
-    error: f64,
-    error_of_nearest: f64,
 }
 
 /// The moments that rows share, in the order in which columns are rounded.
-struct Problem<'a> {
+struct Problem {
     /// Column j of these matrices is column `order[j]` of the weight.
     order: Vec<usize>,
-    /// H as it is and in the order of the weight, for errors.
-    plain: &'a Mat<f64>,
-    /// H with damping.
-    damped: Mat<f64>,
+    /// H with damping, where the method reads it.
+    damped: Option<Mat<f64>>,
     /// The upper factor `U` of `H⁻¹ = Uᵀ U`.
     factor: Mat<f64>,
     damping: f64,
 }
 
-impl<'a> Problem<'a> {
-    fn new(gram: &'a Gram, settings: Settings) -> Result<Problem<'a>, SolveError> {
+impl Problem {
+    fn new(gram: &Gram, settings: Settings) -> Result<Problem, SolveError> {
         let h = &gram.matrix;
         let n = h.nrows();
         let mut order: Vec<usize> = (0..n).collect();
@@ -175,7 +160,7 @@ impl<'a> Problem<'a> {
         let mean = (0..n).map(|j| h[(j, j)]).sum::<f64>() / n.max(1) as f64;
         let mut damping = settings.damping;
         for _ in 0..=MOST_RAISES {
-            let damped = Mat::from_fn(n, n, |i, j| {
+            let damped = |i: usize, j: usize| {
                 let x = h[(order[i], order[j])];
                 match i == j {
                     // Inputs that are always 0 say nothing about their columns.
@@ -183,12 +168,13 @@ impl<'a> Problem<'a> {
                     true => x + damping * mean,
                     false => x,
                 }
-            });
-            let inverse = damped.llt(Side::Lower).ok().map(|llt| llt.inverse());
-            let upper = inverse
-                .and_then(|inverse| inverse.llt(Side::Lower).ok().map(|llt| llt.L().transpose().to_owned()));
-            if let Some(factor) = upper.filter(|u| (0..n).all(|j| u[(j, j)].is_finite() && u[(j, j)] > 0.0)) {
-                return Ok(Problem { order, plain: h, damped, factor, damping });
+            };
+            if let Some(factor) = factor_of_inverse(n, damped) {
+                let damped = match settings.method {
+                    Method::DecoupleQ { .. } => Some(Mat::from_fn(n, n, damped)),
+                    Method::Gptq => None,
+                };
+                return Ok(Problem { order, damped, factor, damping });
             }
             damping = if damping > 0.0 { damping * 10.0 } else { 0.01 };
         }
@@ -196,9 +182,52 @@ impl<'a> Problem<'a> {
     }
 }
 
+/// The upper triangular `U` of `H⁻¹ = Uᵀ U`, if H is positive definite. With `H = V Vᵀ`, V upper triangular, `U = V⁻¹`; V is the Cholesky factor
+/// of H with rows and columns in reverse order, in reverse order.
+fn factor_of_inverse(n: usize, h: impl Fn(usize, usize) -> f64) -> Option<Mat<f64>> {
+    let llt = Mat::from_fn(n, n, |i, j| h(n - 1 - i, n - 1 - j)).llt(Side::Lower).ok()?;
+    let mut inverse = Mat::<f64>::zeros(n, n);
+    invert_lower_triangular(inverse.as_mut(), llt.L(), get_global_parallelism());
+    drop(llt);
+    let upper = inverse.reverse_rows_and_cols();
+    (0..n).all(|j| upper[(j, j)].is_finite() && upper[(j, j)] > 0.0).then(|| upper.to_owned())
+}
+
+/// `Σ (w − ŵ) H (w − ŵ)ᵀ` of codes with these parameters, without damping.
+pub(crate) fn error(
+    weight: &Weight<'_>,
+    parameters: &Parameters<f32>,
+    codes: &[i32],
+    grams: &[Gram],
+) -> Result<f64, SolveError> {
+    let grid = Grid::new(weight.dims, weight.to, weight.rules, parameters)?;
+    let parts: Vec<f64> = parts(weight, grams.len())
+        .par_iter()
+        .map(|&(group, first, count)| {
+            let h = &grams[group].matrix;
+            let miss = Mat::from_fn(count, h.nrows(), |i, j| {
+                let at = (first + i) * h.nrows() + j;
+                f64::from(weight.values[at]) - f64::from(grid.level(at, codes[at]))
+            });
+            let weighted = &miss * h;
+            let of_column = |j: usize| (0..count).map(|i| weighted[(i, j)] * miss[(i, j)]).sum::<f64>();
+            (0..h.nrows()).map(of_column).sum()
+        })
+        .collect();
+    Ok(parts.iter().sum())
+}
+
+/// Parts of rows: the group, the first row (of the whole weight) and how many.
+fn parts(weight: &Weight<'_>, groups: usize) -> Vec<(usize, usize, usize)> {
+    let rows = weight.dims.first().copied().unwrap_or(1) / groups.max(1);
+    (0..groups)
+        .flat_map(|g| (0..rows).step_by(ROWS).map(move |r| (g, g * rows + r, ROWS.min(rows - r))))
+        .collect()
+}
+
 /// Some rows of a weight with the moments they share.
 struct Rows<'a> {
-    problem: &'a Problem<'a>,
+    problem: &'a Problem,
     grid: &'a Grid<f32>,
     /// `[count, columns]` of the weight, in its order.
     values: &'a [f32],
@@ -210,7 +239,7 @@ struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     fn new(
-        problem: &'a Problem<'a>,
+        problem: &'a Problem,
         weight: &Weight<'a>,
         grid: &'a Grid<f32>,
         first: usize,
@@ -232,26 +261,5 @@ impl<'a> Rows<'a> {
     fn ordered(&self) -> Mat<f64> {
         let order = &self.problem.order;
         Mat::from_fn(self.count, self.columns, |i, j| f64::from(self.values[i * self.columns + order[j]]))
-    }
-
-    /// Codes of the nearest levels of the grid.
-    fn nearest(&self) -> Vec<i32> {
-        self.values.iter().enumerate().map(|(at, x)| self.grid.nearest(self.offset + at, *x).0).collect()
-    }
-
-    /// `Σ (w − ŵ) H (w − ŵ)ᵀ` of levels, without damping.
-    fn error(&self, level: impl Fn(usize) -> f64) -> f64 {
-        let miss = Mat::from_fn(self.count, self.columns, |i, j| {
-            let at = i * self.columns + j;
-            f64::from(self.values[at]) - level(at)
-        });
-        let weighted = &miss * self.problem.plain;
-        let of_column = |j: usize| (0..self.count).map(|i| weighted[(i, j)] * miss[(i, j)]).sum::<f64>();
-        (0..self.columns).map(of_column).sum()
-    }
-
-    /// The error of codes on the grid.
-    fn error_on_grid(&self, codes: &[i32]) -> f64 {
-        self.error(|at| f64::from(self.grid.level(self.offset + at, codes[at])))
     }
 }

@@ -23,7 +23,7 @@ pub fn online(module: &Module) -> usize {
 /// Their share of the time of all steps, 0 to 1; with that of a quantize that runs in the same kernel.
 pub fn share(steps: &[StepTime]) -> f64 {
     let seconds = |of: &dyn Fn(&StepTime) -> bool| -> f64 {
-        steps.iter().filter(|step| of(step)).map(|step| step.seconds).sum()
+        steps.iter().filter(|step| of(step)).fold(0.0, |sum, step| sum + step.seconds)
     };
     let transforms = seconds(&|step| qcc_cpu::is_transform(&step.kernel));
     transforms / seconds(&|_| true).max(f64::MIN_POSITIVE)
