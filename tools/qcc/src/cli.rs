@@ -19,7 +19,7 @@ pub struct Cli {
     /// Show more of what happens (twice: debugging, thrice: everything).
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub verbose: u8,
-    /// Show errors only.
+    /// Show errors only, and what was asked for.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Write a Chrome trace (open it in Perfetto or chrome://tracing).

@@ -34,7 +34,12 @@ const LARGEST_CHANGE: f64 = 1e-4;
 /// # Errors
 /// When the model, recipe or calibration data cannot be used, under `--strict` when there is a warning, or when the artifact cannot be
 /// written. Nothing is left behind then, and an artifact that was there stays as it was.
-pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -> Result<(), Failure> {
+pub fn run(
+    args: &CompileArgs,
+    streams: &mut Streams<'_>,
+    progress: &dyn Progress,
+    quiet: bool,
+) -> Result<(), Failure> {
     let start = Instant::now();
     let settings = Settings::new(args)?;
     let pipeline_text = args.pass_pipeline.clone().unwrap_or_else(|| settings.pipeline());
@@ -213,8 +218,12 @@ pub fn run(args: &CompileArgs, streams: &mut Streams<'_>, progress: &dyn Progres
     if args.json {
         return report::json(streams, &summary.describe());
     }
-    summary.show(streams)?;
-    explain::show_choices(&context.choices, args.explain, streams)?;
+    if !quiet {
+        summary.show(streams)?;
+    }
+    if !quiet || args.explain {
+        explain::show_choices(&context.choices, args.explain, streams)?;
+    }
     for explanation in &context.explanations {
         if args.explain {
             explain::show(explanation, streams)?;

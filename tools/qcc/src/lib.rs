@@ -109,7 +109,7 @@ pub fn run_process() -> u8 {
 
 fn dispatch(cli: &Cli, streams: &mut Streams<'_>, progress: &dyn Progress) -> Result<(), Failure> {
     match &cli.command {
-        Command::Compile(args) => compile::run(args, streams, progress),
+        Command::Compile(args) => compile::run(args, streams, progress, cli.quiet),
         Command::Run(args) => run::run(args, streams, progress),
         Command::Eval(args) => eval::run(args, streams, progress),
         Command::Bench(args) => bench::run(args, streams, progress),

@@ -1,6 +1,6 @@
 //! The road as a user walks it: compile the committed Mamba, inspect it, run it, measure it. Every command through its command line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use qcc::Streams;
@@ -92,6 +92,29 @@ fn bits_of_weights_are_those_that_are_stored() {
         let in_floats = report["warnings"].as_array().expect("warnings").iter();
         let in_floats = in_floats.filter(|w| w["message"].as_str().is_some_and(|m| m.contains("run in f32")));
         assert_eq!(in_floats.count(), usize::from(warned), "{weights}: {report}");
+    }
+}
+
+#[test]
+fn quiet_compilation_prints_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let artifact = folder.path().join("m.qcc");
+    for (flag, lines) in [("--verbose", true), ("--quiet", false)] {
+        let mut out = Vec::new();
+        let mut streams =
+            Streams { stdin: &mut std::io::empty(), stdout: &mut out, stderr: &mut std::io::sink() };
+        let model = mamba();
+        let args: [&OsStr; 6] = [
+            "qcc".as_ref(),
+            "compile".as_ref(),
+            model.as_os_str(),
+            "-o".as_ref(),
+            artifact.as_os_str(),
+            flag.as_ref(),
+        ];
+        let code = qcc::run(args.map(OsString::from), &mut streams);
+        assert_eq!(code, 0);
+        assert_eq!(!out.is_empty(), lines, "{}", String::from_utf8_lossy(&out));
     }
 }
 
