@@ -3,6 +3,8 @@
 //! Quantized elements are held unpacked, one code an element: signed integers (also mantissas of block floating point) as `i8`, every other
 //! code as its bit pattern in a `u8`, or in a `u16` where it has more than 8 bits. Packing is the backend's business.
 
+use std::borrow::Cow;
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use qcc_ir::{Dense, DenseData, Dim, ElementType, Float, Storage, TensorType};
@@ -302,6 +304,11 @@ impl Tensor {
             Data::F32(v) => Some(v),
             _ => None,
         }
+    }
+
+    /// The elements as `f32`, rounded where they are held as something wider; copied unless they are held as `f32`.
+    pub fn f32_values(&self) -> Cow<'_, [f32]> {
+        self.as_f32().map_or_else(|| Cow::Owned(self.to_f32_vec()), Cow::Borrowed)
     }
 
     /// The elements, if they are held as `i64`.

@@ -16,7 +16,7 @@ use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 use crate::quantize::site::{Site, sites};
 use crate::quantize::weight_type;
 use crate::rounding::Gram;
-use crate::rounding::moments::{NEEDS, Read, batch, moments};
+use crate::rounding::moments::{NEEDS, Read, batch, distinct, moments};
 
 /// The registry entry.
 pub const INFO: PassInfo = PassInfo {
@@ -120,12 +120,7 @@ impl Pass for Search {
         let mut done = 0;
         while done < layers.len() {
             let end = done + batch(&module.functions[0], &reads[done..]);
-            let mut together: Vec<Read> = Vec::new();
-            for read in &reads[done..end] {
-                if !together.contains(read) {
-                    together.push(read.clone());
-                }
-            }
+            let together = distinct(&reads[done..end]);
             let later: Vec<ValueId> = reads[end..].iter().map(|read| read.value).collect();
             let measured = moments(NAME, &mut walk, module, &context.parameters, &together, &later)?;
             for (id, read, name) in &layers[done..end] {

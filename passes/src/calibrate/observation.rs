@@ -81,7 +81,7 @@ impl Observation {
 
     /// Takes a sample in for the range.
     pub(super) fn widen(&mut self, tensor: &Tensor) {
-        let values = tensor.as_f32().unwrap_or(&[]);
+        let values = &*tensor.f32_values();
         if values.is_empty() {
             return;
         }
@@ -106,7 +106,7 @@ impl Observation {
 
     /// Takes a sample in for the histogram, when all have been taken in for the range.
     pub(super) fn count(&mut self, tensor: &Tensor) {
-        let values = tensor.as_f32().unwrap_or(&[]);
+        let values = &*tensor.f32_values();
         self.whole.histogram.resize(BINS, 0);
         let step = self.whole.step();
         if step > 0.0 {

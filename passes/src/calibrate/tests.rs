@@ -130,3 +130,14 @@ fn bad_options_are_refused() {
     assert!(error("calibrate{method=kl}").contains("unknown method `kl`"));
     assert_eq!(error("calibrate{method=entropy activations=uint8:tensor:asym}"), "");
 }
+
+#[test]
+fn activations_of_sixteen_bits_are_seen_as_well() {
+    let mut observation = Observation::new(false, false);
+    let values = [-1.5, 0.25, 3.0].map(half::f16::from_f32).to_vec();
+    observation.widen(
+        &Tensor::new(vec![3], qcc_ir::ElementType::F16, qcc_params::Data::F16(values)).expect("counts agree"),
+    );
+    assert!(observation.is_finite());
+    assert_eq!((observation.whole.range.min, observation.whole.range.max), (-1.5, 3.0));
+}

@@ -29,7 +29,7 @@ impl Channels {
         let pixels = tensor.dims.iter().skip(2).product::<usize>().max(1);
         let share = 1.0 / (samples * pixels * tensor.dims.first().copied().unwrap_or(1).max(1)) as f64;
         let channels = self.square.len().max(1);
-        for (i, plane) in tensor.as_f32().unwrap_or(&[]).chunks(pixels).enumerate() {
+        for (i, plane) in tensor.f32_values().chunks(pixels).enumerate() {
             let (square, range) = (&mut self.square[i % channels], &mut self.range[i % channels]);
             *square += plane.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() * share;
             for x in plane {

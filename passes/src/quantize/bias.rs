@@ -106,7 +106,7 @@ impl Means {
         let channels = tensor.dims.get(*axis).copied().unwrap_or(1);
         let inner = tensor.dims.get(*axis + 1..).map_or(1, |rest| rest.iter().product::<usize>()).max(1);
         sums.resize(channels, 0.0);
-        let values = tensor.as_f32().unwrap_or(&[]);
+        let values = tensor.f32_values();
         for (at, x) in values.iter().enumerate() {
             sums[at / inner % channels.max(1)] += f64::from(*x);
         }

@@ -11,7 +11,7 @@ use super::{NAME, Prepared};
 use crate::context::Context;
 use crate::observe::Walk;
 use crate::pass::PassError;
-use crate::rounding::moments::{NEEDS, Read, batch, moments};
+use crate::rounding::moments::{NEEDS, Read, batch, distinct, moments};
 use crate::rounding::{Gram, Settings, Weight, error, solve, unfit};
 use crate::weights;
 
@@ -67,12 +67,7 @@ impl<'a> ByMoments<'a> {
             later = &later[reads.len() - 1..];
         }
         let later: Vec<ValueId> = later.iter().filter_map(input).collect();
-        let mut together: Vec<Read> = Vec::new();
-        for read in reads {
-            if !together.contains(&read) {
-                together.push(read);
-            }
-        }
+        let together = distinct(&reads);
         let measured = moments(NAME, &mut self.walk, module, parameters, &together, &later)?;
         // The input of a layer is read by its neighbours alone: those before are not needed any more.
         self.grams = together.into_iter().zip(measured).collect();

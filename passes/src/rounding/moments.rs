@@ -160,6 +160,17 @@ pub(crate) fn batch(function: &Function, reads: &[Read]) -> usize {
     together.count()
 }
 
+/// Each of these once, in order.
+pub(crate) fn distinct(reads: &[Read]) -> Vec<Read> {
+    let mut distinct: Vec<Read> = Vec::new();
+    for read in reads {
+        if !distinct.contains(read) {
+            distinct.push(read.clone());
+        }
+    }
+    distinct
+}
+
 /// The moments of what layers of the entry function read, one for each group, and a step of the walk to these layers.
 ///
 /// # Errors

@@ -43,10 +43,12 @@ pub(super) fn largest(
     observe(pass, needs, &module, &taps, 1, context, |_, part, tensors| {
         for (&i, tensor) in part.iter().zip(tensors) {
             let seen = &mut seen[i];
-            let values = tensor.as_f32().unwrap_or(&[]);
+            let values = tensor.f32_values();
             seen.resize(values.len(), 0.0);
             // A NaN stays.
-            seen.iter_mut().zip(values).for_each(|(s, v)| *s = if *s >= *v || s.is_nan() { *s } else { *v });
+            seen.iter_mut()
+                .zip(&*values)
+                .for_each(|(s, v)| *s = if *s >= *v || s.is_nan() { *s } else { *v });
         }
     })?;
     let per_site = quantities.len().max(1);

@@ -91,7 +91,7 @@ pub fn rows(
     let needs = "transforms are chosen by what activations look like";
     observe(pass, needs, module, &values, 1, context, |_, part, tensors| {
         for (&i, tensor) in part.iter().zip(tensors) {
-            rows[i].see(tensor.as_f32().unwrap_or(&[]), even);
+            rows[i].see(&tensor.f32_values(), even);
         }
     })?;
     for (rows, (value, _)) in rows.iter().zip(activations) {
