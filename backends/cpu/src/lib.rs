@@ -16,6 +16,7 @@ pub mod artifact;
 pub mod compile;
 mod error;
 mod executor;
+pub mod halves;
 pub mod kernels;
 pub mod legalize;
 mod load;

@@ -8,6 +8,7 @@
 //! | decode weights | float kernels read floats: a `dequantize` of codes that no kernel takes becomes part of the weight |
 //! | `legalize`, `canonicalize` | what `channels-last` left, and the weights of it all |
 //! | decode weights, `canonicalize` | legal operations may have weights of narrower floats in between |
+//! | [keep halves](crate::halves) | weights that a model has in 16 bits take no more in memory |
 
 use std::collections::HashMap;
 
@@ -18,10 +19,11 @@ use qcc_passes::{
 };
 
 use crate::CpuError;
+use crate::halves;
 use crate::legalize;
 use crate::lower::{is_coded_weight, only_products_read};
 
-const PIPELINE: &str = "canonicalize,legalize,canonicalize,channels-last,decode-weights,legalize,canonicalize,decode-weights,canonicalize";
+const PIPELINE: &str = "canonicalize,legalize,canonicalize,channels-last,decode-weights,legalize,canonicalize,decode-weights,canonicalize,keep-halves";
 
 /// A module in the form that lowering takes, with the weights it refers to.
 pub struct Legal {
@@ -43,6 +45,7 @@ pub fn legalize(
     let mut registry = Registry::builtin();
     registry.register(legalize::INFO)?;
     registry.register(DECODE_WEIGHTS)?;
+    registry.register(halves::INFO)?;
     let pipeline = Pipeline::parse(PIPELINE, &registry)?;
     let mut module = module.clone();
     let mut context = Context::new(parameters.clone(), evaluator);

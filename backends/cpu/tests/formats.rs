@@ -5,11 +5,12 @@ use qcc_cpu::CpuExecutor;
 use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::ops::{ImageLayout, Rounding, Special};
 use qcc_ir::{
-    Dense, DenseData, Dim, ElementType, Format, Function, Granularity, Module, Op, Role, TensorType, ValueId,
+    Dense, DenseData, Dim, ElementType, Float, Format, Function, Granularity, Module, Op, Role, TensorType,
+    ValueId,
 };
 use qcc_params::{Data, Parameters, Tensor};
 use qcc_passes::verify_each::relative_error;
-use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry};
+use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry, Samples};
 
 const FINISH: &str = "canonicalize,lower-quantized,canonicalize";
 
@@ -324,6 +325,15 @@ fn there_and_back(format: &str, columns: i64) -> Model {
     let x = m.function.add_argument("x", TensorType::new(dims, ElementType::F32));
     let format = Format::parse(format, Role::Activation).expect(format);
     assert_eq!(format.check_executable(), Ok(()));
+    if let Some(float) = format.float() {
+        let most =
+            Float(if float.element() == ElementType::F16 { 65504.0 } else { half::bf16::MAX.to_f64() });
+        let y = m.op(Op::Clamp { min: Float(-most.0), max: most }, &[x]);
+        let y = m.op(Op::Cast { to: float.element() }, &[y]);
+        let y = m.op(Op::Cast { to: ElementType::F32 }, &[y]);
+        m.function.add_result("y", y);
+        return m;
+    }
     let q = format.quant_type(1, 1).expect("codes");
     let (to, narrow) = (ElementType::Quant(q), format.narrow());
     let (rounding, special) = (Rounding::HalfEven, Special::Saturate);
@@ -408,7 +418,8 @@ fn activations_of_every_format_are_bit_equal() {
     let mut formats: Vec<String> =
         ["mxfp8", "mxfp8e5m2", "mxfp6", "mxfp6e3m2", "mxfp4", "mxint8", "nvfp4"].map(String::from).into();
     formats.extend(
-        ["fixed3.4", "fixed1.2", "ternary", "binary", "ternary:channel", "binary:channel"].map(String::from),
+        ["f16", "bf16", "fixed3.4", "fixed1.2", "ternary", "binary", "ternary:channel", "binary:channel"]
+            .map(String::from),
     );
     for element in elements {
         let parts: &[&str] = match element {
@@ -560,5 +571,107 @@ fn what_weights_take_is_known_before_they_are_packed() {
         let panels = compiled.packed.iter().filter(|p| p.name.contains(" codes in panels"));
         let headers: u64 = panels.map(|p| if p.name.contains("nf4") { 128 } else { 64 }).sum();
         assert_eq!(told, packed - headers, "{at}");
+    }
+}
+
+/// A layer and an embedding whose weights lie in 16 bits in the model.
+fn halves(element: ElementType, width: usize) -> Model {
+    let mut m = Model::new();
+    let mut half = |name: &str, dims: &[usize]| {
+        let values: Vec<f32> = (0..dims.iter().product()).map(|_| m.unit()).collect();
+        let data = match element {
+            ElementType::F16 => Data::F16(values.into_iter().map(half::f16::from_f32).collect()),
+            _ => Data::BF16(values.into_iter().map(half::bf16::from_f32).collect()),
+        };
+        let tensor = Tensor::new(dims.to_vec(), element, data).expect("counts agree");
+        let ty = tensor.ty();
+        m.parameters.insert_tensor(name, tensor).expect("a fresh name");
+        let w = m.function.add_parameter(name, ty);
+        m.function.add_one(Op::Cast { to: ElementType::F32 }, [w], name).expect("well-typed")
+    };
+    let (table, up, down) = (half("table", &[90, 70]), half("up", &[width, 70]), half("down", &[9, width]));
+    let scale = half("scale", &[width]);
+    let batch = Dim::parse("B").expect("a size");
+    let ids = m.function.add_argument("ids", TensorType::new(vec![batch], ElementType::I64));
+    let x = m.op(Op::Embedding {}, &[table, ids]);
+    let y = m.op(Op::Linear {}, &[x, up]);
+    let y = m.op(Op::Mul {}, &[y, scale]);
+    let y = m.op(Op::Linear {}, &[y, down]);
+    m.function.add_result("y", y);
+    m
+}
+
+#[test]
+fn weights_of_sixteen_bits_are_stored_in_sixteen() {
+    // Weights of 35 MB in f32, and such as fit in a cache.
+    let large = 110_000;
+    for (element, width, kept) in
+        [(ElementType::F16, large, true), (ElementType::BF16, large, true), (ElementType::BF16, 100, false)]
+    {
+        let model = halves(element, width);
+        let module = Module { functions: vec![model.function] };
+        let interpreter = Interpreter::new(Precision::F32);
+        let legal = qcc_cpu::pipeline::legalize(&module, &model.parameters, &interpreter).expect("legal");
+        let function = &legal.module.functions[0];
+        let stored = function.order().iter().map(|id| function.node(*id)).filter_map(|node| match &node.op {
+            Op::Parameter { name } if function.ty(node.results[0]).element == element => Some(name.as_ref()),
+            _ => None,
+        });
+        let mut stored: Vec<&str> = stored.collect();
+        stored.sort_unstable();
+        // What other operations than products read is widened beforehand.
+        assert_eq!(stored, if kept { &["down", "table", "up"][..] } else { &[] });
+        let ids = |n: usize| {
+            let data = (0..n as i64).map(|i| 7 * i % 90).collect();
+            Tensor::new(vec![n], ElementType::I64, Data::I64(data)).expect("counts agree")
+        };
+        let mut expected = interpreter.prepare(&module, &model.parameters).expect("the interpreter");
+        let executor = CpuExecutor { threads: 1 };
+        let mut compiled = executor.prepare(&module, &model.parameters).expect("compiles");
+        for rows in [1, 3, 17] {
+            let expected = expected.run(&[ids(rows)]).expect("the interpreter runs it");
+            let got = compiled.run(&[ids(rows)]).expect("it runs");
+            let error = relative_error(&got[0], &expected[0]);
+            assert!(error <= 1e-5, "{element:?}, {rows} rows: off by {error:.2e}");
+        }
+    }
+}
+
+/// Inputs of a model that calibrates on them.
+struct Inputs(Vec<Tensor>);
+
+impl Samples for Inputs {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn inputs(&self, index: usize, _: &Function) -> Result<Vec<Tensor>, String> {
+        Ok(vec![self.0[index].clone()])
+    }
+}
+
+#[test]
+fn what_layers_read_in_sixteen_bits_is_measured_on_compiled_code() {
+    for format in ["f16", "bf16"] {
+        let mut model = rows();
+        let samples = (0..3).map(|_| Tensor::f32(&[40, 70], (0..2800).map(|_| model.unit()).collect()));
+        let samples = Inputs(samples.collect::<Result<_, _>>().expect("counts agree"));
+        let interpreter = Interpreter::new(Precision::F32);
+        let executor = CpuExecutor { threads: 1 };
+        let found = [&interpreter as &dyn Executor, &executor].map(|executor| {
+            let mut module = Module { functions: vec![model.function.clone()] };
+            let mut context = Context::new(model.parameters.clone(), &interpreter);
+            context.executor = Some(executor);
+            context.samples = Some(&samples);
+            let quantize = format!("quantize{{weights=int4 activations={format} rounding=gptq}},{FINISH}");
+            Pipeline::parse(&quantize, &Registry::builtin())
+                .and_then(|p| p.run(&mut module, &mut context, &mut Instrumentation::default()))
+                .unwrap_or_else(|e| panic!("{quantize}: {e}"));
+            let mut run = interpreter.prepare(&module, &context.parameters).expect("the interpreter");
+            run.run(&samples.0[..1]).expect("it runs").remove(0)
+        });
+        // Sums in another order may make another code of one that lies in the middle of two.
+        let error = relative_error(&found[1], &found[0]);
+        assert!(error < 0.05, "{format}: off by {error:.2e}");
     }
 }

@@ -9,7 +9,6 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::SystemTime;
 
 use blake3::{Hash, Hasher};
 use qcc_ir::{Str, TensorType};
@@ -18,7 +17,9 @@ use crate::hash;
 use crate::parameters::{OpEvaluator, ParameterError, Parameters, Source};
 use crate::plan::Plan;
 use crate::tensor::Tensor;
+use crate::trim::{trim, used};
 
+const EXTENSION: &str = "weight";
 const MAGIC: &[u8; 8] = b"qccweigh";
 
 /// A folder of evaluated weights.
@@ -64,27 +65,9 @@ impl WeightCache {
         }
     }
 
-    /// Removes what was used longest ago until the files together hold at most so many bytes. Files that others remove meanwhile do no harm.
+    /// Removes what was used longest ago until the files together hold at most so many bytes.
     pub fn trim(&self, most: u64) {
-        let Ok(entries) = std::fs::read_dir(&self.folder) else { return };
-        let weight = |path: &Path| path.extension().is_some_and(|e| e == "weight");
-        let mut files: Vec<_> = entries
-            .filter_map(|entry| {
-                let path = entry.ok()?.path();
-                let metadata = weight(&path).then(|| std::fs::metadata(&path).ok())??;
-                Some((metadata.modified().ok()?, metadata.len(), path))
-            })
-            .collect();
-        files.sort();
-        let mut held: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
-        for (_, bytes, path) in files {
-            if held <= most {
-                break;
-            }
-            if std::fs::remove_file(&path).is_ok() {
-                held -= bytes;
-            }
-        }
+        trim(&self.folder, EXTENSION, most);
     }
 
     /// The values of a plan's parameters as an evaluator of these semantics computes them.
@@ -124,7 +107,7 @@ impl WeightCache {
         hash::field(&mut hasher, self.build.as_bytes());
         hash::field(&mut hasher, semantics.as_bytes());
         hash::field(&mut hasher, content.as_bytes());
-        self.folder.join(format!("{}.weight", hasher.finalize().to_hex()))
+        self.folder.join(format!("{}.{EXTENSION}", hasher.finalize().to_hex()))
     }
 }
 
@@ -167,8 +150,7 @@ fn read(path: &Path, ty: &TensorType) -> Option<Tensor> {
     file.take(expected - prefix).read_to_end(&mut payload).ok()?;
     let intact = magic == *MAGIC && blake3::hash(&payload) == Hash::from_bytes(hash);
     let elements = payload.strip_prefix(head.as_slice()).filter(|_| intact)?;
-    // For `trim`; if that fails, the file only looks older than it is.
-    let _ = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    used(path);
     Tensor::from_le_bytes(ty, elements).ok()
 }
 

@@ -14,6 +14,7 @@ pub mod parameters;
 mod plan;
 mod stream;
 pub mod tensor;
+pub mod trim;
 
 pub use archive::{Archive, ArchiveError, map_file, open_external, open_safetensors};
 pub use cache::{CacheCounts, WeightCache};

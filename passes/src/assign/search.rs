@@ -218,5 +218,13 @@ fn relative(values: &[f32], back: &[f32], grams: &[Gram]) -> f64 {
         noise += energy(&|at| f64::from(w[at]) - f64::from(w_hat[at]));
         power += energy(&|at| f64::from(w[at]));
     }
+    if power > 0.0 {
+        return noise / power;
+    }
+    // Inputs that are always 0 say nothing: what counts is the weight itself.
+    let square = |x: f64| x * x;
+    let noise: f64 =
+        values.iter().zip(back).map(|(w, w_hat)| square(f64::from(*w) - f64::from(*w_hat))).sum();
+    let power: f64 = values.iter().map(|w| square(f64::from(*w))).sum();
     noise / power.max(f64::MIN_POSITIVE)
 }

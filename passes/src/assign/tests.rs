@@ -1,5 +1,5 @@
 use qcc_interpreter::{Interpreter, Precision};
-use qcc_ir::{Function, Module, Op};
+use qcc_ir::{Float, Function, Module, Op};
 use qcc_params::Tensor;
 
 use super::*;
@@ -141,6 +141,20 @@ fn the_format_of_least_output_error_is_found() {
     );
     let error = run(mlp(), "search-formats{bits=0.5}").err().expect("no format");
     assert!(error.contains("no format takes 0.5 bits"), "{error}");
+}
+
+#[test]
+fn a_layer_that_reads_nothing_but_zeros_is_searched_by_its_weight() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,16");
+    let x = f.op(Op::Clamp { min: Float(0.0), max: Float(0.0) }, &[x]);
+    let w = f.weight("w", &[8, 16]);
+    let y = f.op(Op::Linear {}, &[x, w]);
+    f.result(y);
+    let after = run(f, "search-formats{bits=10 formats=int2+int8}").unwrap_or_else(|e| panic!("{e}"));
+    let errors: Vec<f64> = after.choices.tried.iter().map(|t| t.error).collect();
+    assert_eq!(after.weights(), ["int8:channel"]);
+    assert!(errors[0] > 0.0 && errors[1] > 100.0 * errors[0], "{errors:?}");
 }
 
 #[test]

@@ -7,9 +7,12 @@ use blake3::{Hash, Hasher};
 use qcc_ir::print::{self, print_module};
 use qcc_ir::{Module, Op};
 use qcc_params::Parameters;
+use qcc_params::trim::{trim, used};
 
 use super::observation::Observation;
 use crate::context::Samples;
+
+const EXTENSION: &str = "statistics";
 
 /// A folder of observations.
 #[derive(Clone, Debug)]
@@ -63,13 +66,19 @@ impl StatisticsCache {
         Some(hasher.finalize())
     }
 
+    /// Removes what was used longest ago until the files together hold at most so many bytes.
+    pub fn trim(&self, most: u64) {
+        trim(&self.folder, EXTENSION, most);
+    }
+
     fn path(&self, key: &Hash) -> PathBuf {
-        self.folder.join(format!("{key}.statistics"))
+        self.folder.join(format!("{key}.{EXTENSION}"))
     }
 
     /// What is known by a key, of so many sites.
     pub(super) fn load(&self, key: &Hash, sites: usize) -> Option<Vec<Observation>> {
         let bytes = std::fs::read(self.path(key)).ok()?;
+        used(&self.path(key));
         let (hash, payload) = bytes.split_at_checked(blake3::OUT_LEN)?;
         if blake3::hash(payload).as_bytes().as_slice() != hash {
             return None;
@@ -92,5 +101,31 @@ impl StatisticsCache {
         if let Err(e) = write() {
             tracing::debug!("statistics are not kept: {e}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_last_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = StatisticsCache::new(folder.path(), "test");
+        let keys = [1u8, 2, 3].map(|i| Hash::from_bytes([i; 32]));
+        let mut all = vec![Observation::new(false)];
+        all[0].widen(&qcc_params::Tensor::f32(&[2], vec![0.0, 1.0]).expect("counts agree"));
+        let hour = std::time::Duration::from_secs(3600);
+        for (key, age) in keys.iter().zip([3u32, 2, 1]) {
+            cache.store(key, &all);
+            let file = std::fs::File::open(cache.path(key)).expect("a file");
+            file.set_modified(std::time::SystemTime::now() - age * hour).expect("its own file");
+        }
+        // The oldest is used again.
+        assert!(cache.load(&keys[0], 1).is_some());
+        let one = std::fs::metadata(cache.path(&keys[0])).expect("a file").len();
+        cache.trim(2 * one);
+        let there = keys.map(|key| cache.load(&key, 1).is_some());
+        assert_eq!(there, [true, false, true]);
     }
 }

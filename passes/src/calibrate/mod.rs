@@ -174,7 +174,7 @@ impl Calibrate {
             return Ok(found);
         }
         let features = features(&module.functions[0]);
-        let start = |site: &ValueId| Observation::new(features.contains(site), by_feature);
+        let start = |site: &ValueId| Observation::new(by_feature && features.contains(site));
         let mut all: Vec<Observation> = sites.iter().map(start).collect();
         let rounds = if counted { 2 } else { 1 };
         observe(NAME, NEEDS, module, sites, rounds, context, |round, part, tensors| {

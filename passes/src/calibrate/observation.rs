@@ -21,8 +21,6 @@ pub(super) struct Observation {
     pub features: Vec<Seen>,
     finite: bool,
     by_feature: bool,
-    /// Whether values of features are counted.
-    counts_features: bool,
 }
 
 /// What is seen of values that share a range.
@@ -33,7 +31,7 @@ pub(super) struct Seen {
     /// The range of each sample.
     pub samples: Vec<Range>,
     /// How many values lie in each of equal parts of the range.
-    pub histogram: Vec<u64>,
+    pub histogram: Vec<u32>,
 }
 
 const NOTHING: Range = Range { min: f32::INFINITY, max: f32::NEG_INFINITY };
@@ -59,19 +57,14 @@ impl Seen {
         let last = self.histogram.len() - 1;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to the last bin")]
         let bin = ((f64::from(x) - f64::from(self.range.min)) / step) as usize;
-        self.histogram[bin.min(last)] += 1;
+        let count = &mut self.histogram[bin.min(last)];
+        *count = count.saturating_add(1);
     }
 }
 
 impl Observation {
-    pub(super) fn new(by_feature: bool, counts_features: bool) -> Observation {
-        Observation {
-            whole: Seen::nothing(),
-            features: Vec::new(),
-            finite: true,
-            by_feature,
-            counts_features,
-        }
+    pub(super) fn new(by_feature: bool) -> Observation {
+        Observation { whole: Seen::nothing(), features: Vec::new(), finite: true, by_feature }
     }
 
     /// Whether values were seen, none of them NaN or infinite.
@@ -112,7 +105,7 @@ impl Observation {
         if step > 0.0 {
             values.iter().for_each(|x| self.whole.count(*x, step));
         }
-        if self.counts_features && !self.features.is_empty() {
+        if !self.features.is_empty() {
             self.features.iter_mut().for_each(|seen| seen.histogram.resize(BINS_OF_FEATURE, 0));
             let steps: Vec<f64> = self.features.iter().map(Seen::step).collect();
             for row in values.chunks_exact(self.features.len()) {

@@ -93,7 +93,7 @@ impl Method {
 
 /// The range with this share of all values cut off at each end.
 fn percentile(seen: &Seen, outside: f64) -> Range {
-    let total: u64 = seen.histogram.iter().sum();
+    let total: u64 = seen.histogram.iter().map(|n| u64::from(*n)).sum();
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -101,11 +101,11 @@ fn percentile(seen: &Seen, outside: f64) -> Range {
         reason = "a share of a count"
     )]
     let cut = (total as f64 * outside) as u64;
-    let past = |seen: &mut u64, n: &u64| {
+    let past = |seen: &mut u64, n: u64| {
         *seen += n;
         *seen > cut
     };
-    let bins = seen.histogram.iter();
+    let bins = seen.histogram.iter().map(|n| u64::from(*n));
     let low = bins.clone().scan(0, |seen, n| Some(past(seen, n))).position(|p| p).unwrap_or(0);
     let high = bins.rev().scan(0, |seen, n| Some(past(seen, n))).position(|p| p).unwrap_or(0);
     let Range { min, max } = seen.range;
@@ -211,8 +211,8 @@ fn divergence(seen: &Seen, range: Range, rounded: &Rounded) -> f64 {
     };
     let counts = &seen.histogram[first..=last];
     let mut reference: Vec<f64> = counts.iter().map(|n| *n as f64).collect();
-    reference[0] += seen.histogram[..first].iter().sum::<u64>() as f64;
-    reference[last - first] += seen.histogram[last + 1..].iter().sum::<u64>() as f64;
+    reference[0] += seen.histogram[..first].iter().map(|n| f64::from(*n)).sum::<f64>();
+    reference[last - first] += seen.histogram[last + 1..].iter().map(|n| f64::from(*n)).sum::<f64>();
     // Bins of one code lie side by side: each gets the mean of those that are not empty.
     let mut alike = vec![0.0; counts.len()];
     for run in rounded.codes[first..=last].chunk_by(|a, b| a == b).scan(0, |at, run| {
@@ -220,7 +220,7 @@ fn divergence(seen: &Seen, range: Range, rounded: &Rounded) -> f64 {
         Some(*at - run.len()..*at)
     }) {
         let filled = counts[run.clone()].iter().filter(|n| **n > 0).count();
-        let mean = counts[run.clone()].iter().sum::<u64>() as f64 / filled.max(1) as f64;
+        let mean = counts[run.clone()].iter().map(|n| f64::from(*n)).sum::<f64>() / filled.max(1) as f64;
         for at in run {
             alike[at] = if counts[at] > 0 { mean } else { 0.0 };
         }

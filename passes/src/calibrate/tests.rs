@@ -5,7 +5,7 @@ use super::*;
 
 fn observed(samples: &[&[f32]]) -> Observation {
     let tensor = |values: &&[f32]| Tensor::f32(&[values.len(), 1], values.to_vec()).expect("counts agree");
-    let mut observation = Observation::new(true, true);
+    let mut observation = Observation::new(true);
     samples.iter().for_each(|s| observation.widen(&tensor(s)));
     samples.iter().for_each(|s| observation.count(&tensor(s)));
     observation
@@ -105,7 +105,7 @@ fn entropy_cuts_what_carries_little_information() {
 #[test]
 fn features_have_ranges_of_their_own() {
     let tensor = Tensor::f32(&[4, 2], vec![0.0, 1.0, 0.5, 100.0, 1.0, 2.0, 0.25, 3.0]).expect("counts agree");
-    let mut observation = Observation::new(true, true);
+    let mut observation = Observation::new(true);
     observation.widen(&tensor);
     observation.count(&tensor);
     let of = |feature: usize, method: Method| {
@@ -133,7 +133,7 @@ fn bad_options_are_refused() {
 
 #[test]
 fn activations_of_sixteen_bits_are_seen_as_well() {
-    let mut observation = Observation::new(false, false);
+    let mut observation = Observation::new(false);
     let values = [-1.5, 0.25, 3.0].map(half::f16::from_f32).to_vec();
     observation.widen(
         &Tensor::new(vec![3], qcc_ir::ElementType::F16, qcc_params::Data::F16(values)).expect("counts agree"),

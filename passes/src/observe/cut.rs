@@ -96,13 +96,14 @@ pub(super) fn live(
     live
 }
 
-/// The values that depend on an argument.
+/// The values that depend on an argument; operations need not be in order yet.
 fn computed(function: &Function) -> HashSet<ValueId> {
+    let uses = function.uses();
     let mut computed: HashSet<ValueId> = function.arguments().iter().copied().collect();
-    for &id in function.order() {
-        let node = function.node(id);
-        if node.operands.iter().flatten().any(|v| computed.contains(v)) {
-            computed.extend(node.results.iter().copied());
+    let mut open: Vec<ValueId> = computed.iter().copied().collect();
+    while let Some(value) = open.pop() {
+        for (user, _) in uses.get(&value).into_iter().flatten() {
+            open.extend(function.node(*user).results.iter().filter(|v| computed.insert(**v)));
         }
     }
     computed
@@ -112,7 +113,7 @@ fn computed(function: &Function) -> HashSet<ValueId> {
 fn is_plain(function: &Function, value: ValueId) -> bool {
     let ty = function.ty(value);
     let plain = |dim: &Dim| dim.constant().is_some() || dim.as_symbol().is_some();
-    ty.element == ElementType::F32 && ty.dims.iter().all(plain)
+    matches!(ty.element, ElementType::F32 | ElementType::F16 | ElementType::BF16) && ty.dims.iter().all(plain)
 }
 
 /// Bytes of the weights that an operation reads, in f32.

@@ -1,21 +1,27 @@
 //! Values of the entry function over the calibration samples. The function is run in [parts](cut): memory holds the weights of one part, of
-//! every sample what later parts read, and nothing that no value needs, such as logits.
+//! every sample what later parts read (a [file](store) the rest of it, where that is much), and nothing that no value needs, such as logits.
 
 mod cut;
+mod store;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
 
-use qcc_ir::{Module, ValueId};
+use qcc_ir::{Function, Module, ValueId};
 use qcc_params::{Parameters, Tensor};
 
 use crate::context::{Context, Executor, Samples};
 use crate::pass::PassError;
 pub use cut::cut;
+use store::Store;
 
 /// Bytes of the weights of a part, in f32, where one value alone does not need more.
 const PART: u64 = 512 << 20;
+
+/// Bytes of what is known of samples that are held in memory, and of their inputs.
+const HELD: u64 = 256 << 20;
+const INPUTS: u64 = 128 << 20;
 
 /// Shows values over all samples: `see(round, indices, tensors)` gets some of them, named by their indices, of one sample. In each round each
 /// value is seen once of each sample, samples in order; the rounds of a value follow each other.
@@ -29,10 +35,22 @@ pub(crate) fn observe(
     values: &[ValueId],
     rounds: usize,
     context: &Context<'_>,
+    see: impl FnMut(usize, &[usize], &[&Tensor]),
+) -> Result<(), PassError> {
+    let parts = cut::parts(&module.functions[0], values, PART);
+    observe_parts(Walk::new(pass, needs, context)?, module, values, &parts, rounds, context, see)
+}
+
+/// [`observe`] in these parts.
+fn observe_parts(
+    mut walk: Walk<'_>,
+    module: &Module,
+    values: &[ValueId],
+    parts: &[Vec<usize>],
+    rounds: usize,
+    context: &Context<'_>,
     mut see: impl FnMut(usize, &[usize], &[&Tensor]),
 ) -> Result<(), PassError> {
-    let mut walk = Walk::new(pass, needs, context)?;
-    let parts = cut::parts(&module.functions[0], values, PART);
     let total = parts.len() * rounds * walk.samples.len();
     let mut done = 0;
     for (at, part) in parts.iter().enumerate() {
@@ -64,7 +82,12 @@ pub(crate) struct Walk<'a> {
     samples: &'a dyn Samples,
     /// What is known of each sample, and the tensors of each.
     held: Vec<ValueId>,
-    tensors: Vec<Vec<Tensor>>,
+    tensors: Store,
+    /// Bytes of what is known that are held in memory.
+    budget: u64,
+    /// The inputs of the first samples, and bytes that may still be held of others.
+    inputs: Vec<Option<Vec<Tensor>>>,
+    left: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -77,7 +100,23 @@ impl<'a> Walk<'a> {
         else {
             return Err(PassError::failed(pass, format!("{needs}: pass `--calibration FILE|DIR`")));
         };
-        Ok(Walk { pass, executor, samples, held: Vec::new(), tensors: vec![Vec::new(); samples.len()] })
+        let (held, tensors) = (Vec::new(), Store::new(samples.len(), HELD));
+        let inputs = vec![None; samples.len()];
+        Ok(Walk { pass, executor, samples, held, tensors, budget: HELD, inputs, left: INPUTS })
+    }
+
+    /// The inputs of a sample; images are decoded once where they fit.
+    fn inputs(&mut self, sample: usize, function: &Function) -> Result<Vec<Tensor>, String> {
+        if let Some(inputs) = &self.inputs[sample] {
+            return Ok(inputs.clone());
+        }
+        let inputs = self.samples.inputs(sample, function)?;
+        let bytes = inputs.iter().map(store::bytes).fold(0, u64::saturating_add);
+        if let Some(left) = self.left.checked_sub(bytes) {
+            self.left = left;
+            self.inputs[sample] = Some(inputs.clone());
+        }
+        Ok(inputs)
     }
 
     /// Shows values of each sample, from where the walk is.
@@ -141,11 +180,12 @@ impl<'a> Walk<'a> {
         // Where a value is: among what is held, then among the results.
         let places: HashMap<ValueId, usize> =
             self.held.iter().chain(&results).enumerate().map(|(at, value)| (*value, at)).collect();
-        for (i, tensors) in self.tensors.iter_mut().enumerate() {
-            let mut all = std::mem::take(tensors);
+        let mut held = Store::new(self.samples.len(), self.budget);
+        for i in 0..self.samples.len() {
+            let mut all = self.tensors.take(i)?;
             if let Some(prepared) = &mut prepared {
                 // Of the whole function, which knows which of its arguments are states.
-                let mut inputs = self.samples.inputs(i, function)?;
+                let mut inputs = self.inputs(i, function)?;
                 let arguments = inputs.len();
                 inputs.append(&mut all);
                 let made = prepared.run(&inputs)?;
@@ -158,8 +198,9 @@ impl<'a> Walk<'a> {
             let mut all: Vec<Option<Tensor>> = all.into_iter().map(Some).collect();
             let kept: Option<Vec<Tensor>> =
                 live.iter().map(|value| all.get_mut(*places.get(value)?)?.take()).collect();
-            *tensors = kept.ok_or("a part of the function has too few results")?;
+            held.put(i, kept.ok_or("a part of the function has too few results")?)?;
         }
+        self.tensors = held;
         self.held = live.to_vec();
         Ok(())
     }

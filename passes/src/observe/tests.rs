@@ -6,7 +6,7 @@ use qcc_ir::ops::{Rounding, Special};
 use qcc_ir::{ElementType, Function, Granularity, Module, Op, QuantType, ScaleType, Storage, ValueId};
 use qcc_params::{Parameters, Tensor};
 
-use super::{Walk, cut, observe};
+use super::{Walk, cut, observe, observe_parts};
 use crate::context::{Context, Executor, Prepared, Samples};
 use crate::fixture::Fixture;
 use crate::verify_each::random_inputs;
@@ -119,7 +119,7 @@ fn a_walk_runs_each_layer_once_and_sees_what_the_whole_makes() {
     }
     // Three layers are in front of the last input; what lies on the way is kept, not the codes.
     assert_eq!(counting.0.get(), 3);
-    assert!(walk.held.is_empty() && walk.tensors.iter().all(Vec::is_empty));
+    assert!(walk.held.is_empty() && walk.tensors.is_empty());
     // Back to the start: all of it runs again.
     walk.look(&module, &f.parameters, &inputs[3..], |_| Ok(())).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(counting.0.get(), 6);
@@ -195,4 +195,56 @@ fn rounds_of_a_value_follow_each_other() {
         let of = |round: usize, sample: usize| (round, expected[sample][i].clone());
         assert_eq!(seen, [of(0, 0), of(0, 1), of(1, 0), of(1, 1)]);
     }
+}
+
+#[test]
+fn what_memory_has_no_room_for_lies_in_a_file() {
+    let (f, inputs) = stream();
+    let samples = Random(5);
+    let expected = expected(&f, &inputs, &samples);
+    let context = context(&f.parameters, interpreter(), &samples);
+    let module = Module { functions: vec![f.function.clone()] };
+    let parts: Vec<Vec<usize>> = (0..inputs.len()).map(|i| vec![i]).collect();
+    // Room for nothing, for some samples, for all.
+    for budget in [0, 200, u64::MAX] {
+        let mut walk = Walk::new("test", "it", &context).expect("samples");
+        walk.budget = budget;
+        let mut seen = vec![Vec::new(); inputs.len()];
+        observe_parts(walk, &module, &inputs, &parts, 2, &context, |round, part, tensors| {
+            seen[part[0]].push((round, tensors[0].to_f32_vec()));
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
+        for (i, seen) in seen.into_iter().enumerate() {
+            let all = (0..2).flat_map(|round| expected.iter().map(move |x| (round, x)));
+            let all: Vec<_> = all.map(|(round, x)| (round, x[i].clone())).collect();
+            assert_eq!(seen, all, "value {i}, {budget} bytes");
+        }
+        let mut walk = Walk::new("test", "it", &context).expect("samples");
+        walk.budget = budget;
+        walk.advance(&module, &f.parameters, &inputs[..1], &inputs[..1], &inputs[1..], |_| Ok(()))
+            .unwrap_or_else(|e| panic!("{e}"));
+        let in_file = walk.tensors.in_file();
+        assert_eq!((in_file == 5, in_file == 0), (budget == 0, budget == u64::MAX), "{budget} bytes");
+    }
+}
+
+#[test]
+fn operations_that_are_not_in_order_yet_do_not_keep_a_walk_back() {
+    let (mut f, inputs) = stream();
+    // As quantization leaves it: what is in front of a layer stands behind it.
+    let layer = f.function.uses()[&inputs[1]][0].0;
+    let moved = f.op(Op::Neg {}, &[inputs[1]]);
+    f.function.node_mut(layer).operands[0] = Some(moved);
+    let samples = Random(2);
+    let counting = Counting(Cell::new(0));
+    let context = context(&f.parameters, &counting, &samples);
+    let module = Module { functions: vec![f.function.clone()] };
+    let mut walk = Walk::new("test", "it", &context).expect("samples");
+    for (at, input) in inputs.iter().enumerate() {
+        let to = std::slice::from_ref(input);
+        walk.advance(&module, &f.parameters, to, to, &inputs[at + 1..], |_| Ok(()))
+            .unwrap_or_else(|e| panic!("{e}"));
+    }
+    // Each layer ran once.
+    assert_eq!(counting.0.get(), 3);
 }

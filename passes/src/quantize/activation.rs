@@ -122,12 +122,16 @@ pub(super) fn narrowed(
     if own == to {
         return Ok(x);
     }
-    let mut held = x;
-    if to == ElementType::F16 {
-        // As all codes, halves saturate.
-        let most = f64::from(half::f16::MAX);
-        held = function.add_one(Op::Clamp { min: Float(-most), max: Float(most) }, [x], location)?;
-    }
+    // As all codes, halves saturate; in f32, which has both their largest numbers.
+    let most = match to {
+        ElementType::F16 => half::f16::MAX.to_f64(),
+        _ => half::bf16::MAX.to_f64(),
+    };
+    let wide = match own {
+        ElementType::F32 => x,
+        _ => function.add_one(Op::Cast { to: ElementType::F32 }, [x], location)?,
+    };
+    let held = function.add_one(Op::Clamp { min: Float(-most), max: Float(most) }, [wide], location)?;
     let narrow = function.add_one(Op::Cast { to }, [held], location)?;
     function.add_one(Op::Cast { to: own }, [narrow], location)
 }

@@ -46,6 +46,9 @@ pub(super) fn correct(
         let Some(got) = means.finish().into_iter().next() else { continue };
         let node = module.functions[0].node(id).clone();
         let at = |e: &dyn std::fmt::Display| PassError::at(NAME, &node.location, e);
+        if !expected.iter().chain(&got).all(|mean| mean.is_finite()) {
+            return Err(at(&"the calibration samples give NaN or infinite outputs here"));
+        }
         let bias = match node.operands.get(2).copied().flatten() {
             None => vec![0.0; got.len()],
             Some(bias) => {

@@ -15,6 +15,9 @@ use crate::rounding::moments::{NEEDS, Read, batch, distinct, moments};
 use crate::rounding::{Gram, Settings, Weight, error, solve, unfit};
 use crate::weights;
 
+/// Layers that a warning names.
+const NAMED: usize = 3;
+
 /// What is known of a function's layers so far.
 pub(super) struct ByMoments<'a> {
     settings: Settings,
@@ -25,6 +28,8 @@ pub(super) struct ByMoments<'a> {
     float: Option<(Module, Parameters)>,
     /// Second moments of what layers read.
     grams: HashMap<Read, Vec<Gram>>,
+    /// Layers whose damping rose, and what to.
+    raised: Vec<(String, f64)>,
 }
 
 impl<'a> ByMoments<'a> {
@@ -38,7 +43,7 @@ impl<'a> ByMoments<'a> {
         let float = (!settings.sequential).then(|| (module.clone(), context.parameters.clone()));
         let layers = sites.iter().map(|(id, _)| *id).collect();
         let walk = Walk::new(NAME, NEEDS, context)?;
-        Ok(ByMoments { settings, walk, layers, float, grams: HashMap::new() })
+        Ok(ByMoments { settings, walk, layers, float, grams: HashMap::new(), raised: Vec::new() })
     }
 
     /// Measures what a layer reads: in sequence alone, else with what the next ones read.
@@ -74,6 +79,11 @@ impl<'a> ByMoments<'a> {
         Ok(())
     }
 
+    /// Warns of what rose.
+    pub(super) fn finish(self, context: &mut Context<'_>) {
+        say_raised(&self.raised, self.settings.damping, context);
+    }
+
     /// The codes of a layer's weight and what comes with them, as weights; `None` where it is rounded to nearest, which is a warning where it
     /// gets codes.
     pub(super) fn codes(
@@ -107,10 +117,7 @@ impl<'a> ByMoments<'a> {
         let weight = Weight { values: &values, dims: &dims, to, rules, parameters };
         let solution = solve(&weight, &self.grams[&read], self.settings).map_err(|e| at(&e))?;
         if solution.damping > self.settings.damping {
-            tracing::info!(
-                "{location}: damping rose to {} for its second moments to be positive definite",
-                solution.damping
-            );
+            self.raised.push((location.to_string(), solution.damping));
         }
         if tracing::enabled!(tracing::Level::DEBUG) {
             let found = error(&weight, &solution.parameters, &solution.codes, &self.grams[&read]);
@@ -128,6 +135,21 @@ impl<'a> ByMoments<'a> {
         }
         Ok(Some(values))
     }
+}
+
+/// Says which dampings rose.
+fn say_raised(raised: &[(String, f64)], asked: f64, context: &mut Context<'_>) {
+    let Some((_, most)) = raised.iter().max_by(|a, b| a.1.total_cmp(&b.1)) else { return };
+    let named: Vec<String> =
+        raised.iter().take(NAMED).map(|(layer, d)| format!("`{layer}` to {d}")).collect();
+    let more = if raised.len() > NAMED { ", …" } else { "" };
+    let what = format!(
+        "the damping {asked} was too small for the second moments of {} layer(s) to be positive definite and rose, to {most} at \
+         most ({}{more}); more calibration samples or a larger `damping` help",
+        raised.len(),
+        named.join(", ")
+    );
+    context.warn(NAME, what);
 }
 
 /// What a layer reads of `x`.

@@ -189,7 +189,14 @@ impl Quantize {
         let sites = site::sites(&module.functions[index]);
         let mut by_moments = match self.rounding {
             Some(settings) if index == 0 => Some(ByMoments::new(settings, module, &sites, context)?),
-            _ => None,
+            Some(_) => {
+                let name = &module.functions[index].name;
+                let what =
+                    format!("`@{name}` is rounded to nearest: the samples are inputs of the entry function");
+                context.warn(NAME, what);
+                None
+            }
+            None => None,
         };
         for (done, (id, site)) in sites.iter().enumerate() {
             let function = &mut module.functions[index];
@@ -233,6 +240,9 @@ impl Quantize {
                     context.warn(NAME, message);
                 }
             }
+        }
+        if let Some(found) = by_moments {
+            found.finish(context);
         }
         Ok(())
     }
@@ -328,6 +338,11 @@ fn prepare(
             Err(why) => return Ok(Err(why)),
         },
     };
+    // Narrower floats hold no halves of the other kind.
+    let own = function.ty(weight).element;
+    if weights.float().is_some() && own != ElementType::F32 && own != to {
+        return Ok(Err(format!("its weight is in {own} and stays in it")));
+    }
     let x = match format {
         None => x,
         Some(format) => match activations.quantized(function, x, format, conv) {

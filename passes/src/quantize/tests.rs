@@ -2,11 +2,12 @@ use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::{
     Attribute, ElementType, Float, Function, Granularity, Module, Op, Storage, ops::ImageLayout, ops::PadMode,
 };
-use qcc_params::{Parameters, Tensor};
+use qcc_params::{Data, Parameters, Tensor};
 
 use crate::context::{Context, Samples};
 use crate::fixture::{Fixture, conv, dims};
 use crate::instrument::Instrumentation;
+use crate::pass::PassError;
 use crate::pipeline::Pipeline;
 use crate::registry::Registry;
 use crate::verify_each::{random_inputs, relative_error};
@@ -39,24 +40,35 @@ fn quantized(f: Fixture, pipeline: &str) -> Quantized {
     let inputs = random_inputs(&f.function).expect("inputs");
     let expected = interpreter.run(&f.function, &f.parameters, &inputs).expect("runs");
     let mut module = Module { functions: vec![f.function] };
-    let samples = Random(2);
-    let mut context = Context::new(f.parameters, &interpreter);
-    context.executor = Some(&interpreter);
-    context.samples = Some(&samples);
-    let reference = Interpreter::new(Precision::F64);
-    context.reference = Some(&reference);
-    let mut instrumentation = Instrumentation { verify_each: true, ..Instrumentation::default() };
-    let pipeline = Pipeline::parse(pipeline, &Registry::builtin()).unwrap_or_else(|e| panic!("{e}"));
-    pipeline.run(&mut module, &mut context, &mut instrumentation).unwrap_or_else(|e| panic!("{e}"));
+    let (parameters, warnings) =
+        attempt(&mut module, f.parameters, pipeline).unwrap_or_else(|e| panic!("{e}"));
     let function = module.functions.remove(0);
-    let got = interpreter.run(&function, &context.parameters, &inputs).unwrap_or_else(|e| panic!("{e}"));
+    let got = interpreter.run(&function, &parameters, &inputs).unwrap_or_else(|e| panic!("{e}"));
     Quantized {
         error: relative_error(&got[0], &expected[0]),
         error_of_means: error_of_means(&got[0], &expected[0]),
         function,
-        parameters: context.parameters,
-        warnings: context.warnings.into_iter().map(|w| w.message).collect(),
+        parameters,
+        warnings,
     }
+}
+
+/// Runs passes that look at samples; the weights and warnings behind them.
+fn attempt(
+    module: &mut Module,
+    parameters: Parameters,
+    pipeline: &str,
+) -> Result<(Parameters, Vec<String>), PassError> {
+    let (interpreter, reference) = (Interpreter::new(Precision::F32), Interpreter::new(Precision::F64));
+    let samples = Random(2);
+    let mut context = Context::new(parameters, &interpreter);
+    context.executor = Some(&interpreter);
+    context.samples = Some(&samples);
+    context.reference = Some(&reference);
+    let mut instrumentation = Instrumentation { verify_each: true, ..Instrumentation::default() };
+    let pipeline = Pipeline::parse(pipeline, &Registry::builtin()).unwrap_or_else(|e| panic!("{e}"));
+    pipeline.run(module, &mut context, &mut instrumentation)?;
+    Ok((context.parameters, context.warnings.into_iter().map(|w| w.message).collect()))
 }
 
 /// Channels lie along axis 1.
@@ -206,6 +218,27 @@ fn gptq_rounds_with_less_error_than_to_nearest() {
         &format!("calibrate,quantize{{weights=int4 activations=int8 rounding=gptq}},{LOWER}"),
     );
     assert_eq!(q.ops(), ["quantize", "quantized_linear", "quantized_linear"]);
+}
+
+#[test]
+fn damping_that_rises_is_said() {
+    // Two rows are seen of 16 and of 32 features: their second moments have no inverse.
+    let q = quantized(mlp(), "quantize{weights=int4 rounding=gptq damping=0}");
+    assert_eq!(q.warnings.len(), 1, "{:?}", q.warnings);
+    assert!(q.warnings[0].contains("the damping 0 was too small"), "{:?}", q.warnings);
+    assert!(q.warnings[0].contains("of 2 layer(s)"), "{:?}", q.warnings);
+    assert!(q.error < 0.5, "{}", q.error);
+}
+
+#[test]
+fn functions_without_samples_are_rounded_to_nearest_and_said() {
+    let mut second = mlp();
+    second.function.name = "second".into();
+    let mut module = Module { functions: vec![mlp().function, second.function] };
+    let (_, warnings) = attempt(&mut module, second.parameters, "quantize{weights=int4 rounding=gptq}")
+        .unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("`@second` is rounded to nearest"), "{warnings:?}");
 }
 
 #[test]
@@ -461,6 +494,26 @@ fn halves_saturate() {
 }
 
 #[test]
+fn halves_of_the_other_kind_are_kept() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,2");
+    let data = [1e-30, 3.0].map(half::bf16::from_f32).to_vec();
+    let tensor = Tensor::new(vec![1, 2], ElementType::BF16, Data::BF16(data)).expect("counts agree");
+    let w = f.tensor("w", tensor);
+    let x = f.op(Op::Cast { to: ElementType::BF16 }, &[x]);
+    let y = f.op(Op::Linear {}, &[x, w]);
+    let y = f.op(Op::Cast { to: ElementType::F32 }, &[y]);
+    f.result(y);
+    let q = quantized(f, "quantize{weights=f16}");
+    assert_eq!(q.error, 0.0);
+    assert!(
+        q.warnings.iter().any(|w| w.contains("its weight is in bf16 and stays in it")),
+        "{:?}",
+        q.warnings
+    );
+}
+
+#[test]
 fn annotations_survive() {
     let mut f = mlp();
     let id = *f.function.order().last().expect("not empty");
@@ -544,4 +597,18 @@ fn biases_take_up_what_rounding_adds_to_means() {
         assert!(plain.error_of_means > 1e-3, "{format}: {}", plain.error_of_means);
         assert!(corrected.error_of_means < 1e-5, "{format}: {}", corrected.error_of_means);
     }
+}
+
+#[test]
+fn samples_that_give_no_numbers_correct_no_bias() {
+    let mut f = Fixture::new();
+    let x = f.input("x", "B,4");
+    let w = f.weight("w", &[3, 4]);
+    let b = f.tensor("b", Tensor::f32(&[3], vec![0.0, f32::INFINITY, 1.0]).expect("counts agree"));
+    let y = f.op(Op::Linear {}, &[x, w, b]);
+    f.result(y);
+    let mut module = Module { functions: vec![f.function] };
+    let pipeline = "quantize{weights=int4 bias-correction=true}";
+    let error = attempt(&mut module, f.parameters, pipeline).expect_err("no mean").to_string();
+    assert!(error.contains("linear") && error.contains("NaN or infinite outputs"), "{error}");
 }

@@ -24,8 +24,9 @@ use rayon::prelude::*;
 
 pub(crate) use moments::Gram;
 
-/// The most often that the damping is raised: from 0.01 to 100.
-const MOST_RAISES: usize = 4;
+/// The most that the damping is raised to, and the least that it is raised by: what is smaller is lost in f64.
+const MOST_DAMPING: f64 = 100.0;
+const LEAST_RAISE: f64 = 1e-8;
 
 /// Rows that are solved for together.
 const ROWS: usize = 64;
@@ -159,7 +160,7 @@ impl Problem {
         #[allow(clippy::cast_precision_loss, reason = "counts are below 2^53")]
         let mean = (0..n).map(|j| h[(j, j)]).sum::<f64>() / n.max(1) as f64;
         let mut damping = settings.damping;
-        for _ in 0..=MOST_RAISES {
+        loop {
             let damped = |i: usize, j: usize| {
                 let x = h[(order[i], order[j])];
                 match i == j {
@@ -176,9 +177,11 @@ impl Problem {
                 };
                 return Ok(Problem { order, damped, factor, damping });
             }
-            damping = if damping > 0.0 { damping * 10.0 } else { 0.01 };
+            if damping >= MOST_DAMPING {
+                return Err(SolveError::NotPositive(damping));
+            }
+            damping = if damping > 0.0 { (damping * 10.0).max(LEAST_RAISE) } else { 0.01 };
         }
-        Err(SolveError::NotPositive(damping / 10.0))
     }
 }
 

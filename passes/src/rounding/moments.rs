@@ -147,7 +147,7 @@ impl Read {
 pub(crate) const NEEDS: &str = "rounding by what layers read needs data";
 
 /// Bytes of moments that are measured together, if one alone does not take more.
-const BATCH: u64 = 1 << 30;
+const BATCH: u64 = 256 << 20;
 
 /// How many of these, from the first on, are measured together; each counts once.
 pub(crate) fn batch(function: &Function, reads: &[Read]) -> usize {

@@ -100,6 +100,7 @@ impl<'a> Trial<'a> {
         inner.executor = context.executor;
         inner.samples = context.samples;
         inner.progress = context.progress;
+        inner.statistics_cache.clone_from(&context.statistics_cache);
         let pipeline = Pipeline::parse(passes, &Registry::builtin()).map_err(|e| e.to_string())?;
         pipeline.run(&mut module, &mut inner, &mut Instrumentation::default()).map_err(|e| e.to_string())?;
         let got = self.run(&module, &inner.parameters)?;

@@ -7,8 +7,9 @@ use std::time::UNIX_EPOCH;
 use qcc_params::WeightCache;
 use qcc_passes::calibrate::StatisticsCache;
 
-/// What the cache may hold when a command ends; what was used longest ago goes first.
-const MOST_BYTES: u64 = 8 << 30;
+/// What weights and statistics may take; what was used longest ago goes first.
+const MOST_WEIGHTS: u64 = 8 << 30;
+const MOST_STATISTICS: u64 = 1 << 30;
 
 /// The cache in `folder`, or where the desktop standard puts it: `$XDG_CACHE_HOME/qcc`, `~/.cache/qcc`. Without any of them weights are
 /// kept in the system's temporary folder.
@@ -17,10 +18,12 @@ pub fn cache(folder: Option<&Path>) -> Arc<WeightCache> {
     Arc::new(WeightCache::new(&folder.join("weights"), &build()))
 }
 
-/// Where what was observed of activations is kept, beside the weights.
+/// Where what was observed of activations is kept, beside the weights; what is there already is held to its size.
 pub fn statistics(folder: Option<&Path>) -> StatisticsCache {
     let folder = folder.map_or_else(default_folder, Path::to_path_buf);
-    StatisticsCache::new(&folder.join("statistics"), &build())
+    let cache = StatisticsCache::new(&folder.join("statistics"), &build());
+    cache.trim(MOST_STATISTICS);
+    cache
 }
 
 fn default_folder() -> PathBuf {
@@ -45,7 +48,7 @@ fn build() -> String {
 pub fn finish(cache: &WeightCache, asked: bool) {
     let counts = cache.counts();
     if counts.stored > 0 {
-        cache.trim(MOST_BYTES);
+        cache.trim(MOST_WEIGHTS);
     }
     tracing::info!(found = counts.found, stored = counts.stored, "weight cache");
     if asked && counts.refused > 0 {
