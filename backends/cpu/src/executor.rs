@@ -1,5 +1,7 @@
 //! Runs modules for passes: calibration on compiled code instead of the interpreter.
 
+use std::borrow::Cow;
+
 use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::{Function, Module};
 use qcc_mlir::Target;
@@ -102,15 +104,18 @@ impl Prepared for Run {
         (0..function.results.len())
             .map(|r| {
                 let mut ty = function.ty(function.results[r]).clone();
-                let (shape, bytes): (&[u64], &[u8]) = match function.states.iter().find(|s| s.result == r) {
-                    Some(s) => self.state.read_state(&argument_name(function, s.argument)).map_err(say)?,
-                    None => plain
-                        .next()
-                        .map(|(b, s)| (s.as_slice(), b.as_slice()))
-                        .ok_or("a result is missing")?,
-                };
+                let (shape, bytes): (Vec<u64>, Cow<'_, [u8]>) =
+                    match function.states.iter().find(|s| s.result == r) {
+                        Some(s) => {
+                            self.state.read_state(&argument_name(function, s.argument)).map_err(say)?
+                        }
+                        None => plain
+                            .next()
+                            .map(|(b, s)| (s.clone(), Cow::Borrowed(b.as_slice())))
+                            .ok_or("a result is missing")?,
+                    };
                 ty.dims = shape.iter().map(|&d| (d as i64).into()).collect();
-                Tensor::from_le_bytes(&ty, bytes).map_err(|e| e.to_string())
+                Tensor::from_le_bytes(&ty, &bytes).map_err(|e| e.to_string())
             })
             .collect()
     }

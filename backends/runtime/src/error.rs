@@ -81,6 +81,16 @@ pub enum RuntimeError {
         /// What is wrong with it.
         message: String,
     },
+    /// What was read and is to be read is more than a sequence may have.
+    #[error(
+        "the sequence would have {needed} tokens, its limit is {most}: raise the limit or start a new sequence"
+    )]
+    Full {
+        /// Tokens with those of the call.
+        needed: u64,
+        /// The limit.
+        most: u64,
+    },
     /// Too many or too few inputs or outputs.
     #[error("`{entry}` takes {expected} {what}, not {found}")]
     Count {

@@ -21,6 +21,7 @@ mod element;
 mod error;
 mod expr;
 pub mod features;
+mod growth;
 mod manifest;
 mod model;
 mod parameter_file;

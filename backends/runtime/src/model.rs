@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::bind::{bind, extent};
-use crate::program::{Entry, Port, Program};
+use crate::program::{Blocks, Entry, Port, Program};
 use crate::{Manifest, PARAMETER_FILE, Parameters, RuntimeError, features};
 
 /// Generated code: works on the items `begin..end` of a step.
@@ -30,6 +30,8 @@ struct Inner {
     addresses: Vec<u64>,
     /// The states of all entry points, each name once.
     states: Vec<Port>,
+    /// How each of them grows, if it does.
+    blocks: Vec<Option<Blocks>>,
     /// For each entry point, its states' places in `states`.
     entry_states: Vec<Vec<usize>>,
 }
@@ -60,17 +62,19 @@ impl Model {
         }
         let addresses = parameters.resolve(&program.parameters)?;
         let mut states: Vec<Port> = Vec::new();
+        let mut blocks = Vec::new();
         let mut entry_states = Vec::new();
         for entry in &program.entries {
             let places = entry.states.iter().map(|state| {
                 states.iter().position(|s| s.name == state.name).unwrap_or_else(|| {
                     states.push(state.clone());
+                    blocks.push(entry.blocks(state).cloned());
                     states.len() - 1
                 })
             });
             entry_states.push(places.collect());
         }
-        let inner = Arc::new(Inner { program, kernels, parameters, addresses, states, entry_states });
+        let inner = Arc::new(Inner { program, kernels, parameters, addresses, states, blocks, entry_states });
         Ok(Model { inner, owner: None })
     }
 
@@ -152,6 +156,11 @@ impl Model {
 
     pub(crate) fn parameter_addresses(&self) -> &[u64] {
         &self.inner.addresses
+    }
+
+    /// How a state of [`Model::states`] grows.
+    pub(crate) fn blocks(&self, state: usize) -> Option<&Blocks> {
+        self.inner.blocks[state].as_ref()
     }
 
     pub(crate) fn entry_states(&self, entry: usize) -> &[usize] {

@@ -7,7 +7,7 @@ use crate::RuntimeError;
 pub use crate::expr::Expr;
 
 /// Version of the serial form. A program of another version is refused.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 const MAGIC: &[u8; 4] = b"QCCP";
 
@@ -48,6 +48,8 @@ pub struct Entry {
     pub outputs: Vec<Port>,
     /// Buffers that keep their contents from call to call, zero at first. Entry points with a state of the same name share it.
     pub states: Vec<Port>,
+    /// How those states grow that do: keys and values of attention.
+    pub growth: Option<Growth>,
     /// Sizes of the arena's buffers, in bytes. Their contents do not outlive the call.
     pub slots: Vec<Expr>,
     /// Kernel calls, in order.
@@ -63,6 +65,36 @@ pub struct Port {
     pub element: String,
     /// Its shape.
     pub dims: Vec<Expr>,
+}
+
+/// States that hold what was read so far and get more with each call: `[batch, held, heads, features]`. All of an entry point hold equally
+/// many tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Growth {
+    /// The symbol whose value is how many tokens they held before the call. It may occur in the shapes of growing states and in
+    /// [`Arg::Value`]s, nowhere else.
+    pub held: u32,
+    /// The symbol whose value is how many tokens there is room for.
+    pub capacity: u32,
+    /// Tokens that a call adds.
+    pub added: Expr,
+    /// Rooms are multiples of so many tokens.
+    pub step: u64,
+    /// The states that grow.
+    pub states: Vec<Blocks>,
+}
+
+/// A growing state in memory: for each row of `rows`, blocks of `tokens` tokens, as many as there is room for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocks {
+    /// Index into [`Entry::states`].
+    pub state: u32,
+    /// Number of rows: heads of all sequences.
+    pub rows: Expr,
+    /// Tokens of a block; they divide [`Growth::step`]. Where elements are whole bytes they lie in the order feature, token.
+    pub tokens: u64,
+    /// Bytes of a block.
+    pub bytes: u64,
 }
 
 /// One kernel call.
@@ -107,6 +139,14 @@ pub enum Arg {
     State(u32),
     /// A number.
     Value(Expr),
+}
+
+impl Entry {
+    /// How a state grows, if it does.
+    pub(crate) fn blocks(&self, state: &Port) -> Option<&Blocks> {
+        let index = self.states.iter().position(|s| s.name == state.name)?;
+        self.growth.as_ref()?.states.iter().find(|blocks| blocks.state as usize == index)
+    }
 }
 
 impl Program {

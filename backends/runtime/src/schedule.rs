@@ -4,7 +4,7 @@
 
 use crate::arena::padded;
 use crate::bind::{Extent, extent};
-use crate::program::{Arg, Step};
+use crate::program::{Arg, Expr, Step};
 use crate::{KernelFn, Model, RuntimeError};
 
 /// A kernel call.
@@ -35,11 +35,22 @@ pub(crate) struct Relocation {
     pub offset: u64,
 }
 
+/// A number still to be computed.
+#[derive(Clone, Copy)]
+pub(crate) struct Moving {
+    pub position: usize,
+    pub step: usize,
+    pub arg: usize,
+}
+
 /// See the module.
 pub(crate) struct Schedule {
     pub entry: usize,
+    /// With 0 for what states hold.
     pub symbols: Vec<u64>,
     pub args: Vec<u64>,
+    /// Numbers that change with what states hold: where they stand, as `[entry point][step][argument]` of the program says.
+    pub moving: Vec<Moving>,
     /// Addresses that change when memory moves.
     pub own: Vec<Relocation>,
     /// Addresses that change with every call.
@@ -49,6 +60,8 @@ pub(crate) struct Schedule {
     pub outputs: Vec<Extent>,
     /// In the order of the entry point's states.
     pub states: Vec<Extent>,
+    /// Tokens that the call adds to growing states.
+    pub added: u64,
     pub arena_bytes: u64,
     /// Of each worker.
     pub scratch_bytes: u64,
@@ -77,25 +90,34 @@ impl Schedule {
             entry: entry_index,
             symbols: symbols.to_vec(),
             args: Vec::with_capacity(entry.steps.iter().map(|s| s.args.len()).sum()),
+            moving: Vec::new(),
             own: Vec::new(),
             callers: Vec::new(),
             commands: Vec::with_capacity(entry.steps.len()),
             inputs: extents(&entry.inputs)?,
             outputs: extents(&entry.outputs)?,
             states: extents(&entry.states)?,
+            added: entry.growth.as_ref().map_or(Ok(0), |growth| growth.added.evaluate(symbols))?,
             arena_bytes,
             scratch_bytes: 0,
             layout: 0,
             used: 0,
         };
-        for step in &entry.steps {
-            schedule.step(model, step, &slots)?;
+        let held = entry.growth.as_ref().map(|growth| Expr::Symbol(growth.held));
+        for (index, step) in entry.steps.iter().enumerate() {
+            schedule.step(model, (index, step), &slots, held.as_ref())?;
         }
         schedule.scratch_bytes = padded(schedule.scratch_bytes).ok_or_else(overflow)?;
         Ok(schedule)
     }
 
-    fn step(&mut self, model: &Model, step: &Step, slots: &[(u64, u64)]) -> Result<(), RuntimeError> {
+    fn step(
+        &mut self,
+        model: &Model,
+        (index, step): (usize, &Step),
+        slots: &[(u64, u64)],
+        held: Option<&Expr>,
+    ) -> Result<(), RuntimeError> {
         self.commands.push(Command {
             kernel: model.kernels()[step.kernel as usize],
             args: self.args.len(),
@@ -103,7 +125,7 @@ impl Schedule {
             grain: step.grain,
         });
         self.scratch_bytes = self.scratch_bytes.max(step.scratch.evaluate(&self.symbols)?);
-        for arg in &step.args {
+        for (arg_index, arg) in step.args.iter().enumerate() {
             let position = self.args.len();
             let mut value = 0;
             match arg {
@@ -136,7 +158,14 @@ impl Schedule {
                 Arg::Parameter { index, offset } => {
                     value = model.parameter_addresses()[*index as usize] + offset
                 }
-                Arg::Value(expr) => value = expr.evaluate(&self.symbols)?,
+                Arg::Value(expr) => {
+                    value = expr.evaluate(&self.symbols)?;
+                    let mut moves = false;
+                    expr.visit(&mut |inner| moves |= Some(inner) == held);
+                    if moves {
+                        self.moving.push(Moving { position, step: index, arg: arg_index });
+                    }
+                }
             }
             self.args.push(value);
         }

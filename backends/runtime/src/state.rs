@@ -4,12 +4,15 @@
 
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use crate::arena::padded;
 use crate::bind::{bind, byte_size, check_count};
+use crate::growth::Tokens;
+use crate::program::{Arg, Blocks};
 use crate::schedule::{Base, Schedule};
-use crate::{ALIGNMENT, AlignedBuffer, Model, Pool, RuntimeError};
+use crate::{ALIGNMENT, AlignedBuffer, Element, Model, Pool, RuntimeError};
 
 /// How many schedules are kept; the one not used for longest makes room.
 const SCHEDULES: usize = 16;
@@ -44,13 +47,16 @@ pub struct StepTime {
 }
 
 /// A persistent buffer.
-struct Persistent {
-    /// Its shape; none before it is first used.
-    dims: Option<Vec<u64>>,
-    bytes: u64,
-    buffer: AlignedBuffer,
+pub(crate) struct Persistent {
+    /// Its shape; none before it is first used. Of one that grows, with 0 tokens.
+    pub dims: Option<Vec<u64>>,
+    pub bytes: u64,
+    pub buffer: AlignedBuffer,
     /// Whether the caller wrote it, and expects that shape to be kept.
-    written: bool,
+    pub written: bool,
+    /// Of one that grows: its rows, and the tokens that each has room for.
+    pub rows: u64,
+    pub capacity: u64,
 }
 
 /// What a caller needs to run a model.
@@ -58,6 +64,10 @@ pub struct State {
     model: Model,
     pool: Pool,
     persistent: Vec<Persistent>,
+    /// Tokens that growing states hold, have room for, and may have room for.
+    held: u64,
+    capacity: u64,
+    most: u64,
     arena: AlignedBuffer,
     scratch: AlignedBuffer,
     /// Stand-ins for the caller's buffers that are not aligned.
@@ -89,11 +99,16 @@ impl State {
             bytes: 0,
             buffer: AlignedBuffer::empty(),
             written: false,
+            rows: 0,
+            capacity: 0,
         });
         Ok(State {
             model: model.clone(),
             pool: Pool::new(threads)?,
             persistent: persistent.collect(),
+            held: 0,
+            capacity: 0,
+            most: u64::MAX,
             arena: AlignedBuffer::empty(),
             scratch: AlignedBuffer::empty(),
             staging: AlignedBuffer::empty(),
@@ -117,26 +132,58 @@ impl State {
         self.pool.threads()
     }
 
-    /// Makes the persistent buffers zero again.
+    /// Makes the persistent buffers zero again; those that grow hold nothing, and keep their room.
     pub fn reset(&mut self) {
-        for persistent in &mut self.persistent {
-            persistent.buffer.clear();
+        for (index, persistent) in self.persistent.iter_mut().enumerate() {
+            if self.model.blocks(index).is_none() {
+                persistent.buffer.clear();
+            }
             persistent.written = false;
         }
+        self.held = 0;
+    }
+
+    /// Tokens that growing states hold.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Bytes that the states that grow take, with the room they have.
+    pub fn growing_bytes(&self) -> u64 {
+        let grows = |(index, p): (usize, &Persistent)| self.model.blocks(index).map(|_| p.bytes);
+        self.persistent.iter().enumerate().filter_map(grows).sum()
+    }
+
+    /// The most tokens that growing states may hold; a call that would need more fails.
+    pub fn limit_tokens(&mut self, most: u64) {
+        self.most = most;
+    }
+
+    /// Makes room for so many tokens with the next call, so that calls up to there move nothing.
+    pub fn reserve_tokens(&mut self, tokens: u64) {
+        self.capacity = self.capacity.max(tokens);
     }
 
     /// Shape and contents of a persistent buffer.
     ///
     /// # Errors
-    /// When there is none of this name, or no call has given it a size yet.
-    pub fn read_state(&self, name: &str) -> Result<(&[u64], &[u8]), RuntimeError> {
-        let persistent = &self.persistent[self.state_index(name)?];
-        let dims = persistent.dims.as_deref().ok_or_else(|| RuntimeError::Tensor {
+    /// When there is none of this name, no call has given it a size yet, or it grows and lies in memory as packed codes.
+    pub fn read_state(&self, name: &str) -> Result<(Vec<u64>, Cow<'_, [u8]>), RuntimeError> {
+        let fail = |message: &str| RuntimeError::Tensor {
             what: "state",
-            name: name.to_string(),
-            message: "it has no size before the first call".into(),
-        })?;
-        Ok((dims, &persistent.buffer[..persistent.bytes as usize]))
+            name: name.into(),
+            message: message.into(),
+        };
+        let index = self.state_index(name)?;
+        let persistent = &self.persistent[index];
+        let dims = persistent.dims.clone().ok_or_else(|| fail("it has no size before the first call"))?;
+        let Some(blocks) = self.model.blocks(index) else {
+            return Ok((dims, Cow::Borrowed(&persistent.buffer[..persistent.bytes as usize])));
+        };
+        let width = self.element_bytes(index);
+        let tokens = Tokens::new(blocks, &dims, width).ok_or_else(|| fail("its codes are packed"))?;
+        let bytes = tokens.read(persistent, self.held);
+        Ok((tokens.shape(self.held).to_vec(), Cow::Owned(bytes)))
     }
 
     /// Sets a persistent buffer. A later call whose inputs ask for another shape fails until [`State::reset`].
@@ -159,6 +206,9 @@ impl State {
         let bytes = byte_size(port, shape).ok_or_else(|| fail(format!("shape {shape:?} overflows")))?;
         if bytes != data.len() as u64 {
             return Err(fail(format!("{} bytes where shape {shape:?} has {bytes}", data.len())));
+        }
+        if let Some(blocks) = self.model.blocks(index).cloned() {
+            return self.write_tokens(index, &blocks, shape, data);
         }
         self.resize_state(index, shape, bytes)?;
         self.persistent[index].buffer[..data.len()].copy_from_slice(data);
@@ -213,10 +263,59 @@ impl State {
         let schedule = self.schedule(entry, inputs)?;
         self.check_sizes(schedule, inputs, outputs)?;
         self.reserve(schedule)?;
+        self.advance(schedule)?;
         self.stage(schedule, inputs, outputs)?;
         self.patch(schedule);
         self.execute(schedule);
         self.unstage(schedule, inputs.len(), outputs);
+        self.held += self.schedules[schedule].added;
+        Ok(())
+    }
+
+    fn element_bytes(&self, index: usize) -> u64 {
+        Element::named(&self.model.states()[index].element).map_or(1, Element::bytes)
+    }
+
+    /// Sets a state that grows: all of them are to hold equally much.
+    fn write_tokens(
+        &mut self,
+        index: usize,
+        blocks: &Blocks,
+        shape: &[u64],
+        data: &[u8],
+    ) -> Result<(), RuntimeError> {
+        let width = self.element_bytes(index);
+        let fail = |message: String| {
+            let name = self.model.states()[index].name.clone();
+            RuntimeError::Tensor { what: "state", name, message }
+        };
+        let (batch, held) = (shape[0], shape[1]);
+        let others = self
+            .persistent
+            .iter()
+            .enumerate()
+            .any(|(i, p)| i != index && p.written && self.model.blocks(i).is_some());
+        if others && held != self.held {
+            return Err(fail(format!("{held} tokens where other states hold {}", self.held)));
+        }
+        let mut dims = shape.to_vec();
+        dims[1] = 0;
+        let Some(tokens) = Tokens::new(blocks, &dims, width) else {
+            return Err(fail("its codes are packed".into()));
+        };
+        let steps = self.model.program().entries.iter().filter_map(|entry| entry.growth.as_ref());
+        let step = steps.map(|growth| growth.step).max().unwrap_or(1);
+        let room = self.capacity.max(held).checked_next_multiple_of(step);
+        let (Some(rows), Some(capacity)) = (batch.checked_mul(shape[2]), room) else {
+            return Err(fail(format!("shape {shape:?} overflows")));
+        };
+        self.capacity = capacity;
+        self.layout += 1;
+        let persistent = &mut self.persistent[index];
+        persistent.grow(blocks, dims, rows, capacity, 0)?;
+        tokens.write(persistent, held, data);
+        persistent.written = true;
+        self.held = held;
         Ok(())
     }
 
@@ -228,6 +327,7 @@ impl State {
         for (symbol, bound) in self.symbols.iter_mut().zip(&self.bound) {
             *symbol = bound.unwrap_or(0);
         }
+        self.make_room(entry)?;
         self.calls += 1;
         let known = self.schedules.iter().position(|s| s.entry == entry && s.symbols == self.symbols);
         let index = match known {
@@ -246,6 +346,30 @@ impl State {
         };
         self.schedules[index].used = self.calls;
         Ok(index)
+    }
+
+    /// Decides how many tokens growing states shall have room for, and binds that.
+    fn make_room(&mut self, entry: usize) -> Result<(), RuntimeError> {
+        let Some(growth) = &self.model.program().entries[entry].growth else { return Ok(()) };
+        let overflow = || RuntimeError::Overflow { symbols: self.symbols.clone() };
+        for blocks in &growth.states {
+            let persistent = &self.persistent[self.model.entry_states(entry)[blocks.state as usize]];
+            let rows = blocks.rows.evaluate(&self.symbols)?;
+            if persistent.dims.is_some() && persistent.rows != rows && !persistent.written {
+                self.held = 0;
+            }
+        }
+        let needed = self.held.checked_add(growth.added.evaluate(&self.symbols)?).ok_or_else(overflow)?;
+        if needed > self.most {
+            return Err(RuntimeError::Full { needed, most: self.most });
+        }
+        let mut room = self.capacity;
+        if needed > room {
+            room = room.saturating_mul(2).min(self.most).max(needed);
+        }
+        self.capacity = room.checked_next_multiple_of(growth.step).ok_or_else(overflow)?;
+        self.symbols[growth.capacity as usize] = self.capacity;
+        Ok(())
     }
 
     fn check_sizes(
@@ -313,6 +437,20 @@ impl State {
         let entry = needs.entry;
         for place in 0..self.model.entry_states(entry).len() {
             let index = self.model.entry_states(entry)[place];
+            if let Some(blocks) = self.model.blocks(index) {
+                let needs = &self.schedules[schedule];
+                let rows = blocks.rows.evaluate(&needs.symbols)?;
+                let persistent = &mut self.persistent[index];
+                if persistent.rows != rows
+                    || persistent.capacity != self.capacity
+                    || persistent.dims.is_none()
+                {
+                    let dims = needs.states[place].dims.clone();
+                    self.layout += 1;
+                    persistent.grow(blocks, dims, rows, self.capacity, self.held)?;
+                }
+                continue;
+            }
             let extent = &self.schedules[schedule].states[place];
             if self.persistent[index].dims.as_ref() != Some(&extent.dims) {
                 let extent = extent.clone();
@@ -335,6 +473,21 @@ impl State {
         persistent.buffer.clear();
         persistent.bytes = bytes;
         persistent.dims = Some(dims.to_vec());
+        Ok(())
+    }
+
+    /// Computes the numbers that change with what states hold.
+    fn advance(&mut self, schedule: usize) -> Result<(), RuntimeError> {
+        let schedule = &mut self.schedules[schedule];
+        let entry = &self.model.program().entries[schedule.entry];
+        let Some(growth) = &entry.growth else { return Ok(()) };
+        self.symbols.copy_from_slice(&schedule.symbols);
+        self.symbols[growth.held as usize] = self.held;
+        for moving in &schedule.moving {
+            if let Arg::Value(expr) = &entry.steps[moving.step].args[moving.arg] {
+                schedule.args[moving.position] = expr.evaluate(&self.symbols)?;
+            }
+        }
         Ok(())
     }
 

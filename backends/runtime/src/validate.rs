@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::program::{Arg, Entry, Expr, Port, Program, SCHEMA, Step};
+use crate::program::{Arg, Blocks, Entry, Expr, Port, Program, SCHEMA, Step};
 use crate::{Element, RuntimeError};
 
 /// Highest rank of a tensor at the border of an entry point.
@@ -30,7 +30,8 @@ impl Program {
             for state in &entry.states {
                 match states.iter().find(|s| s.name == state.name) {
                     None => states.push(state),
-                    Some(other) if *other == state => {}
+                    Some(other)
+                        if *other == state && first_growth(&self.entries, state) == entry.blocks(state) => {}
                     Some(_) => {
                         return fail(format!("entry points declare the state `{}` differently", state.name));
                     }
@@ -61,8 +62,14 @@ impl Program {
                 }
             }
         }
-        for (what, ports) in [("input", &entry.inputs), ("output", &entry.outputs), ("state", &entry.states)]
-        {
+        // What is held changes with each call: buffers and work do not depend on it.
+        let held = self.validate_growth(entry, &mut bound)?;
+        let with_held: HashSet<u32> = bound.iter().copied().chain(held).collect();
+        for (what, ports, bound) in [
+            ("input", &entry.inputs, &bound),
+            ("output", &entry.outputs, &bound),
+            ("state", &entry.states, &with_held),
+        ] {
             let mut names = HashSet::new();
             for port in ports {
                 let fail = |message: String| Err(format!("{what} `{}`: {message}", port.name));
@@ -79,7 +86,7 @@ impl Program {
                     return fail(format!("rank {} is above {MAX_RANK}", port.dims.len()));
                 }
                 for dim in &port.dims {
-                    self.validate_size(dim, &bound).or_else(fail)?;
+                    self.validate_size(dim, bound).or_else(fail)?;
                 }
             }
         }
@@ -87,13 +94,61 @@ impl Program {
             self.validate_size(slot, &bound).map_err(|message| format!("slot {i}: {message}"))?;
         }
         for (i, step) in entry.steps.iter().enumerate() {
-            self.validate_step(entry, step, &bound)
+            self.validate_step(entry, step, &bound, &with_held)
                 .map_err(|message| format!("step {i} (`{}`): {message}", step.name))?;
         }
         Ok(())
     }
 
-    fn validate_step(&self, entry: &Entry, step: &Step, bound: &HashSet<u32>) -> Result<(), String> {
+    /// Checks how states grow, and binds the room they have; the symbol of what they hold.
+    fn validate_growth(&self, entry: &Entry, bound: &mut HashSet<u32>) -> Result<Option<u32>, String> {
+        let Some(growth) = &entry.growth else { return Ok(None) };
+        let (held, capacity) = (growth.held, growth.capacity);
+        let known = |symbol: u32| (symbol as usize) < self.symbols.len();
+        if !known(held) || !known(capacity) || held == capacity {
+            return Err("its states grow by unknown symbols".into());
+        }
+        if bound.contains(&held) || bound.contains(&capacity) {
+            return Err("an input binds how its states grow".into());
+        }
+        self.validate_size(&growth.added, bound)?;
+        if growth.step == 0 {
+            return Err("its states have room for multiples of 0 tokens".into());
+        }
+        let mut seen = HashSet::new();
+        for blocks in &growth.states {
+            let Some(port) = entry.states.get(blocks.state as usize).filter(|_| seen.insert(blocks.state))
+            else {
+                return Err(format!("state {} of {} grows", blocks.state, entry.states.len()));
+            };
+            if port.dims.len() != 4 || port.dims[1] != Expr::Symbol(held) {
+                return Err(format!("state `{}` grows along no axis of it", port.name));
+            }
+            if blocks.tokens == 0 || !growth.step.is_multiple_of(blocks.tokens) {
+                return Err(format!("state `{}` grows by parts of blocks", port.name));
+            }
+            self.validate_size(&blocks.rows, bound)?;
+        }
+        for (i, port) in entry.states.iter().enumerate() {
+            let mut grows = false;
+            for dim in &port.dims {
+                dim.visit(&mut |inner| grows |= *inner == Expr::Symbol(held));
+            }
+            if grows && !seen.contains(&(i as u32)) {
+                return Err(format!("state `{}` holds tokens, and does not grow", port.name));
+            }
+        }
+        bound.insert(capacity);
+        Ok(Some(held))
+    }
+
+    fn validate_step(
+        &self,
+        entry: &Entry,
+        step: &Step,
+        bound: &HashSet<u32>,
+        with_held: &HashSet<u32>,
+    ) -> Result<(), String> {
         let within = |what: &str, index: u32, count: usize| match (index as usize) < count {
             true => Ok(()),
             false => Err(format!("{what} {index} of {count}")),
@@ -123,7 +178,7 @@ impl Program {
                 Arg::Input(index) => within("input", *index, entry.inputs.len())?,
                 Arg::Output(index) => within("output", *index, entry.outputs.len())?,
                 Arg::State(index) => within("state", *index, entry.states.len())?,
-                Arg::Value(value) => self.validate_size(value, bound)?,
+                Arg::Value(value) => self.validate_size(value, with_held)?,
             }
         }
         Ok(())
@@ -145,6 +200,11 @@ impl Program {
             None => Ok(()),
         }
     }
+}
+
+/// How the first entry point that has a state says it grows.
+fn first_growth<'a>(entries: &'a [Entry], state: &Port) -> Option<&'a Blocks> {
+    entries.iter().find(|e| e.states.iter().any(|s| s.name == state.name)).and_then(|e| e.blocks(state))
 }
 
 fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<(), RuntimeError> {

@@ -199,7 +199,15 @@ mod tests {
     use super::*;
 
     fn entry(inputs: Vec<Port>) -> Entry {
-        Entry { name: "main".into(), inputs, outputs: vec![], states: vec![], slots: vec![], steps: vec![] }
+        Entry {
+            name: "main".into(),
+            inputs,
+            outputs: vec![],
+            states: vec![],
+            growth: None,
+            slots: vec![],
+            steps: vec![],
+        }
     }
 
     fn port(name: &str, element: &str, dims: Vec<Expr>) -> Port {

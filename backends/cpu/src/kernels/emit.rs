@@ -308,6 +308,12 @@ impl Emitter {
         self.float_of(F32X16, x)
     }
 
+    /// An `f64` constant in each of sixteen lanes.
+    pub fn doubles(&mut self, x: f64) -> Value {
+        let ty = Type::Lanes(16, Scalar::F64);
+        self.op(ty, format_args!("arith.constant dense<0x{:016X}> : {ty}", x.to_bits()))
+    }
+
     /// An `i32` vector constant.
     pub fn ints(&mut self, x: i32) -> Value {
         self.int_of(I32X16, i64::from(x))
@@ -485,6 +491,11 @@ impl Emitter {
     /// Signed integers to `f32`.
     pub fn to_float(&mut self, x: Value) -> Value {
         self.convert("sitofp", x, Scalar::F32)
+    }
+
+    /// Signed integers to `f64`.
+    pub fn to_double(&mut self, x: Value) -> Value {
+        self.convert("sitofp", x, Scalar::F64)
     }
 
     /// Narrower integers, dropping high bits.

@@ -249,6 +249,47 @@ impl Emitter {
         self.bits(bits, x.ty())
     }
 
+    /// `sin x` and `cos x` in f32 of sixteen f64 angles of up to 2^20 quarter turns. Quarter turns are taken off in two parts (Cody and
+    /// Waite); the polynomials on ±π/4 are those of Cephes' `sinf` and `cosf`.
+    pub fn sin_cos(&mut self, x: Value) -> (Value, Value) {
+        // Adding it rounds to whole numbers, which then stand in the low bits.
+        let shift = self.doubles(6_755_399_441_055_744.0);
+        let quarters = self.doubles(std::f64::consts::FRAC_2_PI);
+        let quarters = self.mul(x, quarters);
+        let shifted = self.add(quarters, shift);
+        let turns = self.sub(shifted, shift);
+        let mut rest = x;
+        for part in [1.570_796_326_734_125_6, 6.077_100_506_506_192e-11] {
+            let part = self.doubles(part);
+            let part = self.mul(turns, part);
+            rest = self.sub(rest, part);
+        }
+        let r = self.narrow(rest, Scalar::F32);
+        let quadrant = self.bits(shifted, Type::Lanes(16, Scalar::I64));
+        let quadrant = self.truncate(quadrant, Scalar::I32);
+
+        let square = self.mul(r, r);
+        let p = self.polynomial(square, &[-1.666_665_4e-1, 8.332_161e-3, -1.951_529_6e-4]);
+        let cube = self.mul(square, r);
+        let sin = self.multiply_add(cube, p, r);
+        let p = self.polynomial(square, &[-0.5, 4.166_664_6e-2, -1.388_731_6e-3, 2.443_315_7e-5]);
+        let one = self.floats(1.0);
+        let cos = self.multiply_add(square, p, one);
+
+        let (none, single, double) = (self.ints(0), self.ints(1), self.ints(2));
+        let odd = self.and(quadrant, single);
+        let odd = self.compare("ne", odd, none);
+        let signed = |e: &mut Emitter, plain: Value, other: Value, quadrant: Value| {
+            let value = e.select(odd, other, plain);
+            let half = e.and(quadrant, double);
+            let half = e.compare("ne", half, none);
+            let minus = e.negate(value);
+            e.select(half, minus, value)
+        };
+        let next = self.add(quadrant, single);
+        (signed(self, sin, cos, quadrant), signed(self, cos, sin, next))
+    }
+
     /// Hyperbolic tangent.
     pub fn tanh(&mut self, x: Value) -> Value {
         let a = self.magnitude(x);

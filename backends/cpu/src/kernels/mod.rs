@@ -9,7 +9,9 @@
 //! never reaches a result). Nothing is written past an end.
 
 pub mod atom;
+pub mod attention;
 pub mod blocks;
+pub mod cache;
 pub mod causal_conv1d;
 mod channels;
 pub mod coded;
@@ -23,6 +25,7 @@ pub mod norm;
 pub mod pack;
 mod patches;
 pub mod quantize;
+pub mod rotary;
 mod row;
 pub mod scan;
 pub mod softmax;

@@ -4,6 +4,7 @@
 //! last, weights folded into parameters. Each operation becomes a few steps; elementwise operations fuse into one. Buffers are virtual
 //! until every step is known; then the memory plan gives them slots.
 
+mod attention;
 mod axes;
 mod buffers;
 mod coded;
@@ -138,6 +139,11 @@ pub(crate) struct Lowering<'a> {
     uses: HashMap<ValueId, Vec<(OpId, usize)>>,
     /// Sums of the codes of each block of a dynamically quantized value, and the block's size.
     block_sums: HashMap<ValueId, (Buffer, u32)>,
+    growing: attention::Growing,
+    /// Keys and values where attention reads them.
+    caches: HashMap<ValueId, attention::Cache>,
+    /// Angles of positions, by those and frequencies.
+    angles: HashMap<(ValueId, ValueId), attention::Angles>,
     /// Operations that fused into the step of an earlier one.
     skipped: HashSet<OpId>,
     /// Function results by value: the output (or state) each one goes to.
@@ -163,6 +169,9 @@ impl<'a> Lowering<'a> {
             views: HashMap::new(),
             uses: function.uses(),
             block_sums: HashMap::new(),
+            growing: attention::Growing::default(),
+            caches: HashMap::new(),
+            angles: HashMap::new(),
             skipped: HashSet::new(),
             targets: HashMap::new(),
             inputs: Vec::new(),
@@ -174,25 +183,25 @@ impl<'a> Lowering<'a> {
     /// Inputs are copied into buffers of our own first: kernels may read a little past an end, which a caller's buffer does not promise.
     fn arguments(&mut self) -> Result<(), LowerError> {
         let function = self.function;
-        for (index, &value) in function.arguments().iter().enumerate() {
-            for dim in &function.ty(value).dims {
-                for symbol in dim.symbols() {
-                    if !self.symbols.iter().any(|s| **s == *symbol) {
-                        self.symbols.push(symbol.to_string());
-                    }
-                }
+        let is_state = |index: usize| function.states.iter().any(|s| s.argument == index);
+        let arguments = || function.arguments().iter().enumerate();
+        // Inputs bind sizes; what states hold is no such size.
+        let inputs = arguments().filter(|(index, _)| !is_state(*index));
+        for symbol in inputs.flat_map(|(_, value)| &function.ty(*value).dims).flat_map(Dim::symbols) {
+            if !self.symbols.iter().any(|s| **s == *symbol) {
+                self.symbols.push(symbol.to_string());
+            }
+        }
+        for (index, &value) in arguments() {
+            let state = function.states.iter().find(|s| s.argument == index);
+            let next = state.map(|s| function.results[s.result]);
+            if let Some(next) = next.filter(|next| function.ty(value) != function.ty(*next)) {
+                self.growing_state(index, next)?;
+                continue;
             }
             let storage = self.storage_of(value)?;
             let port = self.port(value, &argument_name(function, index), storage)?;
-            if let Some(state) = function.states.iter().find(|s| s.argument == index) {
-                let (from, to) = (function.ty(value), function.ty(function.results[state.result]));
-                if from != to {
-                    let name = argument_name(function, index);
-                    return Err(LowerError::new(format!(
-                        "the state `{name}` grows from {from:?} to {to:?}; the CPU backend cannot compile states that grow (keys and values of \
-                         attention) yet"
-                    )));
-                }
+            if state.is_some() {
                 self.states.push(port);
                 let buffer = Buffer::State(self.states.len() as u32 - 1);
                 self.places.insert(value, Place { buffer, storage });
@@ -205,6 +214,9 @@ impl<'a> Lowering<'a> {
             }
         }
         for (index, &value) in function.results.iter().enumerate() {
+            if self.is_grown(value) {
+                continue;
+            }
             let storage = self.storage_of(value)?;
             let target = match function.states.iter().find(|s| s.result == index) {
                 Some(state) => {
@@ -250,6 +262,7 @@ impl<'a> Lowering<'a> {
             Op::Parameter { .. } | Op::Constant { .. } => Ok(()),
             Op::Reshape { .. } => self.alias(node),
             Op::Slice { .. } => self.slice(node),
+            Op::Concat { .. } if self.is_grown(node.results[0]) => self.grow(node),
             Op::Transpose { .. } | Op::Concat { .. } | Op::Pad { .. } | Op::Broadcast { .. } => {
                 self.movement(node)
             }
@@ -270,9 +283,9 @@ impl<'a> Lowering<'a> {
             | Op::DynamicQuantize { .. } => self.rows(node),
             Op::ReduceMean { .. } | Op::ReduceSum { .. } | Op::ReduceMax { .. } => self.reduce(node),
             Op::CausalConv {} | Op::SelectiveScan {} | Op::SelectiveScanStates {} => self.recurrence(node),
-            Op::Positions { .. } | Op::RotaryEmbedding { .. } | Op::Attention { .. } => {
-                Err(LowerError::new("the CPU backend cannot compile attention yet"))
-            }
+            Op::Positions { axis } => self.positions(node, *axis),
+            Op::RotaryEmbedding { interleaved } => self.rotary_embedding(node, *interleaved),
+            Op::Attention { .. } => self.attention(node),
             _ => self.elementwise(node),
         }
     }
@@ -520,11 +533,13 @@ impl<'a> Lowering<'a> {
                 scratch: step.scratch.clone(),
             });
         }
+        let growth = self.growth()?;
         let entry = Entry {
             name: self.function.name.clone(),
             inputs: self.inputs,
             outputs: self.outputs,
             states: self.states,
+            growth,
             slots: plan.slots,
             steps,
         };
@@ -548,6 +563,9 @@ impl<'a> Lowering<'a> {
                 continue;
             }
             done.push(value);
+            if self.is_grown(value) {
+                continue;
+            }
             let from = self.place(value)?;
             for target in self.targets[&value].clone() {
                 if target != from.buffer {

@@ -37,6 +37,7 @@ fn program() -> Program {
             inputs: vec![rows("x")],
             outputs: vec![rows("y")],
             states: vec![rows("total")],
+            growth: None,
             slots: vec![Expr::Mul(Box::new(Expr::Symbol(0)), Box::new(Expr::Const(4 * WIDTH)))],
             steps: vec![
                 step("double", 0, vec![Arg::Input(0), doubled(), width()]),

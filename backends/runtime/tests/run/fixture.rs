@@ -91,6 +91,7 @@ pub fn program() -> Program {
                 inputs: vec![rows("x")],
                 outputs: vec![rows("y")],
                 states: vec![rows("total")],
+                growth: None,
                 slots: vec![Expr::Const(1), slot],
                 steps: vec![
                     step("layer.double", 0, vec![Arg::Input(0), doubled(), width()]),
@@ -112,6 +113,7 @@ pub fn program() -> Program {
                 inputs: vec![Port { name: "rows".into(), element: "u8".into(), dims: vec![batch()] }],
                 outputs: vec![rows("now")],
                 states: vec![rows("total")],
+                growth: None,
                 slots: vec![],
                 steps: vec![step("read", 2, vec![Arg::State(0), Arg::Output(0), width()])],
             },

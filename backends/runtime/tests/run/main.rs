@@ -2,6 +2,7 @@
 #![allow(unsafe_code, missing_docs)]
 
 mod fixture;
+mod growth;
 mod parameter_files;
 mod programs;
 mod runs;

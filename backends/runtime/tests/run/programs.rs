@@ -79,7 +79,7 @@ fn sizes_must_be_bound_and_well_formed() {
 
 #[test]
 fn names_and_elements_must_make_sense() {
-    assert!(refused(|p| p.schema = 2).contains("version is 2"));
+    assert!(refused(|p| p.schema = 9).contains("version is 9"));
     assert!(refused(|p| p.entries[1].name = "step".into()).contains("two entry points are named `step`"));
     assert!(refused(|p| p.parameters[0].name = "bias".into()).contains("two parameters are named `bias`"));
     assert!(refused(|p| p.symbols.push("batch".into())).contains("two symbols are named `batch`"));

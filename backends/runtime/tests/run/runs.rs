@@ -52,7 +52,7 @@ fn entry_points_share_states_and_reset_zeroes_them() {
         now
     };
     assert_eq!(peek(&mut state, 3), bytes(&expected(&x, 1)));
-    assert_eq!(state.read_state("total").unwrap(), (&[3, WIDTH][..], &bytes(&expected(&x, 1))[..]));
+    assert_eq!(state.read_state("total").unwrap(), (vec![3, WIDTH], bytes(&expected(&x, 1)).into()));
     state.reset();
     assert!(peek(&mut state, 3).iter().all(|&b| b == 0));
     step(&mut state, 3, &x).unwrap();
@@ -67,7 +67,7 @@ fn states_can_be_moved_from_one_caller_to_another() {
     let x = ramp(3);
     step(&mut first, 3, &x).unwrap();
     let (shape, data) = first.read_state("total").unwrap();
-    second.write_state("total", shape, data).unwrap();
+    second.write_state("total", &shape, &data).unwrap();
     assert_eq!(step(&mut second, 3, &x).unwrap(), expected(&x, 2));
 
     let lost = step(&mut second, 4, &ramp(4)).unwrap_err().to_string();

@@ -1,0 +1,427 @@
+//! Attention over keys and values in the layouts of [`cache`](super::cache): `softmax(scale · q · kᵀ) · v`, with the softmax computed
+//! tile by tile as keys come by (Milakov and Gimelshein, arXiv 1805.02867; FlashAttention, arXiv 2205.14135), so that no matrix of scores exists.
+//!
+//! A work item is one head of keys of one sequence × up to [`ROWS`] rows; a row is a query head of a token. All query heads that share the
+//! keys are rows of one item: each tile of keys and values is read from memory once for all of them.
+
+use super::cache::{self, PANEL, TILE};
+use super::emit::{Emitter, F32, F32X16, I32X16, Value};
+use super::{SLACK, TargetCaps};
+
+/// Rows of a work item.
+pub const ROWS: u32 = 32;
+
+/// Panels of a tile.
+const PANELS: usize = (TILE / PANEL) as usize;
+
+/// Rows that are computed together.
+const TOGETHER: usize = 4;
+
+/// A score that is less than any; finite, so that differences are numbers.
+const LEAST: f32 = -3.0e38;
+
+/// An attention kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AttentionSpec {
+    /// Heads of queries.
+    pub heads: u32,
+    /// Heads of keys and values.
+    pub shared: u32,
+    /// Features of queries and keys.
+    pub features: u32,
+    /// Features of values.
+    pub width: u32,
+    /// Whether no query sees a later key.
+    pub causal: bool,
+    /// Whether a query sees only the last keys, `window` of them.
+    pub windowed: bool,
+}
+
+/// Argument slots: `q` `[batch, time, heads, features]`, a token `q_stride` bytes behind the one before; `y`
+/// `[batch, time, heads, width]`, dense; `scale` the bits of an f32; there are `past + time` keys, and room for `capacity` (in whole tiles).
+pub const ARGS: [&str; 10] =
+    ["q", "q_stride", "keys", "values", "y", "scale", "time", "past", "capacity", "window"];
+
+impl AttentionSpec {
+    /// Query heads that share a head of keys.
+    fn group(&self) -> i64 {
+        i64::from(self.heads / self.shared)
+    }
+
+    fn query_bytes(&self) -> i64 {
+        64 * i64::from(self.features.div_ceil(16))
+    }
+
+    fn sum_bytes(&self) -> i64 {
+        64 * i64::from(self.width.div_ceil(16))
+    }
+
+    /// Bytes of scratch a worker needs.
+    pub fn scratch_bytes(&self) -> u64 {
+        let rows = i64::from(ROWS) * (self.query_bytes() + self.sum_bytes() + 8);
+        (rows + TOGETHER as i64 * i64::from(TILE) * 4).unsigned_abs() + SLACK
+    }
+}
+
+/// What the loops of an item need.
+#[derive(Clone, Copy)]
+struct Item {
+    /// Scaled queries, sums of values, largest scores and sums of weights of the rows; weights of a tile.
+    queries: Value,
+    sums: Value,
+    largest: Value,
+    total: Value,
+    weights: Value,
+    /// First row, among all rows of the head.
+    first: Value,
+    past: Value,
+    end: Value,
+    window: Value,
+}
+
+/// The kernel's MLIR text.
+pub fn generate(spec: &AttentionSpec, name: &str, caps: &TargetCaps) -> String {
+    let mut e = Emitter::new(caps);
+    e.kernel(name, |e, k| {
+        let [q, keys, values, y] = ["q", "keys", "values", "y"].map(|slot| k.pointer(e, &ARGS, slot));
+        let [q_stride, time, past, window] =
+            ["q_stride", "time", "past", "window"].map(|slot| k.size(e, &ARGS, slot));
+        let capacity = cache::capacity(e, |e| k.size(e, &ARGS, "capacity"));
+        let scale = k.size(e, &ARGS, "scale");
+        let scale = e.truncate(scale, super::emit::Scalar::I32);
+        let scale = e.bits(scale, F32);
+        let scale = e.splat(scale, 16);
+        let rows = e.times(time, spec.group());
+        let blocks = e.ceil_div(rows, i64::from(ROWS));
+        let all = e.add(past, time);
+        let queries = k.scratch;
+        let sums = e.offset(queries, i64::from(ROWS) * spec.query_bytes());
+        let largest = e.offset(sums, i64::from(ROWS) * spec.sum_bytes());
+        let total = e.offset(largest, 4 * i64::from(ROWS));
+        let weights = e.offset(total, 4 * i64::from(ROWS));
+        e.each(k.begin, k.end, |e, item| {
+            let (head, block) = (e.div(item, blocks), e.rem(item, blocks));
+            let first = e.times(block, i64::from(ROWS));
+            let left = e.sub(rows, first);
+            let most = e.int(i64::from(ROWS));
+            let count = e.min_int(left, most);
+            let item = Item { queries, sums, largest, total, weights, first, past, end: all, window };
+            let shared = e.int(i64::from(spec.shared));
+            let (sequence, group) = (e.div(head, shared), e.rem(head, shared));
+            let token = e.mul(sequence, time);
+            let query_head = e.times(group, spec.group());
+            let place = Place { token, head: query_head };
+            let zero = e.int(0);
+            e.each(zero, count, |e, r| start(e, spec, &item, place, (q, q_stride), scale, r));
+
+            let (begin, end) = span(e, spec, &item, count);
+            let tokens = e.mul(head, capacity);
+            let keys = e.element(keys, tokens, 4 * i64::from(spec.features));
+            let values = e.element(values, tokens, 4 * i64::from(spec.width));
+            let tile = e.int(i64::from(TILE));
+            let together = e.int(TOGETHER as i64);
+            let whole = e.div(count, together);
+            let whole = e.mul(whole, together);
+            e.repeat(begin, end, tile, &[], |e, at, _| {
+                let keys = e.element(keys, at, 4 * i64::from(spec.features));
+                let values = e.element(values, at, 4 * i64::from(spec.width));
+                let left = e.sub(end, at);
+                let valid = e.min_int(left, tile);
+                let tile = Tile { keys, values, at, valid };
+                e.repeat(zero, whole, together, &[], |e, r, _| {
+                    attend(e, spec, &item, &tile, r, TOGETHER);
+                    Vec::new()
+                });
+                e.each(whole, count, |e, r| attend(e, spec, &item, &tile, r, 1));
+                Vec::new()
+            });
+            e.each(zero, count, |e, r| finish(e, spec, &item, place, y, r));
+        });
+    });
+    e.finish()
+}
+
+/// Where the rows of an item are among the queries: the first token of the sequence and the first head of the group.
+#[derive(Clone, Copy)]
+struct Place {
+    token: Value,
+    head: Value,
+}
+
+/// Keys and values of a tile; `valid` of them are there.
+struct Tile {
+    keys: Value,
+    values: Value,
+    at: Value,
+    valid: Value,
+}
+
+/// The token of a row, counted from the first of this call, and its head within the group.
+fn row(e: &mut Emitter, spec: &AttentionSpec, item: &Item, r: Value) -> (Value, Value) {
+    let row = e.add(item.first, r);
+    let group = e.int(spec.group());
+    (e.div(row, group), e.rem(row, group))
+}
+
+/// The keys that a token of this call sees: from the first to before the end.
+fn seen(e: &mut Emitter, spec: &AttentionSpec, item: &Item, token: Value) -> (Value, Value) {
+    let end = e.add(item.past, token);
+    let end = e.plus(end, 1);
+    let zero = e.int(0);
+    let begin = if spec.windowed {
+        let begin = e.sub(end, item.window);
+        e.max_int(begin, zero)
+    } else {
+        zero
+    };
+    (begin, if spec.causal { end } else { item.end })
+}
+
+/// The tiles that any row of an item sees: from where, and the last key.
+fn span(e: &mut Emitter, spec: &AttentionSpec, item: &Item, count: Value) -> (Value, Value) {
+    let zero = e.int(0);
+    let (token, _) = row(e, spec, item, zero);
+    let (begin, _) = seen(e, spec, item, token);
+    let tile = e.int(i64::from(TILE));
+    let begin = e.div(begin, tile);
+    let begin = e.mul(begin, tile);
+    let last = e.plus(count, -1);
+    let (token, _) = row(e, spec, item, last);
+    let (_, end) = seen(e, spec, item, token);
+    (begin, end)
+}
+
+/// Takes a query into scratch, scaled.
+fn start(
+    e: &mut Emitter,
+    spec: &AttentionSpec,
+    item: &Item,
+    place: Place,
+    (q, stride): (Value, Value),
+    scale: Value,
+    r: Value,
+) {
+    let (token, head) = row(e, spec, item, r);
+    let (token, head) = (e.add(place.token, token), e.add(place.head, head));
+    let from = e.mul(token, stride);
+    let from = e.at(q, from);
+    let from = e.element(from, head, 4 * i64::from(spec.features));
+    let to = e.element(item.queries, r, spec.query_bytes());
+    for at in (0..spec.query_bytes()).step_by(64) {
+        let p = e.offset(from, at);
+        let v = e.load(p, F32X16);
+        let v = e.mul(v, scale);
+        let p = e.offset(to, at);
+        e.store(v, p);
+    }
+    let sums = e.element(item.sums, r, spec.sum_bytes());
+    let zero = e.floats(0.0);
+    for at in (0..spec.sum_bytes()).step_by(64) {
+        let p = e.offset(sums, at);
+        e.store(zero, p);
+    }
+    for (p, x) in [(item.largest, LEAST), (item.total, 0.0)] {
+        let p = e.element(p, r, 4);
+        let x = e.float_of(F32, x);
+        e.store(x, p);
+    }
+}
+
+/// Takes a tile into the softmax and the sums of `rows` rows from r on.
+fn attend(e: &mut Emitter, spec: &AttentionSpec, item: &Item, tile: &Tile, r: Value, rows: usize) {
+    let scores = scores(e, spec, item, tile, r, rows);
+    let mut factors = Vec::with_capacity(rows);
+    for (i, scores) in scores.chunks_exact(PANELS).enumerate() {
+        let r = e.plus(r, i as i64);
+        let weights = e.offset(item.weights, 4 * i64::from(TILE) * i as i64);
+        factors.push(soften(e, spec, item, tile, scores, r, weights));
+    }
+    let vectors = spec.width.div_ceil(16) as usize;
+    let most = if e.caps.avx512 { 4 } else { 1 };
+    for first in (0..vectors).step_by(most) {
+        let count = most.min(vectors - first);
+        mix(e, spec, item, tile, r, &factors, first, count);
+    }
+}
+
+/// Scores of a tile, those of a row after the other.
+fn scores(
+    e: &mut Emitter,
+    spec: &AttentionSpec,
+    item: &Item,
+    tile: &Tile,
+    r: Value,
+    rows: usize,
+) -> Vec<Value> {
+    let panel = 4 * i64::from(PANEL) * i64::from(spec.features);
+    let queries = e.element(item.queries, r, spec.query_bytes());
+    let together = if e.caps.avx512 { PANELS } else { 1 };
+    let mut all = vec![None; rows * PANELS];
+    for first in (0..PANELS).step_by(together) {
+        let zero = e.floats(0.0);
+        let (begin, end, one) = (e.int(0), e.int(i64::from(spec.features)), e.int(1));
+        let sums = e.repeat(begin, end, one, &vec![zero; rows * together], |e, feature, sums| {
+            let keys: Vec<Value> = (first..first + together)
+                .map(|p| {
+                    let panel = e.offset(tile.keys, panel * p as i64);
+                    cache::keys(e, panel, feature)
+                })
+                .collect();
+            let query = e.element(queries, feature, 4);
+            let mut next = Vec::with_capacity(sums.len());
+            for i in 0..rows {
+                let p = e.offset(query, spec.query_bytes() * i as i64);
+                let q = e.load(p, F32);
+                let q = e.splat(q, 16);
+                for (j, key) in keys.iter().enumerate() {
+                    next.push(e.multiply_add(q, *key, sums[i * together + j]));
+                }
+            }
+            next
+        });
+        for i in 0..rows {
+            for j in 0..together {
+                all[i * PANELS + first + j] = Some(sums[i * together + j]);
+            }
+        }
+    }
+    all.into_iter().flatten().collect()
+}
+
+/// Weights of a row over a tile, stored; what sums so far are multiplied with.
+fn soften(
+    e: &mut Emitter,
+    spec: &AttentionSpec,
+    item: &Item,
+    tile: &Tile,
+    scores: &[Value],
+    r: Value,
+    weights: Value,
+) -> Value {
+    let (token, _) = row(e, spec, item, r);
+    let (begin, end) = seen(e, spec, item, token);
+    let lanes = e.lane_numbers();
+    let bound = |e: &mut Emitter, key: Value| {
+        let key = e.sub(key, tile.at);
+        let key = e.truncate(key, super::emit::Scalar::I32);
+        e.splat(key, 16)
+    };
+    let (low, high) = (bound(e, begin), bound(e, end));
+    let least = e.floats(LEAST);
+    let zero = e.floats(0.0);
+    let mut masks = Vec::with_capacity(PANELS);
+    let mut masked = Vec::with_capacity(PANELS);
+    for (p, score) in scores.iter().enumerate() {
+        let first = e.int_of(I32X16, i64::from(PANEL) * p as i64);
+        let key = e.add(lanes, first);
+        let mut mask = e.compare("slt", key, high);
+        if spec.windowed {
+            let after = e.compare("sge", key, low);
+            mask = e.and(mask, after);
+        }
+        masked.push(e.select(mask, *score, least));
+        masks.push(mask);
+    }
+    let (at_largest, at_total) = (e.element(item.largest, r, 4), e.element(item.total, r, 4));
+    let before = e.load(at_largest, F32);
+    let tops = masked[1..].iter().fold(masked[0], |top, s| e.larger(top, *s));
+    let top = e.fold(tops, Emitter::larger);
+    let top = e.larger(top, before);
+    e.store(top, at_largest);
+    let (top, before) = (e.splat(top, 16), e.splat(before, 16));
+    let mut sum = zero;
+    for (p, (score, mask)) in masked.iter().zip(masks).enumerate() {
+        let x = e.sub(*score, top);
+        let weight = e.exp(x);
+        let weight = e.select(mask, weight, zero);
+        let to = e.offset(weights, 4 * i64::from(PANEL) * p as i64);
+        e.store(weight, to);
+        sum = e.add(sum, weight);
+    }
+    let sum = e.sum(sum);
+    let fall = e.sub(before, top);
+    let factor = e.exp(fall);
+    let total = e.load(at_total, F32);
+    let kept = e.lane(factor, 0);
+    let total = e.multiply_add(total, kept, sum);
+    e.store(total, at_total);
+    factor
+}
+
+/// Adds a tile's values, by their weights, to `count` registers of the sums of rows from r on.
+#[allow(clippy::too_many_arguments, reason = "one step of a loop nest")]
+fn mix(
+    e: &mut Emitter,
+    spec: &AttentionSpec,
+    item: &Item,
+    tile: &Tile,
+    r: Value,
+    factors: &[Value],
+    first: usize,
+    count: usize,
+) {
+    let sums = e.element(item.sums, r, spec.sum_bytes());
+    let place = |e: &mut Emitter, i: usize, j: usize| {
+        e.offset(sums, spec.sum_bytes() * i as i64 + 64 * (first + j) as i64)
+    };
+    let mut carried = Vec::with_capacity(factors.len() * count);
+    for (i, factor) in factors.iter().enumerate() {
+        for j in 0..count {
+            let p = place(e, i, j);
+            let sum = e.load(p, F32X16);
+            carried.push(e.mul(sum, *factor));
+        }
+    }
+    let (zero, one) = (e.int(0), e.int(1));
+    let carried = e.repeat(zero, tile.valid, one, &carried, |e, key, sums| {
+        let value = e.element(tile.values, key, 4 * i64::from(spec.width));
+        let values: Vec<Value> = (0..count)
+            .map(|j| {
+                let p = e.offset(value, 64 * (first + j) as i64);
+                e.load(p, F32X16)
+            })
+            .collect();
+        let weight = e.element(item.weights, key, 4);
+        let mut next = Vec::with_capacity(sums.len());
+        for i in 0..factors.len() {
+            let p = e.offset(weight, 4 * i64::from(TILE) * i as i64);
+            let w = e.load(p, F32);
+            let w = e.splat(w, 16);
+            for (j, value) in values.iter().enumerate() {
+                next.push(e.multiply_add(w, *value, sums[i * count + j]));
+            }
+        }
+        next
+    });
+    for i in 0..factors.len() {
+        for j in 0..count {
+            let p = place(e, i, j);
+            e.store(carried[i * count + j], p);
+        }
+    }
+}
+
+/// Writes a row: its sums over its total, or zeros where it saw no key.
+fn finish(e: &mut Emitter, spec: &AttentionSpec, item: &Item, place: Place, y: Value, r: Value) {
+    let (token, head) = row(e, spec, item, r);
+    let (token, head) = (e.add(place.token, token), e.add(place.head, head));
+    let to = e.times(token, i64::from(spec.heads));
+    let to = e.add(to, head);
+    let to = e.element(y, to, 4 * i64::from(spec.width));
+    let total = e.element(item.total, r, 4);
+    let total = e.load(total, F32);
+    let (none, one) = (e.float_of(F32, 0.0), e.float_of(F32, 1.0));
+    let any = e.compare_float("ogt", total, none);
+    let divisor = e.select(any, total, one);
+    let factor = e.div(one, divisor);
+    let factor = e.splat(factor, 16);
+    let from = e.element(item.sums, r, spec.sum_bytes());
+    for at in (0..i64::from(spec.width)).step_by(16) {
+        let p = e.offset(from, 4 * at);
+        let v = e.load(p, F32X16);
+        let v = e.mul(v, factor);
+        let p = e.offset(to, 4 * at);
+        let count = e.int(i64::from(spec.width) - at);
+        e.store_first(v, p, count);
+    }
+}
