@@ -73,6 +73,11 @@ impl Config {
         names.iter().find_map(|name| Some((*name, self.fields.get(*name).filter(|v| !v.is_null())?)))
     }
 
+    /// Whether a field is there and `null`.
+    pub fn is_null(&self, name: &str) -> bool {
+        self.fields.get(name).is_some_and(Value::is_null)
+    }
+
     /// The size of an axis, at least 1. The first of `names` that there is counts; without a default one must be there.
     pub fn size(&self, names: &[&str], default: Option<i64>) -> Result<i64, ImportError> {
         self.whole(names, default, LARGEST_SIZE)

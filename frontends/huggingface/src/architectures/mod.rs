@@ -2,6 +2,9 @@
 
 mod llama;
 mod mamba;
+mod mistral;
+mod qwen;
+mod transformer;
 
 use serde_json::Value;
 
@@ -20,7 +23,8 @@ pub(crate) struct Architecture {
 }
 
 /// Every architecture that can be imported.
-const KNOWN: &[Architecture] = &[mamba::ARCHITECTURE, llama::ARCHITECTURE];
+const KNOWN: &[Architecture] =
+    &[mamba::ARCHITECTURE, llama::ARCHITECTURE, mistral::ARCHITECTURE, qwen::QWEN2, qwen::QWEN3];
 
 /// The architecture that a configuration is of. `architectures` counts where it is there: the same `model_type` also stands for models
 /// without a head.

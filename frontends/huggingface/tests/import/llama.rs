@@ -65,6 +65,55 @@ fn absent_fields_have_the_defaults_of_transformers() {
     assert!(epsilons.all(|epsilon| epsilon == 1e-6));
 }
 
+/// A checkpoint of another architecture of the kind.
+fn of_kind(name: &str, m: Llama) -> Checkpoint {
+    let kind = name.trim_end_matches("ForCausalLM").to_lowercase();
+    let checkpoint = Checkpoint::llama(m, Stored::F32)
+        .with("architectures", json!([name]))
+        .with("model_type", json!(kind));
+    ["attention_bias", "mlp_bias"].iter().fold(checkpoint, |c, field| c.without(field))
+}
+
+#[test]
+fn mistral_sees_a_window() {
+    let plain = Llama { shared: 2, ..Llama::PLAIN };
+    let m = Llama { window: Some((3, 0)), ..plain };
+    let checkpoint = of_kind("MistralForCausalLM", m).with("sliding_window", json!(3));
+    assert_computes_the_reference(&checkpoint, m);
+    let sequences: [&[i64]; 2] = [&TOKENS, &[1, 2, 3, 4, 5, 6]];
+    assert_decodes_as_it_prefills(&imported(&checkpoint), &sequences, m.vocabulary);
+    assert_computes_the_reference(&checkpoint.clone().with("sliding_window", Value::Null), plain);
+    assert_computes_the_reference(&checkpoint.without("sliding_window"), plain);
+}
+
+#[test]
+fn qwen2_has_biases_and_windows_in_later_layers() {
+    let m = Llama { query_bias: true, ..Llama::PLAIN };
+    let checkpoint = of_kind("Qwen2ForCausalLM", m).with("sliding_window", json!(2));
+    assert_computes_the_reference(&checkpoint, m);
+    let windows = checkpoint.with("use_sliding_window", json!(true));
+    let m = Llama { window: Some((2, 1)), ..m };
+    assert_computes_the_reference(&windows.clone().with("max_window_layers", json!(1)), m);
+    let types = |types: Value| windows.clone().with("layer_types", types);
+    assert_computes_the_reference(&types(json!(["full_attention", "sliding_attention"])), m);
+    for wrong in [json!(["full_attention"]), json!(["full_attention", "linear_attention"]), json!("full")] {
+        let error = import(types(wrong).write().path()).expect_err("it must be refused").to_string();
+        assert!(
+            error.contains("`layer_types`") && error.contains("2 times \"full_attention\" or"),
+            "{error}"
+        );
+    }
+    assert_decodes_as_it_prefills(&imported(&windows), &[&TOKENS], m.vocabulary);
+}
+
+#[test]
+fn qwen3_normalises_queries_and_keys() {
+    let m = Llama { norms: true, features: 6, ..Llama::PLAIN };
+    let checkpoint = of_kind("Qwen3ForCausalLM", m);
+    assert_computes_the_reference(&checkpoint, m);
+    assert_decodes_as_it_prefills(&imported(&checkpoint), &[&TOKENS], m.vocabulary);
+}
+
 /// Fields of `config.json`.
 type Fields = Vec<(&'static str, Value)>;
 

@@ -17,6 +17,12 @@ pub struct Llama {
     pub features: usize,
     pub vocabulary: usize,
     pub bias: bool,
+    /// Whether queries, keys and values have biases in any case.
+    pub query_bias: bool,
+    /// Whether queries and keys are normalised.
+    pub norms: bool,
+    /// How many keys a token sees, in layers from this one on.
+    pub window: Option<(usize, usize)>,
     pub tied: bool,
 }
 
@@ -32,6 +38,9 @@ impl Llama {
         features: 6,
         vocabulary: 13,
         bias: true,
+        query_bias: false,
+        norms: false,
+        window: None,
         tied: false,
     };
     /// As `llama-tiny`, but small.
@@ -44,6 +53,9 @@ impl Llama {
         features: 4,
         vocabulary: 13,
         bias: false,
+        query_bias: false,
+        norms: false,
+        window: None,
         tied: true,
     };
 }
@@ -61,7 +73,8 @@ impl Checkpoint {
         let mut checkpoint = Checkpoint::new(config, stored);
         let linear = |checkpoint: &mut Checkpoint, module: String, rows: usize, columns: usize| {
             checkpoint.add(&format!("{module}.weight"), &[rows, columns], 0.8);
-            if m.bias {
+            let queries = ["q_proj", "k_proj", "v_proj"].iter().any(|part| module.ends_with(part));
+            if m.bias || m.query_bias && queries {
                 checkpoint.add(&format!("{module}.bias"), &[rows], 0.3);
             }
         };
@@ -70,6 +83,10 @@ impl Checkpoint {
             let block = format!("model.layers.{layer}");
             checkpoint.add(&format!("{block}.input_layernorm.weight"), &[m.hidden], 1.0);
             checkpoint.add(&format!("{block}.post_attention_layernorm.weight"), &[m.hidden], 1.0);
+            if m.norms {
+                checkpoint.add(&format!("{block}.self_attn.q_norm.weight"), &[m.features], 1.0);
+                checkpoint.add(&format!("{block}.self_attn.k_norm.weight"), &[m.features], 1.0);
+            }
             for (part, rows, columns) in [
                 ("self_attn.q_proj", m.heads * m.features, m.hidden),
                 ("self_attn.k_proj", m.shared * m.features, m.hidden),

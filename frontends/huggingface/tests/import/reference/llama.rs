@@ -14,24 +14,32 @@ pub fn logits(c: &Checkpoint, m: Llama, frequencies: &[f64], tokens: &[i64]) -> 
         for (position, r) in residual.iter_mut().enumerate() {
             let part = |part: &str, x: &[f64]| linear(c, &format!("{block}.{part}"), x);
             let x = norm(c, &format!("{block}.input_layernorm"), r);
-            let turned = |mut y: Vec<f64>| {
+            let turned = |part_of: &str, mut y: Vec<f64>| {
+                if m.norms {
+                    let module = format!("{block}.self_attn.{part_of}_norm");
+                    y = y.chunks(m.features).flat_map(|head| norm(c, &module, head)).collect();
+                }
                 y.chunks_mut(m.features).for_each(|head| turn(head, position as f64, frequencies));
                 y
             };
-            let q = turned(part("self_attn.q_proj", &x));
-            keys.push(turned(part("self_attn.k_proj", &x)));
+            let q = turned("q", part("self_attn.q_proj", &x));
+            keys.push(turned("k", part("self_attn.k_proj", &x)));
             values.push(part("self_attn.v_proj", &x));
+            let seen = match m.window {
+                Some((window, first)) if layer >= first => (position + 1).saturating_sub(window),
+                _ => 0,
+            };
             let mut mixed = Vec::new();
             for (h, q) in q.chunks(m.features).enumerate() {
                 let shared = h / (m.heads / m.shared) * m.features..;
-                let scores = keys.iter().map(|k: &Vec<f64>| {
+                let scores = keys[seen..].iter().map(|k: &Vec<f64>| {
                     let k = &k[shared.clone()];
                     (q.iter().zip(k).map(|(q, k)| q * k).sum::<f64>() / (m.features as f64).sqrt()).exp()
                 });
                 let scores: Vec<f64> = scores.collect();
                 let sum: f64 = scores.iter().sum();
                 for i in 0..m.features {
-                    let values = values.iter().map(|v: &Vec<f64>| v[shared.start + i]);
+                    let values = values[seen..].iter().map(|v: &Vec<f64>| v[shared.start + i]);
                     mixed.push(scores.iter().zip(values).map(|(s, v)| s / sum * v).sum());
                 }
             }

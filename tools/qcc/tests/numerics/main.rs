@@ -1,0 +1,4 @@
+//! Whole models, compiled and interpreted, against each other and against other people's software.
+
+mod mamba;
+mod transformers;

@@ -1,0 +1,106 @@
+//! Small transformers against what `transformers` computes (`tools/transformers-vectors`): read at once, in pieces and token by token.
+
+use std::path::{Path, PathBuf};
+
+use qcc_cpu::CpuExecutor;
+use qcc_interpreter::{Interpreter, Precision};
+use qcc_ir::{Function, Module};
+use qcc_params::{Parameters, Tensor, open_safetensors};
+use qcc_passes::verify_each::relative_error;
+use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry};
+
+/// Both compute in f32, in other orders.
+const TOLERANCE: f64 = 2e-5;
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// Tokens, and their logits by `transformers`.
+fn expected(name: &str) -> (Vec<i64>, Tensor) {
+    let folder = repository("test/frontends/huggingface").join(name).join("expected");
+    let archive = open_safetensors(&folder).expect("committed vectors");
+    let tensor = |name: &str| {
+        let (ty, bytes) = archive.get(name).expect("it is there");
+        Tensor::from_le_bytes(&ty, bytes.as_slice()).expect("it fits")
+    };
+    let tokens = tensor("tokens").to_f64_vec().into_iter().map(|id| id as i64).collect();
+    (tokens, tensor("logits"))
+}
+
+fn model(folder: &Path) -> (Module, Parameters) {
+    let mut imported = qcc_huggingface::import(folder).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(imported.warnings, Vec::<String>::new());
+    let interpreter = Interpreter::new(Precision::F32);
+    let mut context = Context::new(imported.parameters, &interpreter);
+    Pipeline::parse("canonicalize", &Registry::builtin())
+        .and_then(|p| p.run(&mut imported.module, &mut context, &mut Instrumentation::default()))
+        .expect("the pipeline runs");
+    (imported.module, context.parameters)
+}
+
+/// Empty states of a batch of one.
+fn states(function: &Function) -> Vec<Tensor> {
+    let of = |argument: usize| {
+        let ty = function.ty(function.arguments()[argument]);
+        let size = |symbol: &str| Some(i64::from(symbol == "B"));
+        let dims = ty.dims.iter().map(|d| d.evaluate(&size).expect("a size of the batch") as usize);
+        let dims: Vec<usize> = dims.collect();
+        Tensor::f32(&dims, vec![0.0; dims.iter().product()]).expect("it fits")
+    };
+    function.states.iter().map(|s| of(s.argument)).collect()
+}
+
+/// Logits of tokens that are read in these pieces.
+fn logits(executor: &dyn Executor, model: &(Module, Parameters), pieces: &[&[i64]]) -> Vec<f32> {
+    let mut prepared = executor.prepare(&model.0, &model.1).unwrap_or_else(|e| panic!("{e}"));
+    let mut held = states(model.0.entry().expect("a function"));
+    let mut logits = Vec::new();
+    for piece in pieces {
+        let mut inputs = vec![Tensor::i64(&[1, piece.len()], piece.to_vec()).expect("it fits")];
+        inputs.append(&mut held);
+        let mut outputs = prepared.run(&inputs).unwrap_or_else(|e| panic!("{e}"));
+        held = outputs.split_off(1);
+        logits.extend_from_slice(outputs[0].as_f32().expect("logits are f32"));
+    }
+    logits
+}
+
+fn check(folder: &Path, name: &str) {
+    let (tokens, expected) = expected(name);
+    let model = model(folder);
+    let interpreter = Interpreter::new(Precision::F32);
+    let steps: Vec<&[i64]> = std::iter::once(&tokens[..10]).chain(tokens[10..].chunks(1)).collect();
+    let whole: &[&[i64]] = &[&tokens];
+    let halves: &[&[i64]] = &[&tokens[..17], &tokens[17..]];
+    let cpu = |threads| CpuExecutor { threads };
+    let ways: [(&dyn Executor, &[&[i64]]); 5] = [
+        (&interpreter, whole),
+        (&interpreter, &steps),
+        (&cpu(1), whole),
+        (&cpu(2), halves),
+        (&cpu(2), &steps),
+    ];
+    for (way, (executor, pieces)) in ways.into_iter().enumerate() {
+        let got = Tensor::f32(&expected.dims, logits(executor, &model, pieces)).expect("as many logits");
+        let error = relative_error(&got, &expected);
+        assert!(error < TOLERANCE, "{name}, way {way}: off by {error:.2e}");
+    }
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    for name in ["llama", "llama-linear", "llama-llama3", "mistral", "qwen2", "qwen3"] {
+        check(&repository("test/frontends/huggingface").join(name), name);
+    }
+}
+
+#[test]
+fn stories_are_those_of_transformers() {
+    let folder = repository("../shared/models/stories260K");
+    if !folder.exists() {
+        println!("skipped: shared/models/stories260K is not beside this checkout");
+        return;
+    }
+    check(&folder, "stories260K");
+}
