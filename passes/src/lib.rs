@@ -6,10 +6,11 @@
 //! | equivalence | `fold-batch-norm`, `equalize`, `rewrite` |
 //! | rotate, scale, shift, sort | `transform`, `rotate-residual`, `rotate-heads`, `rotate-online`, `smooth`, `shift`, `permute` |
 //! | scale and rotate states | `smooth-window`, `smooth-state`, `rotate-state` |
+//! | sort features of cached keys | `rearrange-kv-channels` |
 //! | decompose layers into sums | `split`, `low-rank`, `outlier-columns` |
 //! | measure | `calibrate` |
 //! | choose formats of single layers | `override`, `search-formats`, `protect` |
-//! | apply formats | `quantize`, `lower-quantized` |
+//! | apply formats | `quantize`, `lower-quantized`, `quantize-kv-cache` |
 //! | prepare for a backend | `channels-last`, `plan-memory` |
 //!
 //! **Architecture invariants.** A pass knows no frontend and no backend: it sees the IR, the parameter table, and, through traits, something
@@ -27,6 +28,7 @@ pub mod equivalence;
 #[cfg(test)]
 mod fixture;
 pub mod instrument;
+pub mod kv_cache;
 mod observe;
 pub mod pass;
 pub mod pipeline;

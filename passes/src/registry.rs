@@ -10,7 +10,7 @@ use crate::equivalence::proof::prove;
 use crate::equivalence::rules::{Rule, RuleError, parse};
 use crate::pass::{Options, Pass, PassError, PassInfo};
 use crate::{
-    assign, calibrate, canonicalize, channels_last, decompose, equalize, plan_memory, quantize,
+    assign, calibrate, canonicalize, channels_last, decompose, equalize, kv_cache, plan_memory, quantize,
     split_projections, state_space, transform,
 };
 
@@ -73,6 +73,8 @@ impl Registry {
             equalize::INFO,
             REWRITE,
             split_projections::INFO,
+            kv_cache::INFO,
+            kv_cache::rearrange::INFO,
             transform::TRANSFORM,
         ];
         passes.extend(transform::INFOS);

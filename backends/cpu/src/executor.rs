@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use qcc_interpreter::{Interpreter, Precision};
-use qcc_ir::{Function, Module};
+use qcc_ir::{ElementType, Function, Module, TensorType};
 use qcc_mlir::Target;
 use qcc_params::{Parameters, Tensor};
 use qcc_passes::{Executor, Prepared, SilentProgress};
@@ -64,6 +64,21 @@ struct Run {
     state: State,
 }
 
+impl Run {
+    /// What stands for a state that holds packed codes: NaN in its shape. It cannot be handed on either, which is an error.
+    fn packed(&self, argument: usize, ty: &TensorType, inputs: &[Tensor]) -> Option<Result<Tensor, String>> {
+        let name = argument_name(&self.function, argument);
+        if !self.state.is_packed(&name).ok()? {
+            return None;
+        }
+        let mut dims = inputs[argument].dims.clone();
+        *dims.get_mut(1)? = usize::try_from(self.state.held()).ok()?;
+        let count = dims.iter().product();
+        debug_assert_eq!(ty.element, ElementType::F32);
+        Some(Tensor::f32(&dims, vec![f32::NAN; count]).map_err(|e| e.to_string()))
+    }
+}
+
 impl Prepared for Run {
     fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
         let function = &self.function;
@@ -104,6 +119,10 @@ impl Prepared for Run {
         (0..function.results.len())
             .map(|r| {
                 let mut ty = function.ty(function.results[r]).clone();
+                let state = function.states.iter().find(|s| s.result == r);
+                if let Some(unreadable) = state.and_then(|s| self.packed(s.argument, &ty, inputs)) {
+                    return unreadable;
+                }
                 let (shape, bytes): (Vec<u64>, Cow<'_, [u8]>) =
                     match function.states.iter().find(|s| s.result == r) {
                         Some(s) => {

@@ -233,7 +233,10 @@ fn dispatch(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>> {
         Op::SelectiveScanStates {} => return state_space::selective_scan_states(call),
         Op::Positions { axis } => attention::positions(call, *axis)?,
         Op::RotaryEmbedding { interleaved } => attention::rotary_embedding(call, *interleaved)?,
-        Op::Attention { scale, causal, window } => attention::attention(call, scale.0, *causal, *window)?,
+        Op::Attention { scale, causal, window, keys, values } => {
+            let formats = attention::Formats { keys: *keys, values: *values };
+            attention::attention(call, scale.0, *causal, *window, formats)?
+        }
         &Op::Quantize { to, narrow, rounding, special } => {
             quantized::quantize(call, to, Rules { narrow, rounding, special })?
         }

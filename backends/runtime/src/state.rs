@@ -10,7 +10,7 @@ use std::time::Instant;
 use crate::arena::padded;
 use crate::bind::{bind, byte_size, check_count};
 use crate::growth::Tokens;
-use crate::program::{Arg, Blocks};
+use crate::program::{Arg, Blocks, Expr};
 use crate::schedule::{Base, Schedule};
 use crate::{ALIGNMENT, AlignedBuffer, Element, Model, Pool, RuntimeError};
 
@@ -186,6 +186,19 @@ impl State {
         Ok((tokens.shape(self.held).to_vec(), Cow::Owned(bytes)))
     }
 
+    /// Whether a persistent buffer lies in memory as packed codes, which cannot be read or written.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn is_packed(&self, name: &str) -> Result<bool, RuntimeError> {
+        let index = self.state_index(name)?;
+        let Some(blocks) = self.model.blocks(index) else { return Ok(false) };
+        // Heads and features are constants.
+        let constant = |dim: &Expr| if let Expr::Const(n) = dim { *n } else { 0 };
+        let dims: Vec<u64> = self.model.states()[index].dims.iter().map(constant).collect();
+        Ok(Tokens::new(blocks, &dims, self.element_bytes(index)).is_none())
+    }
+
     /// Sets a persistent buffer. A later call whose inputs ask for another shape fails until [`State::reset`].
     ///
     /// # Errors
@@ -195,13 +208,12 @@ impl State {
         let fail = |message: String| RuntimeError::Tensor { what: "state", name: name.to_string(), message };
         let port = &self.model.states()[index];
         let fits = port.dims.len() == shape.len()
-            && port
-                .dims
-                .iter()
-                .zip(shape)
-                .all(|(dim, n)| !matches!(dim, crate::program::Expr::Const(c) if c != n));
+            && port.dims.iter().zip(shape).all(|(dim, n)| !matches!(dim, Expr::Const(c) if c != n));
         if !fits {
             return Err(fail(format!("shape {shape:?} does not fit its declaration {:?}", port.dims)));
+        }
+        if shape.get(1).is_some_and(|tokens| *tokens > 0) && self.is_packed(name)? {
+            return Err(fail("its codes are packed".into()));
         }
         let bytes = byte_size(port, shape).ok_or_else(|| fail(format!("shape {shape:?} overflows")))?;
         if bytes != data.len() as u64 {
@@ -300,9 +312,10 @@ impl State {
         }
         let mut dims = shape.to_vec();
         dims[1] = 0;
-        let Some(tokens) = Tokens::new(blocks, &dims, width) else {
+        let tokens = Tokens::new(blocks, &dims, width);
+        if tokens.is_none() && held > 0 {
             return Err(fail("its codes are packed".into()));
-        };
+        }
         let steps = self.model.program().entries.iter().filter_map(|entry| entry.growth.as_ref());
         let step = steps.map(|growth| growth.step).max().unwrap_or(1);
         let room = self.capacity.max(held).checked_next_multiple_of(step);
@@ -313,7 +326,9 @@ impl State {
         self.layout += 1;
         let persistent = &mut self.persistent[index];
         persistent.grow(blocks, dims, rows, capacity, 0)?;
-        tokens.write(persistent, held, data);
+        if let Some(tokens) = tokens {
+            tokens.write(persistent, held, data);
+        }
         persistent.written = true;
         self.held = held;
         Ok(())

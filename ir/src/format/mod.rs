@@ -4,12 +4,14 @@
 //! A [`Format`] is what a user asks for; a [`QuantType`](crate::QuantType) is what a tensor of the IR has. Standards: OCP FP8 and
 //! Microscaling (MX) v1.0 for the `fp8…`, `fp6…`, `fp4…` and `mx…` names, NVFP4 by NVIDIA, NF4 by QLoRA (arXiv 2305.14314).
 
+mod cache;
 mod catalogue;
 mod executable;
 mod parse;
 
 use std::fmt;
 
+pub use cache::CacheFormat;
 pub use catalogue::CATALOGUE;
 
 use crate::element::{ElementType, Granularity, QuantType, ScaleType, Storage};
@@ -39,7 +41,7 @@ pub enum Sharing {
 }
 
 /// A float type that stores numbers as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FloatElement {
     /// 32 bits.
     F32,

@@ -18,7 +18,7 @@ pub(super) fn rotary_embedding(
 ) -> Result<Types> {
     float(x)?;
     float(frequencies)?;
-    let [batch, time, _, features] = heads("x", x)?;
+    let [batch, time, own, features] = heads("x", x)?;
     if !matches!(positions.element, ElementType::I32 | ElementType::I64) {
         return Err(format!("positions {positions} must be integers"));
     }
@@ -28,8 +28,16 @@ pub(super) fn rotary_embedding(
             positions.dims
         ));
     }
-    let [pairs] = frequencies.dims.as_slice() else {
-        return Err(format!("frequencies {frequencies} must be a vector"));
+    let pairs = match frequencies.dims.as_slice() {
+        [pairs] => pairs,
+        [groups, pairs] => {
+            let shared = own.constant().zip(groups.constant()).is_some_and(|(own, n)| n > 0 && own % n == 0);
+            if !shared {
+                return Err(format!("{own} heads do not share {groups} vectors of frequencies evenly"));
+            }
+            pairs
+        }
+        _ => return Err(format!("frequencies {frequencies} must be a vector, or one for each head")),
     };
     match (pairs.constant(), features.constant()) {
         (Some(pairs), Some(features)) if pairs <= features / 2 => one(x.clone()),

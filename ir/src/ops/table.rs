@@ -10,6 +10,7 @@ use super::{
 use crate::attribute::{Attribute, Dense, Field, Float, Str};
 use crate::dim::Dim;
 use crate::element::ElementType;
+use crate::format::CacheFormat;
 
 macro_rules! arity {
     () => {
@@ -236,12 +237,17 @@ op_table! {
     Positions = "positions" { axis: i64 } (x, past) -> (y)
     /// Rotary position embedding (RoPE, arXiv 2104.09864) of x `[B, T, H, D]` at integer `positions` `[T]` or `[B, T]`: of the first 2·F of
     /// the D features of a head, for `frequencies` `[F]` in radians a position, pair i is turned by `position · frequencies[i]`; what is
-    /// left stays. A pair is `(i, i + F)`, or `(2·i, 2·i + 1)` if `interleaved`.
+    /// left stays. `frequencies` `[G, F]` are those of each H / G heads. A pair is `(i, i + F)`, or `(2·i, 2·i + 1)` if `interleaved`.
     RotaryEmbedding = "rotary_embedding" { interleaved: bool } (x, positions, frequencies) -> (y)
     /// Attention: q `[B, T, H, D]`, k `[B, S, G, D]`, v `[B, S, G, E]` to `[B, T, H, E]`, `softmax(scale · q · kᵀ) · v` for each head; query
     /// head h reads head `h / (H / G)` of k and v. The queries are the last T of the S positions. If `causal`, none sees a later key; if
     /// `window` is not 0, none sees more than the last `window` keys up to its own. A query that sees no key yields zeros.
-    Attention = "attention" { scale: Float, causal: bool, window: i64 } (q, k, v) -> (y)
+    ///
+    /// `keys` and `values` are the formats that they are held and read in: rounded to f16 or bf16 (saturating), or to codes and back, ties to
+    /// even and saturating, with a scale for each token of a head or for each block along the axis that is reduced. That is features for
+    /// keys, and tokens for values: those are rounded to f16 first, and a query reads codes only of blocks that its own token or an earlier
+    /// one completes, so that reading all tokens at once and one after the other give the same.
+    Attention = "attention" { scale: Float, causal: bool, window: i64, keys: CacheFormat, values: CacheFormat } (q, k, v) -> (y)
 
     // ---- quantization ----
     //

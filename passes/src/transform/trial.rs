@@ -8,7 +8,7 @@ use crate::context::{Context, Executor, Samples};
 use crate::instrument::Instrumentation;
 use crate::pipeline::Pipeline;
 use crate::registry::Registry;
-use crate::verify_each::{random_inputs, relative_error};
+use crate::verify_each::{Layout, fresh_inputs, relative_error};
 
 /// Samples compared on.
 const SAMPLES: usize = 8;
@@ -38,7 +38,7 @@ impl Samples for Made {
     }
 
     fn inputs(&self, _: usize, function: &Function) -> Result<Vec<Tensor>, String> {
-        random_inputs(function)
+        fresh_inputs(function)
     }
 }
 
@@ -52,6 +52,7 @@ pub struct Trial<'a> {
     outputs: Vec<usize>,
     /// Whether the outputs are logits over tokens.
     logits: bool,
+    layout: Layout,
 }
 
 impl<'a> Trial<'a> {
@@ -69,7 +70,8 @@ impl<'a> Trial<'a> {
         let is_state = |i: &usize| function.states.iter().any(|s| s.result == *i);
         let outputs = (0..function.results.len()).filter(|i| !is_state(i)).collect();
         let embeds = |f: &Function| f.order().iter().any(|id| matches!(f.node(*id).op, Op::Embedding {}));
-        let mut trial = Trial { executor, samples, expected: Vec::new(), outputs, logits: embeds(function) };
+        let (logits, layout) = (embeds(function), Layout::of(function));
+        let mut trial = Trial { executor, samples, expected: Vec::new(), outputs, logits, layout };
         trial.expected = trial.run(module, parameters)?;
         Ok(trial)
     }
@@ -81,14 +83,17 @@ impl<'a> Trial<'a> {
         inputs.map(|x| prepared.run(&x?)).collect()
     }
 
-    /// The largest relative error of an output of a float model, states included.
+    /// The largest relative error of an output of a float model, states included, but for those that are arranged in another way.
     ///
     /// # Errors
     /// When it cannot be run.
     pub fn difference(&self, module: &Module, parameters: &Parameters) -> Result<f64, String> {
         let got = self.run(module, parameters)?;
-        let pairs = got.iter().zip(&self.expected).flat_map(|(a, b)| a.iter().zip(b));
-        Ok(pairs.map(|(a, b)| relative_error(a, b)).fold(0.0, f64::max))
+        let function = module.entry().ok_or("the module has no function")?;
+        let changed = self.layout.changed(function);
+        let pairs = got.iter().zip(&self.expected).flat_map(|(a, b)| a.iter().zip(b).enumerate());
+        let alike = pairs.filter(|(i, _)| !changed.contains(i));
+        Ok(alike.map(|(_, (a, b))| relative_error(a, b)).fold(0.0, f64::max))
     }
 
     /// What these passes lose: see [`super::explanation::TradeOff::loss`].

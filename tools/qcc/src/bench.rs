@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use qcc_passes::Progress;
-use qcc_runtime::StepTime;
+use qcc_runtime::{Model, StepTime};
 use serde_json::{Map, Value, json};
 
 use crate::cli::BenchArgs;
 use crate::language::{LanguageModel, NextToken, takes_tokens};
 use crate::model::{Runnable, threads};
-use crate::session::ENTRY;
+use crate::session::{ENTRY, constant};
 use crate::vision::ImageModel;
 use crate::{Failure, Streams, memory, report, transforms};
 
@@ -33,9 +33,9 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
         let tokens = args.batch as f64;
         results.insert("prefill_tokens_per_s".into(), json!(tokens * args.prompt_len as f64 / prefill));
         results.insert("decode_tokens_per_s".into(), json!(tokens * args.gen_len as f64 / decode));
-        // No model keeps keys and values yet.
-        results.insert("kv_bytes_per_token".into(), Value::Null);
-        results.insert("kv_bits_per_element".into(), Value::Null);
+        let (bytes, bits) = cache_size(&model.model).unzip();
+        results.insert("kv_bytes_per_token".into(), json!(bytes));
+        results.insert("kv_bits_per_element".into(), json!(bits));
         results.insert("prompt_len".into(), json!(args.prompt_len));
         results.insert("gen_len".into(), json!(args.gen_len));
     } else {
@@ -66,6 +66,23 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
     }
     report::pairs(streams, results.into_iter().map(|(name, value)| (name.clone(), shown(&name, &value))))?;
     if args.kernels { show_kernels(streams, &bench.steps) } else { Ok(()) }
+}
+
+/// Bytes that a token of one sequence takes of keys and values, and bits an element; none where a model keeps none.
+fn cache_size(model: &Model) -> Option<(f64, f64)> {
+    let program = model.program();
+    let entry = model.entry(ENTRY).ok()?;
+    let growth = entry.growth.as_ref()?;
+    // One sequence.
+    let one = vec![1; program.symbols.len()];
+    let (mut bytes, mut elements) = (0.0, 0.0);
+    for blocks in &growth.states {
+        let rows = blocks.rows.evaluate(&one).ok()? as f64;
+        let features = constant(entry.states.get(blocks.state as usize)?, 3)? as f64;
+        bytes += rows * blocks.bytes as f64 / blocks.tokens as f64;
+        elements += rows * features;
+    }
+    Some((bytes, 8.0 * bytes / elements))
 }
 
 /// Tokens of a batch of sequences.

@@ -6,7 +6,7 @@ mod transforms;
 
 use std::path::Path;
 
-use qcc_ir::format::Role;
+use qcc_ir::format::{CacheFormat, Role};
 use qcc_passes::Pipeline;
 use qcc_passes::assign::Override;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use transforms::{Transform, Transforms};
 pub use transforms::{by_format, needs_data};
 
 /// The recipes of this build.
-const NAMED: [(&str, &str); 8] = [
+const NAMED: [(&str, &str); 9] = [
     ("f32", include_str!("../recipes/f32.toml")),
     ("w8a8", include_str!("../recipes/w8a8.toml")),
     ("w8a8-dynamic", include_str!("../recipes/w8a8-dynamic.toml")),
@@ -29,14 +29,9 @@ const NAMED: [(&str, &str); 8] = [
     ("w4a8", include_str!("../recipes/w4a8.toml")),
     ("mamba-w8a8", include_str!("../recipes/mamba-w8a8.toml")),
     ("mamba-w4a8", include_str!("../recipes/mamba-w4a8.toml")),
+    ("llama-w4a8kv4", include_str!("../recipes/llama-w4a8kv4.toml")),
     ("cnn-int8", include_str!("../recipes/cnn-int8.toml")),
 ];
-
-/// Recipes to come, and what they wait for.
-const TO_COME: [(&str, &str); 1] = [(
-    "llama-w4a8kv4",
-    "it needs formats of keys and values (bfp4:block=16), which this build lacks; `w4a8` with `--transforms auto` is the same without them",
-)];
 
 /// The recipe of a compilation that names none.
 const DEFAULT: &str = "f32";
@@ -54,6 +49,8 @@ pub struct Settings {
     pub activations: Option<String>,
     /// Format of the output head's weight; none keeps floats.
     pub head: Option<String>,
+    /// Formats of keys and values of attention; none keeps floats.
+    pub cache: Option<Cache>,
     /// Whether ranges of activations are measured beforehand.
     pub is_static: bool,
     /// How weights are rounded, where that is not to nearest.
@@ -95,10 +92,8 @@ impl Settings {
         let Recipe { input, quantize, transforms, calibration, overrides } = file::parse(&text, &place)?;
         let (overrides, overriding_static) = self::overrides(&overrides, &place)?;
         let or = |flag: &Option<String>, of_recipe: Option<String>| flag.clone().or(of_recipe);
-        if let Some(text) = or(&args.kv_cache, quantize.kv_cache).filter(|text| text != "f32") {
-            format(&text, Role::Activation)?;
-            return Err(Failure::not_yet(format!("a format of keys and values (`{text}`)")));
-        }
+        let cache = or(&args.kv_cache, quantize.kv_cache).map(|text| Cache::parse(&text)).transpose()?;
+        let cache = cache.filter(|cache| !(cache.keys.is_f32() && cache.values.is_f32()));
         let rounding = rounding(or(&args.rounding, quantize.rounding))?;
         let bias_correction = args.bias_correction || quantize.bias_correction == Some(true);
         let (weights, _) = chosen(or(&args.weights, quantize.weights), Role::Weight)?;
@@ -154,13 +149,15 @@ impl Settings {
         let builtin = NAMED.iter().any(|(name, _)| *name == named);
         let transforms_named =
             matches!(wanted, Transforms::Named(_)) && (args.transforms.is_some() || !builtin);
-        let transforms = wanted.list(weights.is_some(), is_static);
+        let sorts = cache.is_some_and(|cache| cache.keys.block().is_some());
+        let transforms = wanted.list(weights.is_some(), is_static, sorts);
         Ok(Settings {
             recipe,
             calibrate: calibration.options(activations.as_deref())?,
             weights,
             activations,
             head,
+            cache,
             is_static,
             rounding,
             bias_correction,
@@ -208,6 +205,10 @@ impl Settings {
                 .extend(self.target_loss.map(|loss| format!("protect{{loss={loss} passes=\"{quantize}\"}}")));
             passes.push(quantize);
         }
+        passes.extend(
+            self.cache
+                .map(|Cache { keys, values }| format!("quantize-kv-cache{{keys={keys} values={values}}}")),
+        );
         passes.join(",")
     }
 
@@ -239,6 +240,9 @@ impl Settings {
         if transforms::by_format(name) {
             options.extend(self.head.iter().map(|head| format!("head={head}")));
         }
+        if let Some(cache) = self.cache.filter(|_| name == "rearrange-kv-channels") {
+            options.push(format!("keys={}", cache.keys));
+        }
         if name == "transform" && self.is_static {
             // It has the format of activations already.
             let calibrate = self.calibrate.trim_matches(['{', '}']).split(' ');
@@ -254,9 +258,43 @@ impl Settings {
     pub fn describe(&self, pipeline: &str) -> Value {
         json!({
             "name": self.recipe, "weights": self.weights, "activations": self.activations, "head": self.head,
+            "kv_cache": self.cache.map(|Cache { keys, values }| json!({ "keys": keys.to_string(), "values": values.to_string() })),
             "rounding": self.rounding.as_deref().unwrap_or("nearest"), "bias_correction": self.bias_correction,
             "transforms": self.transforms.iter().map(Transform::to_string).collect::<Vec<_>>(), "pipeline": pipeline,
         })
+    }
+}
+
+/// Formats of keys and values of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Of keys.
+    pub keys: CacheFormat,
+    /// Of values.
+    pub values: CacheFormat,
+}
+
+impl Cache {
+    /// `FMT`, of both, or `K=FMT,V=FMT`, of which one may be missing.
+    fn parse(text: &str) -> Result<Cache, Failure> {
+        let format = |text: &str| CacheFormat::parse(text).map_err(|e| Failure::input(e.to_string()));
+        if !text.contains("K=") && !text.contains("V=") {
+            let both = format(text)?;
+            return Ok(Cache { keys: both, values: both });
+        }
+        let mut cache = Cache { keys: CacheFormat::F32, values: CacheFormat::F32 };
+        for part in text.split(',') {
+            match part.trim().split_once('=') {
+                Some(("K", text)) => cache.keys = format(text)?,
+                Some(("V", text)) => cache.values = format(text)?,
+                _ => {
+                    return Err(Failure::input(format!(
+                        "`--kv-cache {text}`: `{part}` is neither K=FORMAT nor V=FORMAT, e.g. `K=bfp4:block=16,V=int8:token`"
+                    )));
+                }
+            }
+        }
+        Ok(cache)
     }
 }
 
@@ -265,9 +303,6 @@ fn read(named: &str) -> Result<(String, String, String), Failure> {
     if let Some((name, text)) = NAMED.iter().find(|(name, _)| *name == named) {
         return Ok((name.to_string(), text.to_string(), format!("recipe `{name}`")));
     }
-    if let Some((name, why)) = TO_COME.iter().find(|(name, _)| *name == named) {
-        return Err(Failure::input(format!("recipe `{name}` is not supported yet: {why}")));
-    }
     let path = Path::new(named);
     if path.extension().is_some_and(|e| e == "toml") {
         let text = qcc_data::read::text(path)?;
@@ -275,7 +310,7 @@ fn read(named: &str) -> Result<(String, String, String), Failure> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         return Ok((name, text, path.display().to_string()));
     }
-    let names = || NAMED.iter().map(|(name, _)| *name).chain(TO_COME.iter().map(|(name, _)| *name));
+    let names = || NAMED.iter().map(|(name, _)| *name);
     let hint = qcc_ir::names::near_match(named, names());
     let known: Vec<_> = NAMED.iter().map(|(name, _)| *name).collect();
     Err(Failure::input(format!(

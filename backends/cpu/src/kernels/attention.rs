@@ -4,7 +4,10 @@
 //! A work item is one head of keys of one sequence × up to [`ROWS`] rows; a row is a query head of a token. All query heads that share the
 //! keys are rows of one item: each tile of keys and values is read from memory once for all of them.
 
-use super::cache::{self, PANEL, TILE};
+use super::cache::{self, Layout, PANEL, TILE};
+use super::coded::Coded;
+use super::coded::decode::{patterns, scales};
+use super::coded::expand::Expand;
 use super::emit::{Emitter, F32, F32X16, I32X16, Value};
 use super::{SLACK, TargetCaps};
 
@@ -35,12 +38,31 @@ pub struct AttentionSpec {
     pub causal: bool,
     /// Whether a query sees only the last keys, `window` of them.
     pub windowed: bool,
+    /// How keys lie.
+    pub keys: Layout,
+    /// How values lie.
+    pub values: Layout,
 }
 
 /// Argument slots: `q` `[batch, time, heads, features]`, a token `q_stride` bytes behind the one before; `y`
 /// `[batch, time, heads, width]`, dense; `scale` the bits of an f32; there are `past + time` keys, and room for `capacity` (in whole tiles).
-pub const ARGS: [&str; 10] =
-    ["q", "q_stride", "keys", "values", "y", "scale", "time", "past", "capacity", "window"];
+/// `key_header` and `value_header` are those of [`Coded`]; `open` are the values of blocks that are not complete, see
+/// [`BlockStep::Window`](cache::BlockStep::Window).
+pub const ARGS: [&str; 13] = [
+    "q",
+    "q_stride",
+    "keys",
+    "values",
+    "y",
+    "scale",
+    "time",
+    "past",
+    "capacity",
+    "window",
+    "key_header",
+    "value_header",
+    "open",
+];
 
 impl AttentionSpec {
     /// Query heads that share a head of keys.
@@ -56,10 +78,34 @@ impl AttentionSpec {
         64 * i64::from(self.width.div_ceil(16))
     }
 
+    /// Bytes of weights of the rows that are computed together; twice, of complete blocks and of others.
+    fn weight_bytes() -> i64 {
+        TOGETHER as i64 * i64::from(TILE) * 4
+    }
+
+    /// Bytes of a tile of decoded keys.
+    fn key_bytes(&self) -> i64 {
+        if self.keys == Layout::Panels { 0 } else { 4 * i64::from(TILE) * i64::from(self.features) }
+    }
+
+    /// Bytes of a tile of decoded values.
+    fn value_bytes(&self) -> i64 {
+        if self.values == Layout::Rows { 0 } else { 4 * i64::from(TILE) * self.values.width(self.width) }
+    }
+
+    /// Tokens of a block of values.
+    fn block(&self) -> Option<i64> {
+        match self.values {
+            Layout::Blocks(_, tokens) => Some(i64::from(tokens)),
+            _ => None,
+        }
+    }
+
     /// Bytes of scratch a worker needs.
     pub fn scratch_bytes(&self) -> u64 {
         let rows = i64::from(ROWS) * (self.query_bytes() + self.sum_bytes() + 8);
-        (rows + TOGETHER as i64 * i64::from(TILE) * 4).unsigned_abs() + SLACK
+        let tile = self.key_bytes() + self.value_bytes();
+        (rows + 2 * AttentionSpec::weight_bytes() + tile).unsigned_abs() + SLACK
     }
 }
 
@@ -99,6 +145,10 @@ pub fn generate(spec: &AttentionSpec, name: &str, caps: &TargetCaps) -> String {
         let largest = e.offset(sums, i64::from(ROWS) * spec.sum_bytes());
         let total = e.offset(largest, 4 * i64::from(ROWS));
         let weights = e.offset(total, 4 * i64::from(ROWS));
+        let own_keys = e.offset(weights, 2 * AttentionSpec::weight_bytes());
+        let own_values = e.offset(own_keys, spec.key_bytes());
+        let [key_header, value_header, open] =
+            ["key_header", "value_header", "open"].map(|slot| k.pointer(e, &ARGS, slot));
         e.each(k.begin, k.end, |e, item| {
             let (head, block) = (e.div(item, blocks), e.rem(item, blocks));
             let first = e.times(block, i64::from(ROWS));
@@ -116,18 +166,31 @@ pub fn generate(spec: &AttentionSpec, name: &str, caps: &TargetCaps) -> String {
 
             let (begin, end) = span(e, spec, &item, count);
             let tokens = e.mul(head, capacity);
-            let keys = e.element(keys, tokens, 4 * i64::from(spec.features));
-            let values = e.element(values, tokens, 4 * i64::from(spec.width));
+            let open = spec.block().map(|block| open_values(e, spec, &item, block, head, time, open));
             let tile = e.int(i64::from(TILE));
             let together = e.int(TOGETHER as i64);
             let whole = e.div(count, together);
             let whole = e.mul(whole, together);
             e.repeat(begin, end, tile, &[], |e, at, _| {
-                let keys = e.element(keys, at, 4 * i64::from(spec.features));
-                let values = e.element(values, at, 4 * i64::from(spec.width));
                 let left = e.sub(end, at);
                 let valid = e.min_int(left, tile);
-                let tile = Tile { keys, values, at, valid };
+                let first = e.add(tokens, at);
+                let keys = cache::block_at(e, spec.keys, spec.features, keys, first);
+                let keys = decoded_keys(e, spec, keys, key_header, valid, own_keys);
+                let values = cache::block_at(e, spec.values, spec.width, values, first);
+                let values = match spec.block() {
+                    None => decoded_rows(e, spec, values, value_header, valid, own_values),
+                    Some(block) => {
+                        // All complete blocks of the tile.
+                        let complete = complete(e, block, all);
+                        let complete = e.sub(complete, at);
+                        let complete = e.min_int(complete, tile);
+                        let complete = e.max_int(complete, zero);
+                        decode_blocks(e, spec, values, value_header, complete, own_values);
+                        Values { at: own_values, end: complete }
+                    }
+                };
+                let tile = Tile { keys, values, at, valid, open };
                 e.repeat(zero, whole, together, &[], |e, r, _| {
                     attend(e, spec, &item, &tile, r, TOGETHER);
                     Vec::new()
@@ -148,12 +211,130 @@ struct Place {
     head: Value,
 }
 
-/// Keys and values of a tile; `valid` of them are there.
+/// Keys and values of a tile as f32; `valid` tokens are there.
 struct Tile {
     keys: Value,
-    values: Value,
+    values: Values,
     at: Value,
     valid: Value,
+    /// Values of blocks that are not complete, and the token of the first.
+    open: Option<(Value, Value)>,
+}
+
+/// Rows of values, of the first tokens of a tile.
+#[derive(Clone, Copy)]
+struct Values {
+    at: Value,
+    end: Value,
+}
+
+/// The tokens of complete blocks among so many.
+fn complete(e: &mut Emitter, block: i64, tokens: Value) -> Value {
+    let block = e.int(block);
+    let rest = e.rem(tokens, block);
+    e.sub(tokens, rest)
+}
+
+/// The values of a head whose blocks were not complete before the call: where they are, and the first token.
+fn open_values(
+    e: &mut Emitter,
+    spec: &AttentionSpec,
+    item: &Item,
+    block: i64,
+    head: Value,
+    time: Value,
+    open: Value,
+) -> (Value, Value) {
+    let tokens = e.plus(time, block);
+    let before = e.mul(head, tokens);
+    let at = e.element(open, before, 2 * i64::from(spec.width));
+    (at, complete(e, block, item.past))
+}
+
+/// The panels of a tile that hold keys, as f32.
+fn decoded_keys(
+    e: &mut Emitter,
+    spec: &AttentionSpec,
+    keys: Value,
+    header: Value,
+    valid: Value,
+    own: Value,
+) -> Value {
+    let Some(coded) = spec.keys.coded() else { return keys };
+    let (zero, panels) = (e.int(0), e.ceil_div(valid, i64::from(PANEL)));
+    let depth = e.int(i64::from(spec.features));
+    e.each(zero, panels, |e, at| {
+        let panel = e.element(keys, at, spec.keys.bytes(spec.features) as i64);
+        let to = e.element(own, at, 4 * i64::from(PANEL) * i64::from(spec.features));
+        Expand { coded, nr: PANEL as usize, header, panel, depth, sixteen: None }.write_floats(e, to);
+    });
+    own
+}
+
+/// The values of a tile whose scales lie within tokens, as f32.
+fn decoded_rows(
+    e: &mut Emitter,
+    spec: &AttentionSpec,
+    values: Value,
+    header: Value,
+    valid: Value,
+    own: Value,
+) -> Values {
+    let Some(coded) = spec.values.coded() else { return Values { at: values, end: valid } };
+    let size = cache::scale_bytes(coded) as i64;
+    let tokens = i64::from(spec.values.tokens());
+    let together = e.int(tokens);
+    let wide = spec.values.width(spec.width);
+    let zero = e.int(0);
+    e.each(zero, valid, |e, token| {
+        let (block, lane) = (e.div(token, together), e.rem(token, together));
+        let block = e.element(values, block, spec.values.bytes(spec.width) as i64);
+        let codes = e.offset(block, size * tokens);
+        let codes = e.element(codes, lane, wide / 8 * i64::from(coded.bits));
+        let scale = (size > 0).then(|| {
+            let p = e.element(block, lane, size);
+            one_scale(e, coded, p)
+        });
+        let to = e.element(own, token, 4 * wide);
+        for at in (0..wide).step_by(16) {
+            let p = e.offset(codes, at / 8 * i64::from(coded.bits));
+            let code = patterns(e, coded.bits, p);
+            let mut v = coded.levels.decode(e, coded.bits, code, None, header);
+            if let Some(scale) = scale {
+                v = e.mul(v, scale);
+            }
+            let p = e.offset(to, 4 * at);
+            e.store(v, p);
+        }
+    });
+    Values { at: own, end: valid }
+}
+
+/// A scale in every lane.
+fn one_scale(e: &mut Emitter, coded: Coded, p: Value) -> Value {
+    let all = scales(e, coded.scale, p);
+    let first = e.lane(all, 0);
+    e.splat(first, 16)
+}
+
+/// The complete blocks of a tile as f32; they have so many tokens.
+fn decode_blocks(
+    e: &mut Emitter,
+    spec: &AttentionSpec,
+    values: Value,
+    header: Value,
+    tokens: Value,
+    own: Value,
+) {
+    let Layout::Blocks(coded, block) = spec.values else { return };
+    let wide = spec.values.width(spec.width);
+    let (zero, depth) = (e.int(0), e.int(i64::from(block)));
+    let blocks = e.div(tokens, depth);
+    e.each(zero, blocks, |e, at| {
+        let panel = e.element(values, at, spec.values.bytes(spec.width) as i64);
+        let to = e.element(own, at, 4 * wide * i64::from(block));
+        Expand { coded, nr: wide as usize, header, panel, depth, sixteen: None }.write_floats(e, to);
+    });
 }
 
 /// The token of a row, counted from the first of this call, and its head within the group.
@@ -238,10 +419,45 @@ fn attend(e: &mut Emitter, spec: &AttentionSpec, item: &Item, tile: &Tile, r: Va
     }
     let vectors = spec.width.div_ceil(16) as usize;
     let most = if e.caps.avx512 { 4 } else { 1 };
+    let zero = e.int(0);
     for first in (0..vectors).step_by(most) {
-        let count = most.min(vectors - first);
-        mix(e, spec, item, tile, r, &factors, first, count);
+        let columns = Columns { first, count: most.min(vectors - first) };
+        let stride = 4 * spec.values.width(spec.width);
+        let end = e.min_int(tile.values.end, tile.valid);
+        let rows = Rows { at: tile.values.at, begin: zero, end, stride, halves: false };
+        mix(e, spec, item, r, &factors, columns, &rows, 0);
+        if let (Some((open, first_open)), Some(block)) = (tile.open, spec.block()) {
+            // From the first block that is not complete for the first row.
+            let (token, _) = row(e, spec, item, r);
+            let seen = e.add(item.past, token);
+            let seen = e.plus(seen, 1);
+            let begin = complete(e, block, seen);
+            let begin = e.sub(begin, tile.at);
+            let begin = e.max_int(begin, zero);
+            let before = e.sub(tile.at, first_open);
+            let stride = 2 * i64::from(spec.width);
+            let at = e.element(open, before, stride);
+            let rows = Rows { at, begin, end: tile.valid, stride, halves: true };
+            let one = e.floats(1.0);
+            mix(e, spec, item, r, &vec![one; factors.len()], columns, &rows, AttentionSpec::weight_bytes());
+        }
     }
+}
+
+/// Registers of columns.
+#[derive(Clone, Copy)]
+struct Columns {
+    first: usize,
+    count: usize,
+}
+
+/// Values of the tokens `begin..end` of a tile; `at` is where its first would be.
+struct Rows {
+    at: Value,
+    begin: Value,
+    end: Value,
+    stride: i64,
+    halves: bool,
 }
 
 /// Scores of a tile, those of a row after the other.
@@ -307,6 +523,13 @@ fn soften(
         e.splat(key, 16)
     };
     let (low, high) = (bound(e, begin), bound(e, end));
+    // Keys whose values are codes to this row.
+    let coded = spec.block().map(|block| {
+        let seen = e.add(item.past, token);
+        let seen = e.plus(seen, 1);
+        let end = complete(e, block, seen);
+        bound(e, end)
+    });
     let least = e.floats(LEAST);
     let zero = e.floats(0.0);
     let mut masks = Vec::with_capacity(PANELS);
@@ -335,7 +558,19 @@ fn soften(
         let weight = e.exp(x);
         let weight = e.select(mask, weight, zero);
         let to = e.offset(weights, 4 * i64::from(PANEL) * p as i64);
-        e.store(weight, to);
+        match coded {
+            None => e.store(weight, to),
+            Some(coded) => {
+                let first = e.int_of(I32X16, i64::from(PANEL) * p as i64);
+                let key = e.add(lanes, first);
+                let is_coded = e.compare("slt", key, coded);
+                let of_codes = e.select(is_coded, weight, zero);
+                let others = e.select(is_coded, zero, weight);
+                e.store(of_codes, to);
+                let to = e.offset(to, AttentionSpec::weight_bytes());
+                e.store(others, to);
+            }
+        }
         sum = e.add(sum, weight);
     }
     let sum = e.sum(sum);
@@ -348,19 +583,21 @@ fn soften(
     factor
 }
 
-/// Adds a tile's values, by their weights, to `count` registers of the sums of rows from r on.
+/// Multiplies registers of the sums of rows from r on with factors, and adds values by their weights, which lie so many bytes behind others.
 #[allow(clippy::too_many_arguments, reason = "one step of a loop nest")]
 fn mix(
     e: &mut Emitter,
     spec: &AttentionSpec,
     item: &Item,
-    tile: &Tile,
     r: Value,
     factors: &[Value],
-    first: usize,
-    count: usize,
+    columns: Columns,
+    rows: &Rows,
+    weights: i64,
 ) {
+    let Columns { first, count } = columns;
     let sums = e.element(item.sums, r, spec.sum_bytes());
+    let weights = e.offset(item.weights, weights);
     let place = |e: &mut Emitter, i: usize, j: usize| {
         e.offset(sums, spec.sum_bytes() * i as i64 + 64 * (first + j) as i64)
     };
@@ -372,16 +609,21 @@ fn mix(
             carried.push(e.mul(sum, *factor));
         }
     }
-    let (zero, one) = (e.int(0), e.int(1));
-    let carried = e.repeat(zero, tile.valid, one, &carried, |e, key, sums| {
-        let value = e.element(tile.values, key, 4 * i64::from(spec.width));
+    let one = e.int(1);
+    let carried = e.repeat(rows.begin, rows.end, one, &carried, |e, key, sums| {
+        let value = e.element(rows.at, key, rows.stride);
         let values: Vec<Value> = (0..count)
             .map(|j| {
-                let p = e.offset(value, 64 * (first + j) as i64);
+                let vector = (first + j) as i64;
+                if rows.halves {
+                    let p = e.offset(value, 32 * vector);
+                    return super::atom::load_halves(e, p);
+                }
+                let p = e.offset(value, 64 * vector);
                 e.load(p, F32X16)
             })
             .collect();
-        let weight = e.element(item.weights, key, 4);
+        let weight = e.element(weights, key, 4);
         let mut next = Vec::with_capacity(sums.len());
         for i in 0..factors.len() {
             let p = e.offset(weight, 4 * i64::from(TILE) * i as i64);

@@ -1,13 +1,19 @@
 //! Attention, rotary positions, and the states that hold keys and values. A state grows by a concatenation, which writes the new tokens behind
 //! those that are there; attention reads them in place.
 
-use qcc_ir::{Dim, Node, Op, ValueId};
+use qcc_ir::format::{CacheFormat, FloatElement};
+use qcc_ir::{Dim, Node, Op, QuantType, ValueId};
 use qcc_runtime::program::{Blocks, Expr, Growth};
 
 use super::buffers::Buffer;
+use super::coded::found;
+use super::packing::{PackedParameter, f32_bytes};
 use super::{LowerError, Lowering, Operand, argument_name};
 use crate::kernels::attention::{self, AttentionSpec, ROWS};
-use crate::kernels::cache::{self, AppendSpec, Layout, TILE};
+use crate::kernels::cache::{self, AppendCodes, AppendSpec, BlockSpec, BlockStep, Layout, PANEL, TILE};
+use crate::kernels::coded::encode::Nearest;
+use crate::kernels::coded::rows::{self, Direction, Groups, RowSpec};
+use crate::kernels::coded::{Coded, Levels, Sharing};
 use crate::kernels::rotary::{self, AnglesSpec, RotarySpec};
 use crate::loops::storage::Storage;
 
@@ -23,11 +29,71 @@ pub(super) struct Growing {
 #[derive(Clone, Debug)]
 pub(super) struct Cache {
     buffer: Buffer,
-    layout: Layout,
+    held: Held,
     /// Tokens that were there before those of the call.
     past: Dim,
     /// Tokens there is room for.
     capacity: Dim,
+    /// Where values wait whose block is not complete.
+    waiting: Option<Buffer>,
+    /// Such values and those of the call, once they are there.
+    window: Option<Buffer>,
+}
+
+/// The format and layout of keys or values.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    layout: Layout,
+    format: CacheFormat,
+    features: u32,
+}
+
+impl Held {
+    fn new(format: CacheFormat, keys: bool, features: u32) -> Result<Held, LowerError> {
+        let coded = match (format.rows(), format.float()) {
+            (None, Some(float)) => match Coded::of_float(float.element()) {
+                None if keys => return Ok(Held { layout: Layout::Panels, format, features }),
+                None => return Ok(Held { layout: Layout::Rows, format, features }),
+                Some(coded) => coded,
+            },
+            (Some(q), _) => {
+                let block = format.block().filter(|block| keys && *block < features);
+                let sharing = block.map_or(Sharing::Column, |block| Sharing::Block { block, run: None });
+                let levels = Levels::of(q).filter(|_| Nearest::of(q, format.narrow()).is_some());
+                let (Some(levels), Ok(bits)) = (levels, u8::try_from(q.storage.bits())) else {
+                    return Err(LowerError::new(format!("keys and values in {format} have no CPU kernel")));
+                };
+                Coded { bits, levels, scale: q.scale, sharing, zero_points: false }
+            }
+            _ => return Err(LowerError::new(format!("keys and values in {format} have no CPU kernel"))),
+        };
+        let layout = match format.block() {
+            _ if keys => Layout::CodedPanels(coded),
+            None => Layout::CodedRows(coded),
+            Some(block) if block >= 8 && TILE.is_multiple_of(block) => Layout::Blocks(coded, block),
+            Some(block) => {
+                return Err(LowerError::new(format!(
+                    "values in {format} have no CPU kernel: blocks of {block} tokens; blocks of 8, 16, 32 and 64 do"
+                )));
+            }
+        };
+        Ok(Held { layout, format, features })
+    }
+
+    /// Whether values wait until a block of theirs is complete.
+    fn waits(self) -> bool {
+        matches!(self.layout, Layout::Blocks(..))
+    }
+
+    /// What elements are called at the border of the program.
+    fn storage(self) -> Storage {
+        match self.format.float() {
+            Some(FloatElement::F32) => Storage::F32,
+            Some(FloatElement::F16) => Storage::F16,
+            Some(FloatElement::BF16) => Storage::BF16,
+            None => Storage::U8,
+        }
+    }
 }
 
 /// Cosines and sines of the positions of a call.
@@ -81,7 +147,7 @@ impl Lowering<'_> {
         if !readers.iter().all(|(id, _)| knows(id)) {
             return refuse("something reads it as it was");
         }
-        let Some(layout) = self.read_by_attention(next) else {
+        let Some((keys, format)) = self.read_by_attention(next) else {
             return refuse("something else than attention reads it");
         };
         let known = self.growing.symbol.get_or_insert_with(|| (symbol.to_string(), added.clone()));
@@ -93,35 +159,51 @@ impl Lowering<'_> {
                 self.symbols.push(needed);
             }
         }
-        let (Some(count), Storage::F32) = (features.constant(), self.storage_of(value)?) else {
+        if self.storage_of(value)? != Storage::F32 {
             return refuse("is not of f32");
-        };
-        let bytes = 4 * count as u64 * u64::from(layout.block());
-        let rows = batch.checked_mul(heads).ok_or_else(LowerError::too_large)?;
+        }
+        let (heads, batch) = (heads.clone(), batch.clone());
+        let held_as = Held::new(format, keys, small(features)?)?;
+        let rows = batch.checked_mul(&heads).ok_or_else(LowerError::too_large)?;
+        let past = held.clone();
+        let capacity = Dim::symbol(&room(symbol));
         let blocks = Blocks {
             state: self.states.len() as u32,
             rows: self.expr(&rows)?,
-            tokens: u64::from(layout.block()),
-            bytes,
+            tokens: u64::from(held_as.layout.tokens()),
+            bytes: held_as.layout.bytes(held_as.features),
         };
         self.growing.states.push(blocks);
-        let port = self.port(value, &name, Storage::F32)?;
-        self.states.push(port);
+        let mut port = self.port(value, &name, held_as.storage())?;
+        self.states.push(port.clone());
         let buffer = Buffer::State(self.states.len() as u32 - 1);
-        let capacity = Dim::symbol(&room(symbol));
-        self.caches.insert(next, Cache { buffer, layout, past: held.clone(), capacity });
+        let waiting = match held_as.layout {
+            Layout::Blocks(_, block) => {
+                port.name = format!("{name}.waiting");
+                port.element = "f16".into();
+                let features = i64::from(held_as.features);
+                let dims = [batch, heads, Dim::Const(i64::from(block)), Dim::Const(features)];
+                port.dims = dims.iter().map(|d| self.expr(d)).collect::<Result<_, _>>()?;
+                self.states.push(port);
+                Some(Buffer::State(self.states.len() as u32 - 1))
+            }
+            _ => None,
+        };
+        let cache = Cache { buffer, held: held_as, past, capacity, waiting, window: None };
+        self.caches.insert(next, cache);
         Ok(())
     }
 
-    /// How keys or values lie for the attention that alone reads them.
-    fn read_by_attention(&self, value: ValueId) -> Option<Layout> {
+    /// Whether the attention that alone reads a value reads it as keys, and the format it is held in.
+    fn read_by_attention(&self, value: ValueId) -> Option<(bool, CacheFormat)> {
         let users = self.uses.get(&value)?;
-        let slot = users.first()?.1;
-        let attends = |(user, at): &(qcc_ir::OpId, usize)| {
-            *at == slot && matches!(self.function.node(*user).op, Op::Attention { .. })
+        let read = |(user, slot): &(qcc_ir::OpId, usize)| match (&self.function.node(*user).op, slot) {
+            (Op::Attention { keys, .. }, 1) => Some((true, *keys)),
+            (Op::Attention { values, .. }, 2) => Some((false, *values)),
+            _ => None,
         };
-        let layout = [None, Some(Layout::Panels), Some(Layout::Rows)].get(slot).copied().flatten()?;
-        users.iter().all(attends).then_some(layout)
+        let first = read(users.first()?)?;
+        users.iter().all(|user| read(user) == Some(first)).then_some(first)
     }
 
     /// How states grow, for the program.
@@ -144,40 +226,225 @@ impl Lowering<'_> {
     /// The concatenation by which a state grows.
     pub(super) fn grow(&mut self, node: &Node) -> Result<(), LowerError> {
         let new = node.operands[1].ok_or_else(|| LowerError::new("an operand is missing"))?;
-        let cache = self.caches[&node.results[0]].clone();
-        self.append(node, new, &cache)
+        let mut cache = self.caches[&node.results[0]].clone();
+        self.append(node, new, &mut cache)?;
+        self.caches.insert(node.results[0], cache);
+        Ok(())
     }
 
     /// Puts tokens behind those of a cache.
-    fn append(&mut self, node: &Node, new: ValueId, cache: &Cache) -> Result<(), LowerError> {
+    fn append(&mut self, node: &Node, new: ValueId, cache: &mut Cache) -> Result<(), LowerError> {
         let dims = self.function.ty(new).dims.clone();
         let [batch, time, heads, features] = dims.as_slice() else {
             return Err(LowerError::new("keys and values have the axes batch, token, head and feature"));
         };
         let (heads, features) = (small(heads)?, small(features)?);
         let from = self.f32_place(new)?;
-        let spec = AppendSpec { layout: cache.layout, heads, features };
-        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| cache::append(&spec, name, caps));
+        let tokens = batch.checked_mul(time).ok_or_else(LowerError::too_large)?;
+        let call = Call { batch: batch.clone(), time: time.clone(), tokens, heads };
+        let Held { layout, .. } = cache.held;
+        match layout {
+            Layout::Panels | Layout::Rows => {
+                let spec = AppendSpec { panels: layout == Layout::Panels, heads, features };
+                let kernel = self.kernel(&format!("{spec:?}"), |name, caps| cache::append(&spec, name, caps));
+                let operands = vec![
+                    Operand::Buffer(from),
+                    Operand::Bits(4 * u64::from(heads) * u64::from(features)),
+                    Operand::Buffer(cache.buffer),
+                    Operand::Size(call.time.clone()),
+                    Operand::Size(cache.past.clone()),
+                    Operand::Size(cache.capacity.clone()),
+                ];
+                self.step(&node.location, kernel, operands, &call.tokens, 16)
+            }
+            Layout::CodedPanels(coded) | Layout::CodedRows(coded) => {
+                self.append_codes(node, from, cache, coded, &call)
+            }
+            Layout::Blocks(coded, block) => self.append_blocks(node, from, cache, (coded, block), &call),
+        }
+    }
+
+    /// Rounds tokens and puts their codes where they belong.
+    fn append_codes(
+        &mut self,
+        node: &Node,
+        from: Buffer,
+        cache: &Cache,
+        coded: Coded,
+        call: &Call,
+    ) -> Result<(), LowerError> {
+        let Held { layout, format, features } = cache.held;
+        let row = i64::from(call.heads) * i64::from(features);
+        let numbers = call.tokens.checked_mul(&Dim::Const(row)).ok_or_else(LowerError::too_large)?;
+        let (codes, scales) = match format.rows() {
+            None => {
+                let bytes = numbers.checked_mul(&Dim::Const(2)).ok_or_else(LowerError::too_large)?;
+                let codes = self.temporary(&bytes)?;
+                let storage = cache.held.storage();
+                let key = format!("halves {storage:?}");
+                let kernel = self.kernel(&key, |name, caps| cache::halves(storage, name, caps));
+                let items = self.expr_ceil_div(&numbers, 64)?;
+                let operands = vec![Operand::Buffer(from), Operand::Buffer(codes), Operand::Size(numbers)];
+                self.step_with(&node.location, kernel, operands, items, 16, Expr::Const(64));
+                (codes, Operand::Bits(0))
+            }
+            Some(q) => {
+                let heads = Dim::Const(i64::from(call.heads));
+                let rows = call.tokens.checked_mul(&heads).ok_or_else(LowerError::too_large)?;
+                let rows = self.expr(&rows)?;
+                let groups = match coded.sharing {
+                    Sharing::Block { block, .. } => Groups::Block(block),
+                    _ => Groups::Row,
+                };
+                let (codes, scales) = self.round(node, from, rows, features, (q, format), groups)?;
+                (codes, Operand::Buffer(scales))
+            }
+        };
+        let spec = AppendCodes { layout, coded, heads: call.heads, features };
+        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| cache::append_codes(&spec, name, caps));
         let operands = vec![
-            Operand::Buffer(from),
-            Operand::Bits(4 * u64::from(heads) * u64::from(features)),
+            Operand::Buffer(codes),
+            scales,
             Operand::Buffer(cache.buffer),
-            Operand::Size(time.clone()),
+            Operand::Size(call.time.clone()),
             Operand::Size(cache.past.clone()),
             Operand::Size(cache.capacity.clone()),
         ];
-        let tokens = batch.checked_mul(time).ok_or_else(LowerError::too_large)?;
-        self.step(&node.location, kernel, operands, &tokens, 16)
+        let items = match layout {
+            Layout::CodedPanels(_) => {
+                // A call may begin so many panels.
+                let panels = self.expr_ceil_div(&plus(&call.time, 15)?, u64::from(PANEL))?;
+                Expr::Mul(Box::new(self.rows_of(call)?), Box::new(panels))
+            }
+            _ => self.expr(&call.tokens)?,
+        };
+        self.step_with(&node.location, kernel, operands, items, 4, Expr::Const(spec.scratch_bytes()));
+        Ok(())
+    }
+
+    /// Heads of all sequences.
+    fn rows_of(&self, call: &Call) -> Result<Expr, LowerError> {
+        let heads = Dim::Const(i64::from(call.heads));
+        self.expr(&call.batch.checked_mul(&heads).ok_or_else(LowerError::too_large)?)
+    }
+
+    /// Codes (a byte each) and scales of rows of `columns` numbers.
+    fn round(
+        &mut self,
+        node: &Node,
+        from: Buffer,
+        rows: Expr,
+        columns: u32,
+        (q, format): (QuantType, CacheFormat),
+        groups: Groups,
+    ) -> Result<(Buffer, Buffer), LowerError> {
+        let narrow = format.narrow();
+        let nearest = Nearest::of(q, narrow)
+            .ok_or_else(|| LowerError::new(format!("keys and values in {format} have no CPU kernel")))?;
+        let direction = Direction::Find(nearest, found(q, narrow)?);
+        let spec = RowSpec { direction, groups, scale: q.scale, zero_points: false, offset: 0 };
+        let of_row = match groups {
+            Groups::Block(block) => columns.div_ceil(block),
+            _ => 1,
+        };
+        let times = |rows: &Expr, n: u64| Expr::Mul(Box::new(rows.clone()), Box::new(Expr::Const(n)));
+        let codes = self.buffers.add(times(&rows, u64::from(columns)));
+        let scales = self.buffers.add(times(&rows, u64::from(of_row) * u64::from(q.scale.bits()) / 8));
+        let table = match Coded::fixed_table(q.storage) {
+            Some(levels) => {
+                let name = format!("{} levels", q.storage.name());
+                Operand::Buffer(self.parameter(PackedParameter::given(name, f32_bytes(&levels))))
+            }
+            None => Operand::Bits(0),
+        };
+        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| rows::generate(&spec, name, caps));
+        let none = || Operand::Bits(0);
+        let operands = vec![
+            Operand::Buffer(from),
+            Operand::Buffer(codes),
+            Operand::Buffer(scales),
+            none(),
+            none(),
+            Operand::Bits(u64::from(columns)),
+            table,
+        ];
+        self.step_with(&node.location, kernel, operands, rows, 4, Expr::Const(0));
+        Ok((codes, scales))
+    }
+
+    /// Values with scales along tokens: see [`cache::BlockStep`].
+    fn append_blocks(
+        &mut self,
+        node: &Node,
+        from: Buffer,
+        cache: &mut Cache,
+        (coded, block): (Coded, u32),
+        call: &Call,
+    ) -> Result<(), LowerError> {
+        let Held { format, features, .. } = cache.held;
+        let heads = self.rows_of(call)?;
+        let product = |a: &Expr, b: &Expr| Expr::Mul(Box::new(a.clone()), Box::new(b.clone()));
+        let token = 2 * u64::from(features);
+        let tokens = self.expr(&plus(&call.time, i64::from(block))?)?;
+        let window = self.buffers.add(product(&product(&heads, &tokens), &Expr::Const(token)));
+        // Without a state nothing waits; a buffer is there all the same.
+        let waiting = match cache.waiting {
+            Some(waiting) => waiting,
+            None => self.buffers.add(product(&heads, &Expr::Const(token * u64::from(block)))),
+        };
+        let begun = self.expr_ceil_div(&plus(&call.time, i64::from(block) - 1)?, u64::from(block))?;
+        let begun = product(&heads, &begun);
+        let turned = product(&begun, &Expr::Const(u64::from(features)));
+        let q = format.rows().ok_or_else(|| LowerError::new("there are no codes"))?;
+        let rows = self.buffers.add(product(&turned, &Expr::Const(4 * u64::from(block))));
+        let mut buffers =
+            Buffers { x: from, waiting, window, rows, codes: None, scales: None, cache: cache.buffer };
+        let step = |this: &mut Self, step: BlockStep, items: &Expr, buffers: &Buffers| {
+            let spec = BlockSpec { step, coded, block, heads: call.heads, features };
+            let kernel = this.kernel(&format!("{spec:?}"), |name, caps| cache::block_step(&spec, name, caps));
+            let mut operands = buffers.operands(step);
+            operands.extend([&call.time, &cache.past, &cache.capacity].map(|d| Operand::Size(d.clone())));
+            let scratch = Expr::Const(spec.scratch_bytes());
+            this.step_with(&node.location, kernel, operands, items.clone(), 1, scratch);
+        };
+        step(self, BlockStep::Window, &heads, &buffers);
+        step(self, BlockStep::Rows, &begun, &buffers);
+        let (codes, scales) = self.round(node, rows, turned, block, (q, format), Groups::Row)?;
+        (buffers.codes, buffers.scales) = (Some(codes), Some(scales));
+        step(self, BlockStep::Seal, &begun, &buffers);
+        step(self, BlockStep::Keep, &heads, &buffers);
+        cache.window = Some(window);
+        Ok(())
+    }
+
+    /// What precedes panels of codes: the levels of a table, and a scale of all, which is 1.
+    fn header(&mut self, held: Held) -> Operand {
+        let Some(coded) = held.layout.coded() else { return Operand::Bits(0) };
+        let storage = held.format.rows().map(|q| q.storage);
+        let mut bytes =
+            storage.and_then(Coded::fixed_table).map(|levels| f32_bytes(&levels)).unwrap_or_default();
+        bytes.extend(1f32.to_le_bytes());
+        bytes.resize(coded.header_bytes() as usize, 0);
+        let name = format!("header of {} codes in a cache", held.format);
+        Operand::Buffer(self.parameter(PackedParameter::given(name, bytes)))
     }
 
     pub(super) fn attention(&mut self, node: &Node) -> Result<(), LowerError> {
-        let Op::Attention { scale, causal, window } = node.op else {
+        let Op::Attention { scale, causal, window, keys, values } = node.op else {
             return Err(LowerError::new(format!("qcc.{} does not attend", node.op.name())));
         };
         let operand = |i: usize| node.operands[i].expect("invariant: arity was checked");
         let [q, k, v] = [0, 1, 2].map(operand);
         let dims = |value: ValueId| self.function.ty(value).dims.clone();
         let (q_dims, k_dims, v_dims) = (dims(q), dims(k), dims(v));
+        let queries = self.f32_place(q)?;
+        let [keys, values] = [(k, true, keys), (v, false, values)].map(|(value, keys, format)| {
+            match self.caches.get(&value) {
+                Some(cache) => Ok(cache.clone()),
+                None => self.keys_of_call(node, value, &q_dims[1], (keys, format)),
+            }
+        });
+        let (keys, values) = (keys?, values?);
         let spec = AttentionSpec {
             heads: small(&q_dims[2])?,
             shared: small(&k_dims[2])?,
@@ -185,14 +452,9 @@ impl Lowering<'_> {
             width: small(&v_dims[3])?,
             causal,
             windowed: window > 0,
+            keys: keys.held.layout,
+            values: values.held.layout,
         };
-        let queries = self.f32_place(q)?;
-        let [keys, values] =
-            [(k, Layout::Panels), (v, Layout::Rows)].map(|(value, layout)| match self.caches.get(&value) {
-                Some(cache) => Ok(cache.clone()),
-                None => self.keys_of_call(node, value, &q_dims[1], layout),
-            });
-        let (keys, values) = (keys?, values?);
         if keys.past != values.past || keys.capacity != values.capacity {
             return Err(LowerError::new("reads keys and values of different lengths"));
         }
@@ -214,6 +476,9 @@ impl Lowering<'_> {
             Operand::Size(keys.past),
             Operand::Size(keys.capacity),
             Operand::Bits(window as u64),
+            self.header(keys.held),
+            self.header(values.held),
+            values.window.map_or(Operand::Bits(0), Operand::Buffer),
         ];
         let group = Dim::Const(i64::from(spec.heads / spec.shared));
         let rows = q_dims[1].checked_mul(&group).ok_or_else(LowerError::too_large)?;
@@ -224,23 +489,30 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Keys or values that no state holds, in the layout that attention reads.
+    /// Keys or values that no state holds, as attention reads them.
     fn keys_of_call(
         &mut self,
         node: &Node,
         value: ValueId,
         queries: &Dim,
-        layout: Layout,
+        (keys, format): (bool, CacheFormat),
     ) -> Result<Cache, LowerError> {
         let dims = self.function.ty(value).dims.clone();
         let past = dims[1].checked_sub(queries).ok_or_else(LowerError::too_large)?;
-        let bytes = 4 * i64::from(TILE) * i64::from(small(&dims[3])?);
-        let rows = [&dims[0], &dims[2]].into_iter().try_fold(Dim::Const(bytes), |n, d| n.checked_mul(d));
-        let rows = self.expr(&rows.ok_or_else(LowerError::too_large)?)?;
+        let held = Held::new(format, keys, small(&dims[3])?)?;
+        if held.waits() && past != Dim::Const(0) {
+            return Err(LowerError::new(format!(
+                "values in {format} are not as many as queries, and no state"
+            )));
+        }
+        let tile = held.layout.bytes(held.features) * u64::from(TILE / held.layout.tokens());
+        let rows = dims[0].checked_mul(&dims[2]).ok_or_else(LowerError::too_large)?;
+        let rows = Expr::Mul(Box::new(self.expr(&rows)?), Box::new(Expr::Const(tile)));
         let tiles = self.expr_ceil_div(&dims[1], u64::from(TILE))?;
         let buffer = self.buffers.add(Expr::Mul(Box::new(rows), Box::new(tiles)));
-        let cache = Cache { buffer, layout, past: Dim::Const(0), capacity: dims[1].clone() };
-        self.append(node, value, &cache)?;
+        let (capacity, none) = (dims[1].clone(), Dim::Const(0));
+        let mut cache = Cache { buffer, held, past: none, capacity, waiting: None, window: None };
+        self.append(node, value, &mut cache)?;
         Ok(Cache { past, ..cache })
     }
 
@@ -314,6 +586,53 @@ impl Lowering<'_> {
             other => Err(LowerError::new(format!("works on f32, not on {other:?}"))),
         }
     }
+}
+
+/// Sizes of the tokens of a call.
+struct Call {
+    batch: Dim,
+    time: Dim,
+    /// Of all sequences.
+    tokens: Dim,
+    heads: u32,
+}
+
+/// What the steps of values in blocks work on.
+struct Buffers {
+    x: Buffer,
+    waiting: Buffer,
+    window: Buffer,
+    rows: Buffer,
+    codes: Option<Buffer>,
+    scales: Option<Buffer>,
+    cache: Buffer,
+}
+
+impl Buffers {
+    /// The addresses that a step reads or writes, in the order of [`cache::BLOCKS`].
+    fn operands(&self, step: BlockStep) -> Vec<Operand> {
+        let Buffers { x, waiting, window, rows, codes, scales, cache } = *self;
+        let uses =
+            |steps: &[BlockStep], buffer: Option<Buffer>| match buffer.filter(|_| steps.contains(&step)) {
+                Some(buffer) => Operand::Buffer(buffer),
+                None => Operand::Bits(0),
+            };
+        let (make, turn, seal, keep) = (BlockStep::Window, BlockStep::Rows, BlockStep::Seal, BlockStep::Keep);
+        vec![
+            uses(&[make], Some(x)),
+            uses(&[make, keep], Some(waiting)),
+            uses(&[make, turn, keep], Some(window)),
+            uses(&[turn], Some(rows)),
+            uses(&[seal], codes),
+            uses(&[seal], scales),
+            uses(&[seal], Some(cache)),
+        ]
+    }
+}
+
+/// A size and a little more.
+fn plus(dim: &Dim, more: i64) -> Result<Dim, LowerError> {
+    dim.checked_add(&Dim::Const(more)).ok_or_else(LowerError::too_large)
 }
 
 /// A constant size that kernels are generated for.

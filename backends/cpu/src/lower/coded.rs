@@ -153,7 +153,7 @@ impl Lowering<'_> {
 }
 
 /// What the scales of a type are found from.
-fn found(q: QuantType, narrow: bool) -> Result<Found, LowerError> {
+pub(super) fn found(q: QuantType, narrow: bool) -> Result<Found, LowerError> {
     let unsigned = matches!(q.storage, Element::UInt(_)) && !q.zero_point;
     let part = match (q.zero_point, q.storage.integer_range(narrow)) {
         #[allow(clippy::cast_precision_loss, reason = "codes are small")]

@@ -17,7 +17,7 @@ struct Case {
 
 /// Results and, for each, Σ of the magnitudes of the values by their weights, in f64.
 fn reference(case: &Case, q: &[f32], k: &[f32], v: &[f32]) -> (Vec<f64>, Vec<f64>) {
-    let AttentionSpec { heads, shared, features, width, causal, windowed } = case.spec;
+    let AttentionSpec { heads, shared, features, width, causal, windowed, .. } = case.spec;
     let [heads, shared, features, width] = [heads, shared, features, width].map(|n| n as usize);
     let tokens: usize = case.calls.iter().sum();
     let (mut y, mut magnitude) = (Vec::new(), Vec::new());
@@ -78,6 +78,8 @@ fn attention_over_a_cache_that_grows() {
                 width: width as u32,
                 causal: round % 3 != 0,
                 windowed: round % 4 == 1,
+                keys: Layout::Panels,
+                values: Layout::Rows,
             };
             let case = Case { spec, batch, calls, window: r.size(50), scale: 2.0 * r.real() };
             let (q, k, v) = (
@@ -85,12 +87,12 @@ fn attention_over_a_cache_that_grows() {
                 r.reals(batch * tokens * shared * features),
                 r.reals(batch * tokens * shared * width),
             );
-            let append = |layout, features: usize| AppendSpec {
-                layout,
+            let append = |panels, features: usize| AppendSpec {
+                panels,
                 heads: shared as u32,
                 features: features as u32,
             };
-            let (panels, rows) = (append(Layout::Panels, features), append(Layout::Rows, width));
+            let (panels, rows) = (append(true, features), append(false, width));
             let text = [
                 attention::generate(&spec, "attention", &level.caps),
                 cache::append(&panels, "keys", &level.caps),
@@ -134,6 +136,9 @@ fn attention_over_a_cache_that_grows() {
                     past as u64,
                     capacity as u64,
                     case.window as u64,
+                    0,
+                    0,
+                    0,
                 ];
                 let blocks = (time * heads / shared).div_ceil(attention::ROWS as usize);
                 library.run("attention", &args, (batch * shared * blocks) as u64, spec.scratch_bytes(), 3);

@@ -1,13 +1,14 @@
 //! Attention, rotary positions and the positions themselves. Expected values by the formulas in Python.
 
 use qcc_interpreter::Precision;
+use qcc_ir::format::CacheFormat;
 use qcc_ir::{Float, Op};
 use qcc_params::Tensor;
 
 use crate::case::{Case, case, check, evaluate, f32s, i64s};
 
 fn attention(scale: f64, causal: bool, window: i64) -> Op {
-    Op::Attention { scale: Float(scale), causal, window }
+    Op::Attention { scale: Float(scale), causal, window, keys: CacheFormat::F32, values: CacheFormat::F32 }
 }
 
 /// Two queries of two heads, after one position that was seen before; both heads read one head of keys and values.

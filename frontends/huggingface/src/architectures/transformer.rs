@@ -6,6 +6,7 @@
 //! values (grouped-query attention), `D` features of a head. The states of a layer are its keys and values `[B, P, G, D]`, which grow to
 //! `[B, P + T, G, D]`; keys are kept after the rotation.
 
+use qcc_ir::format::CacheFormat;
 use qcc_ir::{Dim, ElementType, Float, Op, TensorType, ValueId};
 
 use crate::activation::activation;
@@ -254,7 +255,11 @@ fn attention(
 
     #[allow(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
     let scale = Float(1.0 / (features as f64).sqrt());
-    let y = graph.op(Op::Attention { scale, causal: true, window }, [q?, k, v], module)?;
+    let y = graph.op(
+        Op::Attention { scale, causal: true, window, keys: CacheFormat::F32, values: CacheFormat::F32 },
+        [q?, k, v],
+        module,
+    )?;
     let shape = vec![Dim::symbol("B"), Dim::symbol("T"), Dim::Const(heads * features)];
     let y = graph.op(Op::Reshape { shape }, [y], module)?;
     graph.linear(y, &format!("{module}.o_proj"), [hidden, heads * features], sizes.biases[1])

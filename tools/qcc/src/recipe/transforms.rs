@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Failure;
 
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "fold-batch-norm",
     "equalize",
     "split-projections",
@@ -21,14 +21,12 @@ const KNOWN: [&str; 16] = [
     "split",
     "low-rank",
     "outlier-columns",
+    "rearrange-kv-channels",
 ];
 
 /// Those that depend on what activations look like and on formats.
 const BY_FORMAT: [&str; 7] =
     ["rotate-residual", "rotate-heads", "rotate-online", "smooth", "awq", "shift", "permute"];
-
-/// What is to come.
-const TO_COME: [&str; 1] = ["rearrange-kv-channels"];
 
 /// A transform, with options of its pass: `smooth-state{axis=channel}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +40,8 @@ pub struct Transform {
 impl Transform {
     /// Whether it looks at activations, which takes data.
     pub fn needs_data(&self) -> bool {
-        needs_data(self.name) || self.options.split_whitespace().any(|option| option == "where=helps")
+        needs_data(self.name)
+            || self.options.split_whitespace().any(|option| ["where=helps", "by=keys"].contains(&option))
     }
 }
 
@@ -74,7 +73,7 @@ impl Transforms {
     /// Parses `none`, `auto` or a list separated by commas.
     ///
     /// # Errors
-    /// When a name is unknown or to come, or braces are open.
+    /// When a name is unknown, or braces are open.
     pub fn parse(text: &str) -> Result<Transforms, Failure> {
         let mut depth = 0usize;
         let separates = |c: char| {
@@ -92,7 +91,7 @@ impl Transforms {
     /// As [`Transforms::parse`], of names.
     ///
     /// # Errors
-    /// When a name is unknown or to come, or braces are open.
+    /// When a name is unknown, or braces are open.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Transforms, Failure> {
         let names: Vec<&str> = names.into_iter().collect();
         match names.as_slice() {
@@ -105,7 +104,9 @@ impl Transforms {
 
     /// Their passes, in order, for a model that is quantized or not, with ranges measured beforehand or not: nothing is gained by making
     /// floats easier to quantize, and where equalizing helps is seen on activations.
-    pub fn list(self, quantized: bool, is_static: bool) -> Vec<Transform> {
+    ///
+    /// `sorts`: whether features of cached keys share scales, which sorting makes alike.
+    pub fn list(self, quantized: bool, is_static: bool, sorts: bool) -> Vec<Transform> {
         let auto: &[&'static str] = match self {
             Transforms::Named(transforms) => return transforms,
             Transforms::Auto if is_static => {
@@ -118,7 +119,8 @@ impl Transforms {
             "equalize" => Transform { name, options: "where=helps".into() },
             name => Transform::from(name),
         };
-        auto.iter().map(chosen).collect()
+        let sorting = sorts.then_some("rearrange-kv-channels");
+        auto.iter().copied().chain(sorting).map(|name| chosen(&name)).collect()
     }
 }
 
@@ -144,10 +146,7 @@ fn known(text: &str) -> Result<Transform, Failure> {
     if ["auto", "none"].contains(&name) {
         return Err(Failure::input(format!("`{name}` stands alone: it cannot be one of several transforms")));
     }
-    if TO_COME.contains(&name) {
-        return Err(Failure::not_yet(format!("transform `{name}`")));
-    }
-    let hint = qcc_ir::names::near_match(name, KNOWN.into_iter().chain(TO_COME));
+    let hint = qcc_ir::names::near_match(name, KNOWN);
     Err(Failure::input(format!(
         "unknown transform `{name}`{hint}; this build knows {}, none and auto",
         KNOWN.join(", ")
