@@ -4,6 +4,7 @@
 //! feeds them where it likes. Every reader is bounded (file sizes, pixel counts and header lengths are checked before
 //! memory is taken) and every error names the file, the place in it and what to do.
 
+pub mod chat;
 mod contain;
 pub mod error;
 pub mod image;
@@ -16,6 +17,7 @@ pub mod sampler;
 pub mod text;
 pub mod tokenizer;
 
+pub use chat::{ChatTemplate, Message};
 pub use error::{DataError, Result};
 pub use image::RgbImage;
 pub use images::{ImageBatch, ImageBatches, ImageEntry, ImageInput};

@@ -48,11 +48,11 @@ impl CacheFormat {
         if text.split(':').any(|part| part == "static") {
             return refuse("its scales are found as tokens come");
         }
-        if format.asymmetric() {
-            return refuse("codes have no zero points there");
-        }
         if storage.has_codebook() && storage != Storage::Nf4 || storage.is_split() {
             return refuse("its levels are found in all values");
+        }
+        if format.asymmetric() {
+            return refuse("codes have no zero points there");
         }
         if matches!(storage, Storage::Fixed { .. } | Storage::Ternary | Storage::Binary | Storage::UInt(_)) {
             return refuse("use integers, small floats, block floats or nf4");

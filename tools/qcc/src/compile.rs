@@ -360,6 +360,12 @@ fn manifest(
     if !end_tokens.is_empty() {
         manifest.insert("end_tokens".into(), json!(end_tokens));
     }
+    if kind == Kind::Checkpoint {
+        match source::chat_template(&args.model) {
+            Ok(template) => drop(template.map(|t| manifest.insert("chat_template".into(), json!(t)))),
+            Err(e) => tracing::warn!("the artifact has no chat template: {e}"),
+        }
+    }
     manifest.insert("layers".into(), layers.iter().map(|l| l.describe()).collect());
     manifest
 }

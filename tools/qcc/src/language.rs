@@ -72,6 +72,12 @@ impl LanguageModel {
         Ok(LanguageModel { session, vocabulary: vocabulary as usize, ids: Vec::new() })
     }
 
+    /// Makes room for a sequence of so many tokens, and lets none have more.
+    pub fn expect_tokens(&mut self, tokens: usize) {
+        self.session.state().limit_tokens(tokens as u64);
+        self.session.state().reserve_tokens(tokens as u64);
+    }
+
     /// The session, to measure.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use qcc_data::Tokenizer;
+use qcc_data::{ChatTemplate, Message, Tokenizer};
 use qcc_interpreter::{Interpreter, Precision};
 use qcc_mlir::Target;
 use qcc_passes::instrument::Instrumentation;
 use qcc_passes::{Context, Pipeline, Progress, Registry};
 use qcc_runtime::Model;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::input::Remembered;
@@ -79,6 +80,24 @@ impl Runnable {
     /// When it has none, or the file cannot be read.
     pub fn tokenizer(&self) -> Result<Tokenizer, Failure> {
         tokenizer(&self.path)
+    }
+
+    /// The prompt by which a chat model answers a user.
+    ///
+    /// # Errors
+    /// When the model has no chat template, or it cannot be read or refuses the text.
+    pub fn chat_prompt(&self, user: &str) -> Result<String, Failure> {
+        let template = match &self.manifest {
+            None => source::chat_template(&self.path)?,
+            Some(manifest) => manifest.get("chat_template").and_then(|t| ChatTemplate::deserialize(t).ok()),
+        };
+        let template = template.ok_or_else(|| {
+            Failure::file(
+                &self.path,
+                "no chat template: neither chat_template.jinja nor `chat_template` in tokenizer_config.json; without `--chat` the prompt is continued as it is",
+            )
+        })?;
+        Ok(template.prompt(&[Message { role: "user", content: user }])?)
     }
 
     /// Whether there is a tokenizer.

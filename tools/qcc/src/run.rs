@@ -21,9 +21,6 @@ use crate::{Failure, Streams, report};
 /// # Errors
 /// When the model or an input cannot be read, or do not fit each other.
 pub fn run(args: &RunArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -> Result<(), Failure> {
-    if args.chat {
-        return Err(Failure::not_yet("`--chat`"));
-    }
     let sampling =
         Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed };
     let sampler = Sampler::new(sampling).map_err(Failure::usage)?;
@@ -54,9 +51,12 @@ fn run_text(
         return Err(Failure::input("`--stop` needs a tokenizer, which this model lacks"));
     }
     let prompt = match (&args.prompt, &tokenizer) {
+        // A template writes the special tokens itself.
+        (Some(text), Some(tokenizer)) if args.chat => tokenizer.encode(&model.chat_prompt(text)?)?,
         (Some(text), Some(tokenizer)) => tokenizer.encode_with_special_tokens(text)?,
         _ => args.prompt_tokens.clone(),
     };
+    language.expect_tokens(prompt.len() + args.max_tokens);
     let mut decoder = tokenizer.as_ref().map(Tokenizer::decode_stream);
     let mut stop = StopText::new(&args.stop);
     let mut text = String::new();

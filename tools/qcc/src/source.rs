@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use qcc_data::{ChatTemplate, DataError};
 use qcc_params::Imported;
 use serde_json::Value;
 
@@ -71,6 +72,14 @@ pub fn import(path: &Path) -> Result<Imported, Failure> {
 /// A checkpoint's `tokenizer.json`, if it has one.
 pub fn tokenizer(model: &Path) -> Option<PathBuf> {
     Some(model.join("tokenizer.json")).filter(|path| path.is_file())
+}
+
+/// A checkpoint's chat template, if it has one.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn chat_template(model: &Path) -> Result<Option<ChatTemplate>, DataError> {
+    ChatTemplate::from_folder(model)
 }
 
 /// The tokens a checkpoint's generation ends with (`eos_token_id`, one or a list).

@@ -57,7 +57,6 @@ fn an_error_in_the_input_is_1() {
         ),
         (&["compile", "/nonexistent/m", "-o", "x.qcc", "--pass-pipeline", "canonicalise"], "did you mean"),
         (&["compile", "/nonexistent/m", "-o", "/nonexistent/x.qcc"], "no such folder"),
-        (&["run", "m", "--prompt", "a", "--chat"], "`--chat` is not supported yet"),
         (&["bench", "m", "--roofline"], "`--roofline` is not supported yet"),
     ] {
         let (code, out, err) = qcc(args);

@@ -35,8 +35,8 @@ pub struct RunArgs {
     /// End where the text contains this.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
-    /// Talk to a chat model.
-    #[arg(long)]
+    /// Ask a chat model: the prompt is what the user says, put into the model's chat template.
+    #[arg(long, requires = "prompt")]
     pub chat: bool,
     /// An input of the model.
     #[arg(long, value_name = "NAME=FILE.npy", num_args = 1..)]
