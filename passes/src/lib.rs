@@ -6,7 +6,7 @@
 //! | equivalence | `fold-batch-norm`, `equalize`, `rewrite` |
 //! | rotate, scale, shift, sort | `transform`, `rotate-residual`, `rotate-heads`, `rotate-online`, `smooth`, `shift`, `permute` |
 //! | scale and rotate states | `smooth-window`, `smooth-state`, `rotate-state` |
-//! | sort features of cached keys | `rearrange-kv-channels` |
+//! | sort and rotate features of cached keys | `rearrange-kv-channels`, `rotate-keys` |
 //! | decompose layers into sums | `split`, `low-rank`, `outlier-columns` |
 //! | measure | `calibrate` |
 //! | choose formats of single layers | `override`, `search-formats`, `protect` |

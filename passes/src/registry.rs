@@ -75,6 +75,7 @@ impl Registry {
             split_projections::INFO,
             kv_cache::INFO,
             kv_cache::rearrange::INFO,
+            kv_cache::rotate::INFO,
             transform::TRANSFORM,
         ];
         passes.extend(transform::INFOS);

@@ -53,18 +53,20 @@ impl Proof {
         let Preservation::Relative(tolerance) = preservation else { return Ok(None) };
         let (Some(function), Some(reference)) = (module.entry(), context.reference) else { return Ok(None) };
         let fail = |e| PassError::failed(PASS, e);
-        let mut inputs = vec![("random", true, random_inputs(function).map_err(fail)?)];
+        let mut inputs = vec![("random", random_inputs(function).map_err(fail)?)];
         if !only_in_states(function).is_empty() {
-            inputs.push(("random", false, fresh_inputs(function).map_err(fail)?));
+            inputs.push(("random", fresh_inputs(function).map_err(fail)?));
         }
         if let Some(samples) = context.samples.filter(|s| !s.is_empty()) {
-            inputs.push(("calibration", false, samples.inputs(0, function).map_err(fail)?));
+            inputs.push(("calibration", samples.inputs(0, function).map_err(fail)?));
         }
         let mut prepared =
             reference.prepare(module, &context.parameters).map_err(|e| PassError::failed(PASS, e))?;
         let cases = inputs
             .into_iter()
-            .map(|(kind, goes_on, inputs)| {
+            .map(|(kind, inputs)| {
+                let goes_on =
+                    function.states.iter().any(|s| inputs.get(s.argument).is_some_and(|x| !x.is_empty()));
                 let outputs = prepared.run(&inputs).map_err(|e| PassError::failed(PASS, e))?;
                 Ok(Case { kind, goes_on, inputs, outputs })
             })

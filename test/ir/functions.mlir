@@ -23,7 +23,7 @@
     // CHECK: "qcc.rotary_embedding"({{.*}}) {interleaved = false}
     %r = "qcc.rotary_embedding"(%x, %p, %f) {interleaved = false} : (tensor<?x?x2x4xf32>, tensor<?xi64>, tensor<2xf32>) -> tensor<?x?x2x4xf32>
     %k = "qcc.concat"(%past, %r) {axis = 1} : (tensor<?x?x2x4xf32>, tensor<?x?x2x4xf32>) -> tensor<?x?x2x4xf32>
-    // CHECK: "qcc.attention"({{.*}}) {causal = true, keys = "f32", scale = 5.000000e-01 : f64, values = "f32", window = 0 : i64}
+    // CHECK: "qcc.attention"({{.*}}) {causal = true, scale = 5.000000e-01 : f64, window = 0 : i64}
     %y = "qcc.attention"(%r, %k, %k) {scale = 0.5, causal = true, window = 0} : (tensor<?x?x2x4xf32>, tensor<?x?x2x4xf32>, tensor<?x?x2x4xf32>) -> tensor<?x?x2x4xf32>
     "func.return"(%y, %k) : (tensor<?x?x2x4xf32>, tensor<?x?x2x4xf32>) -> ()
   // CHECK: }) {qcc.states = array<i64: 1, 1>} : () -> ()

@@ -5,7 +5,7 @@
 // SORTED-DAG: qcc.name = "keys.sorted-{{[0-9a-f]+}}"
 // SORTED-DAG: "qcc.constant"() {value = dense<{{.*}}> : tensor<2x4xf32>}
 // SORTED-COUNT-2: "qcc.rotary_embedding"({{.*}}) {interleaved = true}
-// SORTED: "qcc.attention"({{.*}}) {causal = true, keys = "f32", scale = 5.000000e-01 : f64, values = "f32", window = 0 : i64}
+// SORTED: "qcc.attention"({{.*}}) {causal = true, scale = 5.000000e-01 : f64, window = 0 : i64}
 
 // CHECK: "qcc.parameter"() {name = "k.sorted"} : () -> tensor<16x6xf32>
 // CHECK: "qcc.attention"({{.*}}) {causal = true, keys = "bfp4:block=4", scale = 5.000000e-01 : f64, values = "int8:token", window = 0 : i64}

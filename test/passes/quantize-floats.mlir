@@ -6,7 +6,7 @@
 // CHECK: %[[HELD:.*]] = "qcc.clamp"(%arg0) {max = 6.550400e+04 : f64, min = -6.550400e+04 : f64}
 // CHECK: %[[X:.*]] = "qcc.cast"(%[[HELD]]){{.*}}-> tensor<?x8xf16>
 // CHECK: %[[Y:.*]] = "qcc.cast"(%[[X]]){{.*}}-> tensor<?x8xf32>
-// CHECK: %[[W:.*]] = "qcc.parameter"() {name = "w.cast"} : () -> tensor<8x8xbf16>
+// CHECK: %[[W:.*]] = "qcc.parameter"() {name = "w.clamp.cast"} : () -> tensor<8x8xbf16>
 // CHECK: %[[WIDE:.*]] = "qcc.cast"(%[[W]]){{.*}}-> tensor<8x8xf32>
 // CHECK: "qcc.linear"(%[[Y]], %[[WIDE]])
 "builtin.module"() ({

@@ -2,11 +2,12 @@
 //! says what they mean; a backend stores them so.
 
 pub mod rearrange;
+pub mod rotate;
 #[cfg(test)]
 mod tests;
 
 use qcc_ir::format::CacheFormat;
-use qcc_ir::{Function, Module, Op, OpId};
+use qcc_ir::{Function, Module, Op, OpId, ValueId};
 
 use crate::context::Context;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
@@ -77,4 +78,12 @@ pub(crate) fn reads_states(function: &Function, id: OpId) -> bool {
         })
     };
     matches!(node.op, Op::Attention { .. }) && state(1) && state(2)
+}
+
+fn operand(function: &Function, id: OpId, slot: usize) -> Result<ValueId, String> {
+    function.node(id).operands.get(slot).copied().flatten().ok_or_else(|| "an operand is missing".to_string())
+}
+
+fn defining(function: &Function, value: ValueId) -> Result<OpId, String> {
+    function.defining(value).map(|(id, _)| id).ok_or_else(|| "it is an argument".to_string())
 }

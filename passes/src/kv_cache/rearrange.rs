@@ -18,7 +18,7 @@ use qcc_ir::format::CacheFormat;
 use qcc_ir::{Dense, DenseData, Dim, Function, Module, Op, OpId, Str, ValueId};
 use qcc_params::Parameters;
 
-use super::reads_states;
+use super::{defining, operand, reads_states};
 use crate::context::Context;
 use crate::observe::observe;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
@@ -203,14 +203,6 @@ fn only_reader(function: &Function, value: ValueId) -> Result<OpId, String> {
         [(user, _)] if !function.results.contains(&value) => Ok(*user),
         _ => Err(format!("`{}` is read by others too", function.value(value).name)),
     }
-}
-
-fn operand(function: &Function, id: OpId, slot: usize) -> Result<ValueId, String> {
-    function.node(id).operands.get(slot).copied().flatten().ok_or_else(|| "an operand is missing".to_string())
-}
-
-fn defining(function: &Function, value: ValueId) -> Result<OpId, String> {
-    function.defining(value).map(|(id, _)| id).ok_or_else(|| "it is an argument".to_string())
 }
 
 impl Projection {

@@ -214,3 +214,21 @@ fn bad_options_are_refused() {
     assert!(refused("rearrange-kv-channels{by=size}").contains("there are weights and keys"));
     assert!(refused("rearrange-kv-channels{form=b}").contains("there are pairs and any"));
 }
+
+#[test]
+fn rotated_keys_give_the_same_scores() {
+    for norms in [false, true] {
+        let plain = attention(Shape { bias: true, norms });
+        let expected = result(&plain.function, &plain.parameters);
+        let after =
+            run(attention(Shape { bias: true, norms }), "rotate-keys").unwrap_or_else(|e| panic!("{e}"));
+        let error = relative_error(&result(&after.function, &after.parameters), &expected);
+        assert!(error < 1e-5, "off by {error:.2e}");
+        assert_eq!(&*after.function.value(after.function.arguments()[1]).name, "keys.rotated");
+        let transforms =
+            after.function.order().iter().filter(|id| {
+                after.function.node(**id).op == (Op::Hadamard { size: HEADS[2], transpose: false })
+            });
+        assert_eq!(transforms.count(), 2);
+    }
+}

@@ -149,8 +149,8 @@ impl Settings {
         let builtin = NAMED.iter().any(|(name, _)| *name == named);
         let transforms_named =
             matches!(wanted, Transforms::Named(_)) && (args.transforms.is_some() || !builtin);
-        let sorts = cache.is_some_and(|cache| cache.keys.block().is_some());
-        let transforms = wanted.list(weights.is_some(), is_static, sorts);
+        let keys = cache.and_then(|cache| cache.transform());
+        let transforms = wanted.list(weights.is_some(), is_static, keys);
         Ok(Settings {
             recipe,
             calibrate: calibration.options(activations.as_deref())?,
@@ -265,6 +265,9 @@ impl Settings {
     }
 }
 
+/// Bits of codes that are few for one scale a token.
+const FEW_BITS: u32 = 4;
+
 /// Formats of keys and values of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cache {
@@ -275,6 +278,16 @@ pub struct Cache {
 }
 
 impl Cache {
+    /// What `auto` does to keys: blocks are to hold features alike, at no cost; where a token has few bits and one scale, what is large is
+    /// spread over all of it.
+    fn transform(self) -> Option<&'static str> {
+        match (self.keys.block(), self.keys.rows()) {
+            (Some(_), _) => Some("rearrange-kv-channels"),
+            (None, Some(q)) if q.storage.bits() <= FEW_BITS => Some("rotate-keys"),
+            _ => None,
+        }
+    }
+
     /// `FMT`, of both, or `K=FMT,V=FMT`, of which one may be missing.
     fn parse(text: &str) -> Result<Cache, Failure> {
         let format = |text: &str| CacheFormat::parse(text).map_err(|e| Failure::input(e.to_string()));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Failure;
 
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "fold-batch-norm",
     "equalize",
     "split-projections",
@@ -22,6 +22,7 @@ const KNOWN: [&str; 17] = [
     "low-rank",
     "outlier-columns",
     "rearrange-kv-channels",
+    "rotate-keys",
 ];
 
 /// Those that depend on what activations look like and on formats.
@@ -105,8 +106,8 @@ impl Transforms {
     /// Their passes, in order, for a model that is quantized or not, with ranges measured beforehand or not: nothing is gained by making
     /// floats easier to quantize, and where equalizing helps is seen on activations.
     ///
-    /// `sorts`: whether features of cached keys share scales, which sorting makes alike.
-    pub fn list(self, quantized: bool, is_static: bool, sorts: bool) -> Vec<Transform> {
+    /// `keys`: what makes cached keys easier to round.
+    pub fn list(self, quantized: bool, is_static: bool, keys: Option<&'static str>) -> Vec<Transform> {
         let auto: &[&'static str] = match self {
             Transforms::Named(transforms) => return transforms,
             Transforms::Auto if is_static => {
@@ -119,8 +120,7 @@ impl Transforms {
             "equalize" => Transform { name, options: "where=helps".into() },
             name => Transform::from(name),
         };
-        let sorting = sorts.then_some("rearrange-kv-channels");
-        auto.iter().copied().chain(sorting).map(|name| chosen(&name)).collect()
+        auto.iter().copied().chain(keys).map(|name| chosen(&name)).collect()
     }
 }
 
