@@ -222,6 +222,11 @@ impl Graph {
         self.function.add_result(name, value);
     }
 
+    /// Makes one operation of each attention that is written out.
+    pub fn recognize_attention(&mut self) -> Result<usize, String> {
+        crate::attention::recognize(&mut self.function)
+    }
+
     /// The function without dead operations, and the weights that it uses.
     pub fn finish(mut self) -> Result<(Function, Parameters), ParameterError> {
         self.function.remove_dead();

@@ -9,6 +9,7 @@
 //! parameters have the names of their initialisers. The file is untrusted: every length is compared with the bytes that are there.
 //! Nothing here decides on quantization or reshapes the graph for a later pass.
 
+mod attention;
 mod attribute;
 mod call;
 mod element;
@@ -32,7 +33,7 @@ pub use import::supported_ops;
 pub const OLDEST_OPSET: i64 = 7;
 
 /// Newest version of the operator set that is understood.
-pub const NEWEST_OPSET: i64 = 22;
+pub const NEWEST_OPSET: i64 = 23;
 
 /// Imports an ONNX model. The module's entry function is `main`; its arguments and results have the names and order of the graph's inputs
 /// and outputs, its symbolic sizes the names of the inputs' `dim_param`s.

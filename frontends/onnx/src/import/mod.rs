@@ -3,6 +3,8 @@
 
 mod activation;
 mod arithmetic;
+mod attention;
+mod choice;
 mod constant;
 mod conv;
 mod gather;
@@ -63,6 +65,10 @@ pub(crate) fn import(file: &Path, model: ModelProto) -> Result<Imported, ImportE
         importer.node(index, node, handler)?;
     }
     importer.results(&graph)?;
+    importer
+        .graph
+        .recognize_attention()
+        .map_err(|message| ImportError::Model { path: file.to_path_buf(), message })?;
     let (function, parameters) = importer.graph.finish()?;
     Ok(Imported {
         module: Module { functions: vec![function] },

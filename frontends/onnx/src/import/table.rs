@@ -4,8 +4,8 @@
 use qcc_ir::Op;
 
 use super::{
-    activation, arithmetic, constant, conv, gather, matmul, normalization, pad, pool, reduce, resize, shape,
-    slice, softmax,
+    activation, arithmetic, attention, choice, constant, conv, gather, matmul, normalization, pad, pool,
+    reduce, resize, shape, slice, softmax,
 };
 use crate::call::{Call, Outputs};
 
@@ -21,6 +21,7 @@ pub(super) fn find(op_type: &str) -> Option<Handler> {
 pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Abs", |c| arithmetic::unary(c, Op::Abs {})),
     ("Add", |c| arithmetic::binary(c, Op::Add {})),
+    ("Attention", attention::attention),
     ("AveragePool", pool::average),
     ("BatchNormalization", normalization::batch),
     ("Cast", constant::cast),
@@ -35,6 +36,7 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Div", |c| arithmetic::binary(c, Op::Div {})),
     ("Dropout", constant::dropout),
     ("Elu", activation::elu),
+    ("Equal", choice::equal),
     ("Erf", |c| arithmetic::unary(c, Op::Erf {})),
     ("Exp", |c| arithmetic::unary(c, Op::Exp {})),
     ("Expand", shape::expand),
@@ -88,6 +90,7 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Transpose", shape::transpose),
     ("Unsqueeze", shape::unsqueeze),
     ("Upsample", resize::upsample),
+    ("Where", choice::choose),
 ];
 
 #[cfg(test)]

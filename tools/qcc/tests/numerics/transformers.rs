@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use qcc_cpu::CpuExecutor;
 use qcc_interpreter::{Interpreter, Precision};
-use qcc_ir::{Function, Module};
-use qcc_params::{Parameters, Tensor, open_safetensors};
+use qcc_ir::{Function, Module, Op};
+use qcc_params::{Imported, Parameters, Tensor, open_safetensors};
 use qcc_passes::verify_each::relative_error;
 use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry};
 
@@ -16,20 +16,27 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// Tokens, and their logits by `transformers`.
-fn expected(name: &str) -> (Vec<i64>, Tensor) {
-    let folder = repository("test/frontends/huggingface").join(name).join("expected");
-    let archive = open_safetensors(&folder).expect("committed vectors");
-    let tensor = |name: &str| {
+/// Two tensors of a folder of vectors.
+fn vectors(folder: &Path, names: [&str; 2]) -> [Tensor; 2] {
+    let archive = open_safetensors(&folder.join("expected")).expect("committed vectors");
+    names.map(|name| {
         let (ty, bytes) = archive.get(name).expect("it is there");
         Tensor::from_le_bytes(&ty, bytes.as_slice()).expect("it fits")
-    };
-    let tokens = tensor("tokens").to_f64_vec().into_iter().map(|id| id as i64).collect();
-    (tokens, tensor("logits"))
+    })
+}
+
+/// Tokens, and their logits by `transformers`.
+fn expected(name: &str) -> (Vec<i64>, Tensor) {
+    let folder = repository("test/frontends/huggingface").join(name);
+    let [tokens, logits] = vectors(&folder, ["tokens", "logits"]);
+    (tokens.to_f64_vec().into_iter().map(|id| id as i64).collect(), logits)
 }
 
 fn model(folder: &Path) -> (Module, Parameters) {
-    let mut imported = qcc_huggingface::import(folder).unwrap_or_else(|e| panic!("{e}"));
+    canonical(qcc_huggingface::import(folder).unwrap_or_else(|e| panic!("{e}")))
+}
+
+fn canonical(mut imported: Imported) -> (Module, Parameters) {
     assert_eq!(imported.warnings, Vec::<String>::new());
     let interpreter = Interpreter::new(Precision::F32);
     let mut context = Context::new(imported.parameters, &interpreter);
@@ -103,4 +110,26 @@ fn stories_are_those_of_transformers() {
         return;
     }
     check(&folder, "stories260K");
+}
+
+/// Vision transformers from ONNX: attention is recognised however it was exported.
+#[test]
+fn images_are_those_of_transformers() {
+    let folder = repository("test/frontends/onnx/vit");
+    for name in ["vit-17", "vit-17-sdpa", "vit-23"] {
+        let file = folder.join(format!("{name}.onnx"));
+        let model = canonical(qcc_onnx::import(&file).unwrap_or_else(|e| panic!("{e}")));
+        let function = model.0.entry().expect("a function");
+        let ops = || function.order().iter().map(|id| &function.node(*id).op);
+        assert_eq!(ops().filter(|op| matches!(op, Op::Attention { .. })).count(), 2, "{name}");
+        assert_eq!(ops().filter(|op| matches!(op, Op::Softmax { .. } | Op::Matmul {})).count(), 0, "{name}");
+        let [x, y] = vectors(&folder.join(name), ["x", "y"]);
+        for executor in [&Interpreter::new(Precision::F32) as &dyn Executor, &CpuExecutor { threads: 2 }] {
+            let mut prepared = executor.prepare(&model.0, &model.1).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let got =
+                prepared.run(std::slice::from_ref(&x)).unwrap_or_else(|e| panic!("{name}: {e}")).remove(0);
+            let error = relative_error(&got, &y);
+            assert!(error < TOLERANCE, "{name}: off by {error:.2e}");
+        }
+    }
 }
