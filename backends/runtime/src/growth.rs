@@ -6,21 +6,21 @@ use crate::state::Persistent;
 use crate::{AlignedBuffer, RuntimeError};
 
 impl Persistent {
-    /// Gives the buffer room for `capacity` tokens in each of `rows` rows; the first `held` stay where the rows are as many as before.
+    /// Gives the buffer room for `capacity` tokens in each of `rows` rows; what it holds stays where the rows are as many as before.
     pub(crate) fn grow(
         &mut self,
         blocks: &Blocks,
         dims: Vec<u64>,
         rows: u64,
         capacity: u64,
-        held: u64,
     ) -> Result<(), RuntimeError> {
         let overflow = || RuntimeError::Overflow { symbols: vec![rows, capacity] };
         let row = |tokens: u64| tokens.div_ceil(blocks.tokens).checked_mul(blocks.bytes);
         let (old_row, new_row) =
             (row(self.capacity).ok_or_else(overflow)?, row(capacity).ok_or_else(overflow)?);
         let bytes = rows.checked_mul(new_row).ok_or_else(overflow)?;
-        let kept = if rows == self.rows { row(held.min(self.capacity)).ok_or_else(overflow)? } else { 0 };
+        let kept =
+            if rows == self.rows { row(self.held.min(self.capacity)).ok_or_else(overflow)? } else { 0 };
         let mut buffer = AlignedBuffer::zeroed(bytes, "keys and values of attention")?;
         if kept > 0 {
             for index in 0..rows {
@@ -28,7 +28,8 @@ impl Persistent {
                 buffer[to..to + kept as usize].copy_from_slice(&self.buffer[from..from + kept as usize]);
             }
         }
-        *self = Persistent { dims: Some(dims), bytes, buffer, written: self.written, rows, capacity };
+        let (held, written) = (if kept > 0 { self.held } else { 0 }, self.written);
+        *self = Persistent { dims: Some(dims), bytes, buffer, written, rows, capacity, held };
         Ok(())
     }
 }
@@ -47,7 +48,13 @@ impl Tokens {
     pub(crate) fn new(blocks: &Blocks, dims: &[u64], width: u64) -> Option<Tokens> {
         let &[batch, _, heads, features] = dims else { return None };
         let bytes = features.checked_mul(width)?.checked_mul(blocks.tokens)?;
-        (bytes == blocks.bytes).then_some(Tokens { batch, heads, features, width, tokens: blocks.tokens })
+        (!blocks.packed && bytes == blocks.bytes).then_some(Tokens {
+            batch,
+            heads,
+            features,
+            width,
+            tokens: blocks.tokens,
+        })
     }
 
     /// `[batch, held, heads, features]`.

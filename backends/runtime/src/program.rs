@@ -91,10 +91,12 @@ pub struct Blocks {
     pub state: u32,
     /// Number of rows: heads of all sequences.
     pub rows: Expr,
-    /// Tokens of a block; they divide [`Growth::step`]. Where elements are whole bytes they lie in the order feature, token.
+    /// Tokens of a block; they divide [`Growth::step`]. Unless it is packed its elements lie in the order feature, token.
     pub tokens: u64,
     /// Bytes of a block.
     pub bytes: u64,
+    /// Whether blocks hold something else than elements of the port's type: packed codes and scales.
+    pub packed: bool,
 }
 
 /// One kernel call.
@@ -139,6 +141,14 @@ pub enum Arg {
     State(u32),
     /// A number.
     Value(Expr),
+}
+
+impl Blocks {
+    /// Whether two entry points mean the same by them.
+    pub(crate) fn agrees(&self, other: &Blocks) -> bool {
+        let Blocks { rows, tokens, bytes, packed, .. } = self;
+        (rows, tokens, bytes, packed) == (&other.rows, &other.tokens, &other.bytes, &other.packed)
+    }
 }
 
 impl Entry {

@@ -57,6 +57,8 @@ pub(crate) struct Persistent {
     /// Of one that grows: its rows, and the tokens that each has room for.
     pub rows: u64,
     pub capacity: u64,
+    /// Of one that grows: the tokens that it holds.
+    pub held: u64,
 }
 
 /// What a caller needs to run a model.
@@ -64,9 +66,8 @@ pub struct State {
     model: Model,
     pool: Pool,
     persistent: Vec<Persistent>,
-    /// Tokens that growing states hold, have room for, and may have room for.
-    held: u64,
-    capacity: u64,
+    /// Tokens that growing states are to have room for at least, and may hold at most.
+    reserved: u64,
     most: u64,
     arena: AlignedBuffer,
     scratch: AlignedBuffer,
@@ -101,13 +102,13 @@ impl State {
             written: false,
             rows: 0,
             capacity: 0,
+            held: 0,
         });
         Ok(State {
             model: model.clone(),
             pool: Pool::new(threads)?,
             persistent: persistent.collect(),
-            held: 0,
-            capacity: 0,
+            reserved: 0,
             most: u64::MAX,
             arena: AlignedBuffer::empty(),
             scratch: AlignedBuffer::empty(),
@@ -139,13 +140,13 @@ impl State {
                 persistent.buffer.clear();
             }
             persistent.written = false;
+            persistent.held = 0;
         }
-        self.held = 0;
     }
 
     /// Tokens that growing states hold.
     pub fn held(&self) -> u64 {
-        self.held
+        self.persistent.iter().map(|p| p.held).max().unwrap_or(0)
     }
 
     /// Bytes that the states that grow take, with the room they have.
@@ -161,7 +162,7 @@ impl State {
 
     /// Makes room for so many tokens with the next call, so that calls up to there move nothing.
     pub fn reserve_tokens(&mut self, tokens: u64) {
-        self.capacity = self.capacity.max(tokens);
+        self.reserved = tokens;
     }
 
     /// Shape and contents of a persistent buffer.
@@ -182,8 +183,8 @@ impl State {
         };
         let width = self.element_bytes(index);
         let tokens = Tokens::new(blocks, &dims, width).ok_or_else(|| fail("its codes are packed"))?;
-        let bytes = tokens.read(persistent, self.held);
-        Ok((tokens.shape(self.held).to_vec(), Cow::Owned(bytes)))
+        let bytes = tokens.read(persistent, persistent.held);
+        Ok((tokens.shape(persistent.held).to_vec(), Cow::Owned(bytes)))
     }
 
     /// Whether a persistent buffer lies in memory as packed codes, which cannot be read or written.
@@ -272,15 +273,18 @@ impl State {
         outputs: &mut [OutputBuffer<'_>],
     ) -> Result<(), RuntimeError> {
         let entry = self.model.entry_index(entry)?;
-        let schedule = self.schedule(entry, inputs)?;
+        let (schedule, held) = self.schedule(entry, inputs)?;
         self.check_sizes(schedule, inputs, outputs)?;
         self.reserve(schedule)?;
-        self.advance(schedule)?;
+        self.advance(schedule, held)?;
         self.stage(schedule, inputs, outputs)?;
         self.patch(schedule);
         self.execute(schedule);
         self.unstage(schedule, inputs.len(), outputs);
-        self.held += self.schedules[schedule].added;
+        let added = self.schedules[schedule].added;
+        for place in self.growing(entry) {
+            self.persistent[place].held = held + added;
+        }
         Ok(())
     }
 
@@ -302,14 +306,6 @@ impl State {
             RuntimeError::Tensor { what: "state", name, message }
         };
         let (batch, held) = (shape[0], shape[1]);
-        let others = self
-            .persistent
-            .iter()
-            .enumerate()
-            .any(|(i, p)| i != index && p.written && self.model.blocks(i).is_some());
-        if others && held != self.held {
-            return Err(fail(format!("{held} tokens where other states hold {}", self.held)));
-        }
         let mut dims = shape.to_vec();
         dims[1] = 0;
         let tokens = Tokens::new(blocks, &dims, width);
@@ -318,31 +314,31 @@ impl State {
         }
         let steps = self.model.program().entries.iter().filter_map(|entry| entry.growth.as_ref());
         let step = steps.map(|growth| growth.step).max().unwrap_or(1);
-        let room = self.capacity.max(held).checked_next_multiple_of(step);
+        let room = self.reserved.max(held).checked_next_multiple_of(step);
         let (Some(rows), Some(capacity)) = (batch.checked_mul(shape[2]), room) else {
             return Err(fail(format!("shape {shape:?} overflows")));
         };
-        self.capacity = capacity;
         self.layout += 1;
         let persistent = &mut self.persistent[index];
-        persistent.grow(blocks, dims, rows, capacity, 0)?;
+        persistent.held = 0;
+        persistent.grow(blocks, dims, rows, capacity)?;
         if let Some(tokens) = tokens {
             tokens.write(persistent, held, data);
         }
         persistent.written = true;
-        self.held = held;
+        persistent.held = held;
         Ok(())
     }
 
-    /// Index of the schedule for these inputs' shapes; made if there is none.
-    fn schedule(&mut self, entry: usize, inputs: &[InputView<'_>]) -> Result<usize, RuntimeError> {
+    /// Index of the schedule for these inputs' shapes, made if there is none, and what growing states hold before the call.
+    fn schedule(&mut self, entry: usize, inputs: &[InputView<'_>]) -> Result<(usize, u64), RuntimeError> {
         self.bound.fill(None);
         let program = self.model.program();
         bind(program, &program.entries[entry], inputs.iter().map(|i| i.shape), &mut self.bound)?;
         for (symbol, bound) in self.symbols.iter_mut().zip(&self.bound) {
             *symbol = bound.unwrap_or(0);
         }
-        self.make_room(entry)?;
+        let held = self.room(entry)?;
         self.calls += 1;
         let known = self.schedules.iter().position(|s| s.entry == entry && s.symbols == self.symbols);
         let index = match known {
@@ -360,31 +356,79 @@ impl State {
             }
         };
         self.schedules[index].used = self.calls;
-        Ok(index)
+        Ok((index, held))
     }
 
-    /// Decides how many tokens growing states shall have room for, and binds that.
-    fn make_room(&mut self, entry: usize) -> Result<(), RuntimeError> {
-        let Some(growth) = &self.model.program().entries[entry].growth else { return Ok(()) };
+    /// The growing states of an entry point.
+    fn growing(&self, entry: usize) -> Vec<usize> {
+        let growth = self.model.program().entries[entry].growth.as_ref();
+        let states = growth.map(|growth| growth.states.as_slice()).unwrap_or_default();
+        states.iter().map(|blocks| self.model.entry_states(entry)[blocks.state as usize]).collect()
+    }
+
+    /// Tokens that growing states hold before a call; binds how many they are to have room for. Nothing else changes before the call is
+    /// certain to run.
+    fn room(&mut self, entry: usize) -> Result<u64, RuntimeError> {
+        let Some(growth) = &self.model.program().entries[entry].growth else { return Ok(0) };
         let overflow = || RuntimeError::Overflow { symbols: self.symbols.clone() };
-        for blocks in &growth.states {
-            let persistent = &self.persistent[self.model.entry_states(entry)[blocks.state as usize]];
+        let mut seen: Option<(usize, u64)> = None;
+        let (mut restarts, mut room) = (false, 0);
+        for (blocks, index) in growth.states.iter().zip(self.growing(entry)) {
+            let persistent = &self.persistent[index];
+            let port = &self.model.states()[index];
+            let fail = |message: String| {
+                Err(RuntimeError::Tensor { what: "state", name: port.name.clone(), message })
+            };
             let rows = blocks.rows.evaluate(&self.symbols)?;
-            if persistent.dims.is_some() && persistent.rows != rows && !persistent.written {
-                self.held = 0;
+            let heads =
+                port.dims[0].evaluate(&self.symbols)?.checked_mul(port.dims[2].evaluate(&self.symbols)?);
+            if heads != Some(rows) {
+                return fail(format!(
+                    "it has {rows} rows where its shape has {heads:?}: compile the model again"
+                ));
+            }
+            room = room.max(persistent.capacity);
+            if persistent.dims.is_some() && persistent.rows != rows {
+                restarts |= !persistent.written;
+                if persistent.written {
+                    return fail(format!(
+                        "it was set with shape {:?}, the inputs ask for {rows} heads of sequences",
+                        persistent.dims
+                    ));
+                }
+                continue;
+            }
+            match seen {
+                Some((other, held)) if held != persistent.held => {
+                    let other = &self.model.states()[other].name;
+                    return fail(format!(
+                        "it holds {} tokens where `{other}` holds {held}: set all of them, or start anew",
+                        persistent.held
+                    ));
+                }
+                _ => seen = Some((index, persistent.held)),
             }
         }
-        let needed = self.held.checked_add(growth.added.evaluate(&self.symbols)?).ok_or_else(overflow)?;
+        let held = match seen {
+            Some((index, held)) if restarts && held > 0 && self.persistent[index].written => {
+                let name = self.model.states()[index].name.clone();
+                let message =
+                    "others are of another number of sequences: set all of them, or start anew".into();
+                return Err(RuntimeError::Tensor { what: "state", name, message });
+            }
+            Some((_, held)) if !restarts => held,
+            _ => 0,
+        };
+        let needed = held.checked_add(growth.added.evaluate(&self.symbols)?).ok_or_else(overflow)?;
         if needed > self.most {
             return Err(RuntimeError::Full { needed, most: self.most });
         }
-        let mut room = self.capacity;
         if needed > room {
             room = room.saturating_mul(2).min(self.most).max(needed);
         }
-        self.capacity = room.checked_next_multiple_of(growth.step).ok_or_else(overflow)?;
-        self.symbols[growth.capacity as usize] = self.capacity;
-        Ok(())
+        let room = room.max(self.reserved.min(self.most)).checked_next_multiple_of(growth.step);
+        self.symbols[growth.capacity as usize] = room.ok_or_else(overflow)?;
+        Ok(held)
     }
 
     fn check_sizes(
@@ -452,17 +496,17 @@ impl State {
         let entry = needs.entry;
         for place in 0..self.model.entry_states(entry).len() {
             let index = self.model.entry_states(entry)[place];
-            if let Some(blocks) = self.model.blocks(index) {
+            if let (Some(blocks), Some(growth)) =
+                (self.model.blocks(index), &self.model.program().entries[entry].growth)
+            {
                 let needs = &self.schedules[schedule];
                 let rows = blocks.rows.evaluate(&needs.symbols)?;
+                let room = needs.symbols[growth.capacity as usize];
                 let persistent = &mut self.persistent[index];
-                if persistent.rows != rows
-                    || persistent.capacity != self.capacity
-                    || persistent.dims.is_none()
-                {
+                if persistent.rows != rows || persistent.capacity != room || persistent.dims.is_none() {
                     let dims = needs.states[place].dims.clone();
                     self.layout += 1;
-                    persistent.grow(blocks, dims, rows, self.capacity, self.held)?;
+                    persistent.grow(blocks, dims, rows, room)?;
                 }
                 continue;
             }
@@ -492,12 +536,12 @@ impl State {
     }
 
     /// Computes the numbers that change with what states hold.
-    fn advance(&mut self, schedule: usize) -> Result<(), RuntimeError> {
+    fn advance(&mut self, schedule: usize, held: u64) -> Result<(), RuntimeError> {
         let schedule = &mut self.schedules[schedule];
         let entry = &self.model.program().entries[schedule.entry];
         let Some(growth) = &entry.growth else { return Ok(()) };
         self.symbols.copy_from_slice(&schedule.symbols);
-        self.symbols[growth.held as usize] = self.held;
+        self.symbols[growth.held as usize] = held;
         for moving in &schedule.moving {
             if let Arg::Value(expr) = &entry.steps[moving.step].args[moving.arg] {
                 schedule.args[moving.position] = expr.evaluate(&self.symbols)?;

@@ -30,8 +30,7 @@ impl Program {
             for state in &entry.states {
                 match states.iter().find(|s| s.name == state.name) {
                     None => states.push(state),
-                    Some(other)
-                        if *other == state && first_growth(&self.entries, state) == entry.blocks(state) => {}
+                    Some(other) if *other == state && grows_alike(&self.entries, entry, state) => {}
                     Some(_) => {
                         return fail(format!("entry points declare the state `{}` differently", state.name));
                     }
@@ -127,6 +126,17 @@ impl Program {
             if blocks.tokens == 0 || !growth.step.is_multiple_of(blocks.tokens) {
                 return Err(format!("state `{}` grows by parts of blocks", port.name));
             }
+            let (Expr::Const(features), Some(element)) = (&port.dims[3], Element::named(&port.element))
+            else {
+                return Err(format!("state `{}` has no constant number of features", port.name));
+            };
+            let bytes = features.checked_mul(element.bytes()).and_then(|n| n.checked_mul(blocks.tokens));
+            if !blocks.packed && bytes != Some(blocks.bytes) {
+                return Err(format!("state `{}` has blocks of {} bytes", port.name, blocks.bytes));
+            }
+            for axis in [0, 2] {
+                self.validate_size(&port.dims[axis], bound)?;
+            }
             self.validate_size(&blocks.rows, bound)?;
         }
         for (i, port) in entry.states.iter().enumerate() {
@@ -202,9 +212,14 @@ impl Program {
     }
 }
 
-/// How the first entry point that has a state says it grows.
-fn first_growth<'a>(entries: &'a [Entry], state: &Port) -> Option<&'a Blocks> {
-    entries.iter().find(|e| e.states.iter().any(|s| s.name == state.name)).and_then(|e| e.blocks(state))
+/// Whether a state grows as the first entry point that has it says.
+fn grows_alike(entries: &[Entry], entry: &Entry, state: &Port) -> bool {
+    let first = entries.iter().find(|e| e.states.iter().any(|s| s.name == state.name));
+    match (first.and_then(|e| e.blocks(state)), entry.blocks(state)) {
+        (None, None) => true,
+        (Some(a), Some(b)) => Blocks::agrees(a, b),
+        _ => false,
+    }
 }
 
 fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<(), RuntimeError> {

@@ -14,8 +14,8 @@ use crate::read;
 /// The largest template file that is read, in bytes (published ones have a few thousand).
 const LIMIT: u64 = 16 << 20;
 
-/// Steps that rendering may take: a hostile template ends in an error.
-const FUEL: u64 = 10_000_000;
+/// Steps that rendering may take, so that it ends.
+const FUEL: u64 = 1_000_000;
 
 /// A template, and the special tokens it names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,12 +79,27 @@ impl ChatTemplate {
         });
         let (bos_token, eos_token) = (&self.bos_token, &self.eos_token);
         let values = context! { messages, bos_token, eos_token, add_generation_prompt => true };
-        jinja.render_str(&self.template, values).map_err(|e| {
+        jinja.render_str(&without_generation(&self.template), values).map_err(|e| {
             let at = e.line().map(|line| format!(", line {line}")).unwrap_or_default();
             let what = e.detail().map_or_else(|| e.kind().to_string(), ToString::to_string);
             DataError::Request(format!("the model's chat template{at}: {what}"))
         })
     }
+}
+
+/// The template without the tags that mark what an assistant says, for training.
+fn without_generation(template: &str) -> String {
+    let mut rest = template;
+    let mut kept = String::new();
+    while let Some((before, tag)) = rest.split_once("{%") {
+        let (inside, after) = tag.split_once("%}").unwrap_or((tag, ""));
+        kept.push_str(before);
+        if !["generation", "endgeneration"].contains(&inside.trim_matches(['-', ' '])) {
+            kept.push_str(&rest[before.len()..rest.len() - after.len()]);
+        }
+        rest = after;
+    }
+    kept + rest
 }
 
 /// The text of `chat_template`: a string, or the one named `default` of several.
@@ -131,6 +146,9 @@ mod tests {
         // Zephyr's, as TinyLlama's chat model has it.
         let zephyr = "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n{{ '<|system|>\\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'assistant' %}\n{{ '<|assistant|>\\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}";
         assert_eq!(render(zephyr).unwrap(), "<|user|>\n Hello </s>\n<|assistant|>\n");
+        // Tags of training, loops that end early, and values as JSON.
+        let others = "{% for m in messages %}{%- generation -%}{{ m | tojson }}{%- endgeneration -%}{% break %}{% endfor %}";
+        assert_eq!(render(others).unwrap(), r#"{"role":"user","content":" Hello "}"#);
         // Methods of Python's strings.
         let mistral = "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}{{ '[INST] ' + m['content'].strip() + ' [/INST]' }}{% else %}{{ raise_exception('Roles must alternate!') }}{% endif %}{% endfor %}";
         assert_eq!(render(mistral).unwrap(), "<s>[INST] Hello [/INST]");

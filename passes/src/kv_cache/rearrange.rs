@@ -101,8 +101,12 @@ impl Pass for Rearrange {
                 let function = &mut module.functions[index];
                 site.sort(function, &mut context.parameters, &sizes, (self.pairs, block)).map_err(at)?;
                 if self.values {
-                    let value = site.values(function).map_err(at)?;
-                    value.sort(function, context).map_err(at)?;
+                    match site.values(function) {
+                        Ok(values) => values.sort(function, context).map_err(at)?,
+                        Err(why) => {
+                            context.warn(NAME, format!("`{name}` keeps the order of its values: {why}"));
+                        }
+                    }
                 }
                 explanation.layers.push(LayerChoice::done(&name, NAME));
                 sorted += 1;
@@ -133,6 +137,9 @@ impl Rearrange {
                 site.norms(function, context).map_err(|e| PassError::at(NAME, name, e))
             };
             return sites.iter().map(of).collect();
+        }
+        if sites.is_empty() {
+            return Ok(Vec::new());
         }
         if index != 0 {
             return Err(PassError::failed(NAME, "keys are calibrated in the entry function alone"));
@@ -217,6 +224,8 @@ impl Projection {
         let id = defining(function, at)?;
         if matches!(function.node(id).op, Op::RmsNorm { .. }) {
             only_reader(function, at)?;
+            let gain = operand(function, id, 1)?;
+            function.parameter_name(gain).ok_or_else(|| format!("the gain of its {what} is computed"))?;
             norm = Some(id);
             at = operand(function, id, 0)?;
         }
@@ -293,6 +302,12 @@ impl Site {
         let frequencies = operand(function, keys.turn, 2)?;
         if operand(function, queries.turn, 2)? != frequencies {
             return Err("its queries and keys are turned by other frequencies".into());
+        }
+        let constant = function.defining(frequencies).is_some_and(
+            |(_, node)| matches!(&node.op, Op::Constant { value } if matches!(value.data, DenseData::F32(_))),
+        );
+        if !constant {
+            return Err("its frequencies are no constant".into());
         }
         let size = |dim: &Dim| {
             dim.constant().and_then(|n| usize::try_from(n).ok()).ok_or("a head has no constant size")
@@ -419,14 +434,7 @@ impl Site {
                 self.move_features(function, reader, slot, &order)?;
             }
         }
-        // A cache that another order filled does not fit this one.
-        let mut hasher = blake3::Hasher::new();
-        rows(1).iter().for_each(|row| {
-            hasher.update(&(*row as u64).to_le_bytes());
-        });
-        let name =
-            format!("{}.sorted-{}", function.value(self.state).name, &hasher.finalize().to_hex()[..12]);
-        function.set_value_name(self.state, &name);
+        rename(function, self.state, &rows(1));
         Ok(())
     }
 
@@ -503,6 +511,11 @@ impl Site {
         if !(is(layer, &linear) && is(reader, &linear) && is(reshape, &reshapes) && is(back, &reshapes)) {
             return Err("its values are not made and read by linear layers alone".into());
         }
+        for id in [layer, reader] {
+            for weight in function.node(id).operands.iter().skip(1).flatten() {
+                function.parameter_name(*weight).ok_or("a weight of its values is computed")?;
+            }
+        }
         let features = function.ty(new).dims[3].constant().and_then(|n| usize::try_from(n).ok());
         let features = features.ok_or("a head has no constant size")?;
         let state = operand(function, concat, 0)?;
@@ -541,10 +554,19 @@ impl ValueSite {
             gather(function, &mut context.parameters, self.layer, slot, 0, &rows(1))?;
         }
         gather(function, &mut context.parameters, self.reader, 1, 1, &rows(self.group))?;
-        let name = format!("{}.sorted", function.value(self.state).name);
-        function.set_value_name(self.state, &name);
+        rename(function, self.state, &rows(1));
         Ok(())
     }
+}
+
+/// Says in the name of a state in which order it is: a cache that another order filled does not fit this one.
+fn rename(function: &mut Function, state: ValueId, order: &[usize]) {
+    let mut hasher = blake3::Hasher::new();
+    for row in order {
+        hasher.update(&(*row as u64).to_le_bytes());
+    }
+    let name = format!("{}.sorted-{}", function.value(state).name, &hasher.finalize().to_hex()[..12]);
+    function.set_value_name(state, &name);
 }
 
 /// Indices in blocks of so many: by size, the largest first, and then exchanged between blocks while that lowers
@@ -558,9 +580,9 @@ fn grouped(sizes: &[f64], weights: &[f64], block: usize) -> Vec<usize> {
     };
     let ends = |at: usize| (at / block * block, (at / block * block + block).min(order.len()));
     let bounds: Vec<(usize, usize)> = (0..order.len()).map(ends).collect();
-    // Each exchange lowers the sum by a part of it that counts, so that it ends.
+    // Each exchange lowers the sum by a part of it that counts; a few for each feature are enough.
     let least = 1e-6 * order.chunks(block).map(error).sum::<f64>();
-    loop {
+    for _ in 0..4 * order.len() {
         let mut best: Option<(f64, usize, usize)> = None;
         for a in 0..order.len() {
             for b in bounds[a].1..order.len() {

@@ -26,6 +26,9 @@ pub trait NextToken {
     fn logits(&mut self, tokens: &[u32], batch: usize) -> Result<&[f32], Failure>;
 }
 
+/// Tokens of generated text that there is room for at once.
+const SOON: usize = 4096;
+
 /// A compiled language model.
 pub struct LanguageModel {
     session: Session,
@@ -72,10 +75,10 @@ impl LanguageModel {
         Ok(LanguageModel { session, vocabulary: vocabulary as usize, ids: Vec::new() })
     }
 
-    /// Makes room for a sequence of so many tokens, and lets none have more.
-    pub fn expect_tokens(&mut self, tokens: usize) {
-        self.session.state().limit_tokens(tokens as u64);
-        self.session.state().reserve_tokens(tokens as u64);
+    /// Lets sequences have so many tokens at most, and makes room for them as far as that is certain to be needed soon.
+    pub fn expect_tokens(&mut self, prompt: usize, generated: usize) {
+        self.session.state().limit_tokens(prompt.saturating_add(generated) as u64);
+        self.session.state().reserve_tokens(prompt.saturating_add(generated.min(SOON)) as u64);
     }
 
     /// The session, to measure.

@@ -137,7 +137,8 @@ impl Settings {
             .map(Transforms::parse)
             .or_else(|| transforms.apply.map(|a| a.parsed()));
         let wanted = wanted.transpose()?.unwrap_or(Transforms::Named(Vec::new()));
-        let auto_is_idle = wanted == Transforms::Auto && weights.is_none();
+        let keys = cache.and_then(Cache::transform);
+        let auto_is_idle = wanted == Transforms::Auto && weights.is_none() && keys.is_none();
         let (samples, seq_len) = (args.samples.or(calibration.samples), args.seq_len.or(calibration.seq_len));
         if samples == Some(0) {
             return Err(Failure::input("0 calibration samples measure nothing; use at least 1"));
@@ -149,7 +150,6 @@ impl Settings {
         let builtin = NAMED.iter().any(|(name, _)| *name == named);
         let transforms_named =
             matches!(wanted, Transforms::Named(_)) && (args.transforms.is_some() || !builtin);
-        let keys = cache.and_then(|cache| cache.transform());
         let transforms = wanted.list(weights.is_some(), is_static, keys);
         Ok(Settings {
             recipe,
@@ -240,7 +240,8 @@ impl Settings {
         if transforms::by_format(name) {
             options.extend(self.head.iter().map(|head| format!("head={head}")));
         }
-        if let Some(cache) = self.cache.filter(|_| name == "rearrange-kv-channels") {
+        let says_keys = transform.options.split_whitespace().any(|option| option.starts_with("keys="));
+        if let Some(cache) = self.cache.filter(|_| name == "rearrange-kv-channels" && !says_keys) {
             options.push(format!("keys={}", cache.keys));
         }
         if name == "transform" && self.is_static {
@@ -295,11 +296,14 @@ impl Cache {
             let both = format(text)?;
             return Ok(Cache { keys: both, values: both });
         }
-        let mut cache = Cache { keys: CacheFormat::F32, values: CacheFormat::F32 };
+        let (mut keys, mut values) = (None, None);
         for part in text.split(',') {
             match part.trim().split_once('=') {
-                Some(("K", text)) => cache.keys = format(text)?,
-                Some(("V", text)) => cache.values = format(text)?,
+                Some(("K", text)) if keys.is_none() => keys = Some(format(text)?),
+                Some(("V", text)) if values.is_none() => values = Some(format(text)?),
+                Some((twice @ ("K" | "V"), _)) => {
+                    return Err(Failure::input(format!("`--kv-cache {text}` says `{twice}=` twice")));
+                }
                 _ => {
                     return Err(Failure::input(format!(
                         "`--kv-cache {text}`: `{part}` is neither K=FORMAT nor V=FORMAT, e.g. `K=bfp4:block=16,V=int8:token`"
@@ -307,7 +311,8 @@ impl Cache {
                 }
             }
         }
-        Ok(cache)
+        let f32 = CacheFormat::F32;
+        Ok(Cache { keys: keys.unwrap_or(f32), values: values.unwrap_or(f32) })
     }
 }
 

@@ -56,7 +56,7 @@ fn run_text(
         (Some(text), Some(tokenizer)) => tokenizer.encode_with_special_tokens(text)?,
         _ => args.prompt_tokens.clone(),
     };
-    language.expect_tokens(prompt.len() + args.max_tokens);
+    language.expect_tokens(prompt.len(), args.max_tokens);
     let mut decoder = tokenizer.as_ref().map(Tokenizer::decode_stream);
     let mut stop = StopText::new(&args.stop);
     let mut text = String::new();

@@ -423,7 +423,8 @@ fn attend(e: &mut Emitter, spec: &AttentionSpec, item: &Item, tile: &Tile, r: Va
     for first in (0..vectors).step_by(most) {
         let columns = Columns { first, count: most.min(vectors - first) };
         let stride = 4 * spec.values.width(spec.width);
-        let end = e.min_int(tile.values.end, tile.valid);
+        let seen_end = last_seen(e, spec, item, tile, r, factors.len());
+        let end = e.min_int(tile.values.end, seen_end);
         let rows = Rows { at: tile.values.at, begin: zero, end, stride, halves: false };
         mix(e, spec, item, r, &factors, columns, &rows, 0);
         if let (Some((open, first_open)), Some(block)) = (tile.open, spec.block()) {
@@ -437,11 +438,27 @@ fn attend(e: &mut Emitter, spec: &AttentionSpec, item: &Item, tile: &Tile, r: Va
             let before = e.sub(tile.at, first_open);
             let stride = 2 * i64::from(spec.width);
             let at = e.element(open, before, stride);
-            let rows = Rows { at, begin, end: tile.valid, stride, halves: true };
+            let rows = Rows { at, begin, end: seen_end, stride, halves: true };
             let one = e.floats(1.0);
             mix(e, spec, item, r, &vec![one; factors.len()], columns, &rows, AttentionSpec::weight_bytes());
         }
     }
+}
+
+/// Tokens of a tile up to the last one that any of `rows` rows from r on sees: what lies behind, such as an infinity, is no part of a sum.
+fn last_seen(
+    e: &mut Emitter,
+    spec: &AttentionSpec,
+    item: &Item,
+    tile: &Tile,
+    r: Value,
+    rows: usize,
+) -> Value {
+    let last = e.plus(r, rows as i64 - 1);
+    let (token, _) = row(e, spec, item, last);
+    let (_, end) = seen(e, spec, item, token);
+    let end = e.sub(end, tile.at);
+    e.min_int(end, tile.valid)
 }
 
 /// Registers of columns.

@@ -85,6 +85,17 @@ impl Held {
         matches!(self.layout, Layout::Blocks(..))
     }
 
+    /// Whether blocks are no plain array of features and tokens.
+    fn is_packed(self) -> bool {
+        let whole = self.features.is_multiple_of(16);
+        match self.layout {
+            Layout::Panels | Layout::Rows => false,
+            Layout::CodedPanels(_) => self.format.float().is_none(),
+            Layout::CodedRows(_) => self.format.float().is_none() || !whole,
+            Layout::Blocks(..) => true,
+        }
+    }
+
     /// What elements are called at the border of the program.
     fn storage(self) -> Storage {
         match self.format.float() {
@@ -139,6 +150,11 @@ impl Lowering<'_> {
         if !appended {
             return refuse("not by a concatenation of what is new");
         }
+        let mut results = self.function.results.iter().enumerate().filter(|(_, result)| **result == next);
+        let is_state = |i: usize| self.function.states.iter().any(|s| s.argument == index && s.result == i);
+        if !results.all(|(i, _)| is_state(i)) {
+            return refuse("is a result besides");
+        }
         let readers = self.uses.get(&value).map(Vec::as_slice).unwrap_or_default();
         let knows = |id: &qcc_ir::OpId| match self.function.node(*id).op {
             Op::Positions { axis: 1 } => true,
@@ -172,6 +188,7 @@ impl Lowering<'_> {
             rows: self.expr(&rows)?,
             tokens: u64::from(held_as.layout.tokens()),
             bytes: held_as.layout.bytes(held_as.features),
+            packed: held_as.is_packed(),
         };
         self.growing.states.push(blocks);
         let mut port = self.port(value, &name, held_as.storage())?;
@@ -635,10 +652,15 @@ fn plus(dim: &Dim, more: i64) -> Result<Dim, LowerError> {
     dim.checked_add(&Dim::Const(more)).ok_or_else(LowerError::too_large)
 }
 
+/// Most heads, and features of a head, that kernels are generated for; the largest published models have some hundreds.
+const LARGEST_HEAD: u32 = 1024;
+
 /// A constant size that kernels are generated for.
 fn small(dim: &Dim) -> Result<u32, LowerError> {
-    let constant = dim.constant().and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= 1 << 16);
+    let constant = dim.constant().and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= LARGEST_HEAD);
     constant.ok_or_else(|| {
-        LowerError::new(format!("heads or features of symbolic or huge size {dim} have no CPU kernel"))
+        LowerError::new(format!(
+            "{dim} heads or features of a head have no CPU kernel; up to {LARGEST_HEAD} do"
+        ))
     })
 }

@@ -67,8 +67,13 @@ fn program() -> Program {
         }
     }
     let rows = Expr::Mul(Box::new(batch.clone()), Box::new(Expr::Const(HEADS)));
-    let blocks =
-        |state: u32, tokens: u64| Blocks { state, rows: rows.clone(), tokens, bytes: 4 * FEATURES * tokens };
+    let blocks = |state: u32, tokens: u64| Blocks {
+        state,
+        rows: rows.clone(),
+        tokens,
+        bytes: 4 * FEATURES * tokens,
+        packed: false,
+    };
     let growth = Growth {
         held: 2,
         capacity: 3,
@@ -182,10 +187,39 @@ fn what_is_held_can_be_moved_to_another_state() {
     assert_eq!(run(&mut second, 2, 2, &more).unwrap(), run(&mut first, 2, 2, &more).unwrap());
     second.reset();
     second.write_state("rows", &[2, 1, HEADS, FEATURES], &[0; 48]).unwrap();
-    let fewer = second.write_state("blocks", &[2, 3, HEADS, FEATURES], &[0; 144]).unwrap_err().to_string();
-    assert!(fewer.contains("3 tokens where other states hold 1"), "{fewer}");
+    let alone = run(&mut second, 2, 2, &more).unwrap_err().to_string();
+    assert!(alone.contains("it holds 0 tokens where `rows` holds 1"), "{alone}");
+    second.write_state("blocks", &[2, 3, HEADS, FEATURES], &[0; 144]).unwrap();
+    let fewer = run(&mut second, 2, 2, &more).unwrap_err().to_string();
+    assert!(fewer.contains("it holds 3 tokens where `rows` holds 1"), "{fewer}");
+    assert_eq!(second.read_state("blocks").unwrap().0, [2, 3, HEADS, FEATURES]);
     let batch = run(&mut second, 1, 2, &numbers(1, 2, 0)).unwrap_err().to_string();
     assert!(batch.contains("it was set with shape"), "{batch}");
+}
+
+#[test]
+fn a_call_that_fails_changes_nothing() {
+    let mut state = state();
+    let x = numbers(1, 5, 0);
+    let mut sums = run(&mut state, 1, 5, &x).unwrap();
+    let fails = |state: &mut State, shape: [u64; 4], data: &[u8], room: usize| {
+        let (mut y, mut z) = (vec![0; room], vec![0; room]);
+        let input = InputView { shape: &shape, data };
+        state
+            .run("main", &[input], &mut [OutputBuffer { data: &mut y }, OutputBuffer { data: &mut z }])
+            .unwrap_err()
+            .to_string()
+    };
+    let two = [2, 1, HEADS, FEATURES];
+    assert!(fails(&mut state, two, &[0; 7], 48).contains("7 bytes where shape"));
+    assert!(fails(&mut state, two, &[0; 48], 3).contains("room for 3 bytes"));
+    assert!(fails(&mut state, [1, 1 << 40, HEADS, FEATURES], &[0; 24], 24).contains("24 bytes where shape"));
+    assert_eq!(state.held(), 5);
+    let bytes = state.growing_bytes();
+    let x = numbers(1, 1, 9);
+    add(&mut sums, &x, 1);
+    assert_eq!(run(&mut state, 1, 1, &x).unwrap(), sums);
+    assert_eq!(state.growing_bytes(), bytes);
 }
 
 #[test]
@@ -205,6 +239,8 @@ fn what_grows_must_make_sense() {
     assert!(refused(&|g, _| g.states[0].state = 7).contains("state 7 of 2 grows"));
     assert!(refused(&|g, _| g.states[0].state = 1).contains("state 1 of 2 grows"));
     assert!(refused(&|g, _| drop(g.states.pop())).contains("holds tokens, and does not grow"));
+    assert!(refused(&|g, _| g.states[0].bytes = 7).contains("has blocks of 7 bytes"));
+    assert!(refused(&|_, s| s[0].dims[2] = Expr::Symbol(2)).contains("no input binds symbol 2"));
     assert!(refused(&|_, s| s[0].dims[1] = Expr::Const(4)).contains("grows along no axis"));
     let mut program = program();
     program.entries[0].steps[0].items = Expr::Symbol(2);

@@ -87,7 +87,9 @@ impl Sizes {
     fn of(config: &Config, family: &Family) -> Result<Sizes, ImportError> {
         let hidden = config.size(&["hidden_size"], None)?;
         let heads = config.size(&["num_attention_heads"], None)?;
-        let shared = config.size(&["num_key_value_heads"], Some(family.shared.unwrap_or(heads)))?;
+        // `null` stands for as many as of queries.
+        let default = family.shared.filter(|_| !config.is_null("num_key_value_heads")).unwrap_or(heads);
+        let shared = config.size(&["num_key_value_heads"], Some(default))?;
         if heads % shared != 0 {
             let reason = format!("is {shared}; it must divide `num_attention_heads`, {heads}");
             return Err(config.error("num_key_value_heads", reason));

@@ -27,10 +27,10 @@ pub(super) fn attention(call: &mut Call<'_>) -> Outputs {
             return Err(format!("its {what} are not supported; export the model without a cache"));
         }
     }
-    if let Some(mask) = call.maybe(3)? {
-        if !lets_all_pass(call, mask)? {
-            return Err("its mask is not supported; only one that lets every key be seen is".into());
-        }
+    if let Some(mask) = call.maybe(3)?
+        && !lets_all_pass(call, mask)?
+    {
+        return Err("its mask is not supported; only one that lets every key be seen is".into());
     }
     let mut tokens = Vec::new();
     for (x, heads) in [(q, heads[0]), (k, heads[1]), (v, heads[1])] {

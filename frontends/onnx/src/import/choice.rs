@@ -54,8 +54,11 @@ fn operand(call: &Call<'_>, input: usize) -> Result<Sizes> {
     Ok(Sizes { dims, elements })
 }
 
+/// Sizes, and two elements of each place.
+type Paired = (Vec<i64>, Vec<(Dim, Dim)>);
+
 /// Elements that stand beside each other; one element stands beside all.
-fn paired(a: Sizes, b: Sizes) -> Result<(Vec<i64>, Vec<(Dim, Dim)>)> {
+fn paired(a: Sizes, b: Sizes) -> Result<Paired> {
     let beside = |one: &Dim, all: &[Dim]| vec![one.clone(); all.len()];
     match (a.elements.len(), b.elements.len()) {
         (n, m) if n == m => {

@@ -66,7 +66,7 @@ fn quantized() -> Result<(), String> {
 
 fn opset() -> Result<(), String> {
     refused(&model(6, graph(&[node("Relu", &["x"], "y")])), &["opset 6"])?;
-    refused(&model(1 << 40, graph(&[node("Relu", &["x"], "y")])), &["opsets 7 to 22"])
+    refused(&model(1 << 40, graph(&[node("Relu", &["x"], "y")])), &["opsets 7 to 23"])
 }
 
 fn attribute() -> Result<(), String> {
