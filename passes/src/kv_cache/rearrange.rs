@@ -412,13 +412,7 @@ impl Site {
         (pairs, block): (bool, usize),
     ) -> Result<(), String> {
         let orders = self.orders(sizes, pairs, block);
-        let rows = |share: usize| -> Vec<usize> {
-            let heads = orders.iter().flat_map(|order| std::iter::repeat_n(order, share));
-            heads
-                .enumerate()
-                .flat_map(|(h, order)| order.iter().map(move |j| h * self.features + j))
-                .collect()
-        };
+        let rows = |share: usize| of_heads(&orders, share);
         if pairs {
             self.keys.reorder(function, parameters, &rows(1))?;
             self.queries.reorder(function, parameters, &rows(self.group))?;
@@ -543,13 +537,7 @@ impl ValueSite {
         let norms: Vec<f64> =
             weight.chunks_exact(row.max(1)).map(|r| r.iter().map(|w| w * w).sum()).collect();
         let orders: Vec<Vec<usize>> = norms.chunks_exact(self.features).map(descending).collect();
-        let rows = |share: usize| -> Vec<usize> {
-            let heads = orders.iter().flat_map(|order| std::iter::repeat_n(order, share));
-            heads
-                .enumerate()
-                .flat_map(|(h, order)| order.iter().map(move |j| h * self.features + j))
-                .collect()
-        };
+        let rows = |share: usize| of_heads(&orders, share);
         for slot in [1, 2] {
             gather(function, &mut context.parameters, self.layer, slot, 0, &rows(1))?;
         }
@@ -557,6 +545,12 @@ impl ValueSite {
         rename(function, self.state, &rows(1));
         Ok(())
     }
+}
+
+/// The features of all heads in their order, where `share` heads follow each other that have the same.
+fn of_heads(orders: &[Vec<usize>], share: usize) -> Vec<usize> {
+    let heads = orders.iter().flat_map(|order| std::iter::repeat_n(order, share));
+    heads.enumerate().flat_map(|(h, order)| order.iter().map(move |j| h * order.len() + j)).collect()
 }
 
 /// Says in the name of a state in which order it is: a cache that another order filled does not fit this one.

@@ -73,9 +73,11 @@ impl Store {
         let mut tensors = Vec::new();
         for ty in types {
             let wrong = |e: &dyn std::fmt::Display| format!("what layers read cannot be read back: {e}");
-            let dims = ty.constant_dims().unwrap_or_default();
-            let count = dims.iter().map(|d| usize::try_from(*d).unwrap_or(0)).product::<usize>();
-            let mut bytes = vec![0; count * ty.element.bits() as usize / 8];
+            let dims = ty.constant_dims().ok_or_else(|| wrong(&"a size is not known"))?;
+            let bits = i64::from(ty.element.bits());
+            let bits = dims.iter().try_fold(bits, |n, d| n.checked_mul(*d));
+            let count = bits.and_then(|bits| usize::try_from(bits / 8).ok());
+            let mut bytes = vec![0; count.ok_or_else(|| wrong(&"a size overflows"))?];
             if let Some(file) = &self.file {
                 file.read_exact_at(&mut bytes, start).map_err(|e| wrong(&e))?;
             }

@@ -155,6 +155,13 @@ pub fn run(
     let quantized = reported.then(|| snapshot(&module, &context));
     outcomes.extend(lower.run(&mut module, &mut context, &mut instrumentation)?);
     warn_of_idle_transforms(&settings, &outcomes, &mut context);
+    let chat = match kind {
+        Kind::Checkpoint => source::chat_template(&args.model).unwrap_or_else(|e| {
+            context.warn("chat", format!("the artifact has no chat template: {e}"));
+            None
+        }),
+        _ => None,
+    };
     if args.strict && !context.warnings.is_empty() {
         return Err(strict(&context.warnings));
     }
@@ -171,17 +178,21 @@ pub fn run(
         _ => Quality::default(),
     };
     quality.remember(&mut layers);
+    let mut manifest = manifest(
+        args,
+        kind,
+        &settings,
+        &pipeline_text,
+        &layers,
+        &source::hash(&imported.files)?,
+        &costs.hash,
+    );
+    if let Some(template) = chat {
+        manifest.insert("chat_template".into(), json!(template));
+    }
     let extras = ArtifactExtras {
         tokenizer: if kind == Kind::Checkpoint { source::tokenizer(&args.model) } else { None },
-        manifest: manifest(
-            args,
-            kind,
-            &settings,
-            &pipeline_text,
-            &layers,
-            &source::hash(&imported.files)?,
-            &costs.hash,
-        ),
+        manifest,
     };
     let written = {
         let _span = tracing::info_span!("write").entered();
@@ -359,12 +370,6 @@ fn manifest(
     let end_tokens = if kind == Kind::Checkpoint { source::end_tokens(&args.model) } else { Vec::new() };
     if !end_tokens.is_empty() {
         manifest.insert("end_tokens".into(), json!(end_tokens));
-    }
-    if kind == Kind::Checkpoint {
-        match source::chat_template(&args.model) {
-            Ok(template) => drop(template.map(|t| manifest.insert("chat_template".into(), json!(t)))),
-            Err(e) => tracing::warn!("the artifact has no chat template: {e}"),
-        }
     }
     manifest.insert("layers".into(), layers.iter().map(|l| l.describe()).collect());
     manifest
