@@ -194,6 +194,14 @@ field!(
         .collect()
 );
 field!(
+    Dim,
+    "string",
+    "a size as a string, e.g. `\"T\"` or `\"256\"`",
+    String,
+    |x: &Dim| x.to_string().into(),
+    |x: &Str| Dim::parse(x)
+);
+field!(
     Vec<Dim>,
     "array",
     "an array of sizes as strings, e.g. `[\"B\", \"256\"]`",

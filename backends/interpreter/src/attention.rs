@@ -7,6 +7,7 @@ use qcc_params::Tensor;
 use crate::evaluate::{Call, Result, indices};
 use crate::formats::{Rules, tensor::rounded};
 use crate::precision::Precision;
+use crate::walk::expand;
 
 /// `positions`: they begin where `past` ends.
 pub(crate) fn positions(call: &Call<'_>, axis: i64) -> Result<Tensor> {
@@ -59,6 +60,10 @@ pub(crate) fn attention(
     let width = call.at(2)?.dims[3];
     let k = held(call, &call.reals(1)?, &call.at(1)?.dims, formats.keys)?;
     let v = Values::new(call, &call.reals(2)?, formats.values)?;
+    let bias = match call.optional(3) {
+        Some(bias) => Some(expand(&call.reals(3)?, &bias.dims, &[batch, heads, time, keys]).into_owned()),
+        None => None,
+    };
     let window = usize::try_from(window).map_err(|e| e.to_string())?;
     let past = keys.checked_sub(time).ok_or_else(|| format!("{time} queries have only {keys} keys"))?;
     let mut y = vec![0.0; call.count(0)];
@@ -75,7 +80,14 @@ pub(crate) fn attention(
             let key = &k[at(key) * features..][..features];
             scale * query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>()
         }));
+        if let Some(bias) = &bias {
+            let bias = &bias[((b * heads + h) * time + t) * keys..][start..end];
+            weights.iter_mut().zip(bias).for_each(|(w, b)| *w += b);
+        }
         let largest = weights.iter().fold(f64::NEG_INFINITY, |m: f64, w| m.max(*w));
+        if largest == f64::NEG_INFINITY {
+            continue;
+        }
         weights.iter_mut().for_each(|w| *w = (*w - largest).exp());
         let sum: f64 = weights.iter().sum();
         let mixed = &mut y[row * width..][..width];

@@ -6,7 +6,7 @@
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use qcc_ir::{ElementType, Op};
-use qcc_params::Tensor;
+use qcc_params::{Data, Tensor};
 
 use crate::evaluate::{Call, Result};
 use crate::precision::integers;
@@ -31,6 +31,10 @@ pub(crate) fn elementwise(op: &Op, call: &Call<'_>) -> Result<Tensor> {
         Op::ScaledSilu {} => {
             binary(op, call, |x, scale| x / (1.0 + (-scale * x).exp()), |_, _| Err("floats only".into()))
         }
+        Op::Equal {} => compare(call, |a, b| a == b, |a, b| a == b),
+        Op::Less {} => compare(call, |a, b| a < b, |a, b| a < b),
+        Op::LessOrEqual {} => compare(call, |a, b| a <= b, |a, b| a <= b),
+        Op::Select {} => select(call),
         Op::Neg {} => sign(op, call, |x| -x, i64::wrapping_neg),
         Op::Abs {} => sign(op, call, f64::abs, i64::wrapping_abs),
         Op::Exp {} => unary(call, f64::exp),
@@ -38,6 +42,8 @@ pub(crate) fn elementwise(op: &Op, call: &Call<'_>) -> Result<Tensor> {
         Op::Sqrt {} => unary(call, f64::sqrt),
         Op::Reciprocal {} => unary(call, f64::recip),
         Op::Erf {} => unary(call, libm::erf),
+        Op::Sin {} => unary(call, f64::sin),
+        Op::Cos {} => unary(call, f64::cos),
         Op::Tanh {} => unary(call, f64::tanh),
         Op::Sigmoid {} => unary(call, |x| 1.0 / (1.0 + (-x).exp())),
         Op::Silu {} => unary(call, |x| x / (1.0 + (-x).exp())),
@@ -124,6 +130,42 @@ fn binary(
     let (x, y) = (integers(a), integers(b));
     let (x, y) = (expand(&x, &a.dims, dims), expand(&y, &b.dims, dims));
     call.integer(0, x.iter().zip(y.iter()).map(|(x, y)| integer(*x, *y)).collect::<Result<_>>()?)
+}
+
+fn compare(
+    call: &Call<'_>,
+    real: impl Fn(f64, f64) -> bool,
+    integer: impl Fn(i64, i64) -> bool,
+) -> Result<Tensor> {
+    let (a, b) = (call.at(0)?, call.at(1)?);
+    let dims = call.dims(0);
+    let holds: Vec<bool> = if a.element.is_float() {
+        let (x, y) = (call.reals(0)?, call.reals(1)?);
+        let (x, y) = (expand(&x, &a.dims, dims), expand(&y, &b.dims, dims));
+        x.iter().zip(y.iter()).map(|(x, y)| real(*x, *y)).collect()
+    } else {
+        let (x, y) = (integers(a), integers(b));
+        let (x, y) = (expand(&x, &a.dims, dims), expand(&y, &b.dims, dims));
+        x.iter().zip(y.iter()).map(|(x, y)| integer(*x, *y)).collect()
+    };
+    call.data(0, Data::Bool(holds))
+}
+
+fn select(call: &Call<'_>) -> Result<Tensor> {
+    let (condition, a, b) = (call.at(0)?, call.at(1)?, call.at(2)?);
+    let dims = call.dims(0);
+    let condition = integers(condition);
+    let condition = expand(&condition, &call.at(0)?.dims, dims);
+    if a.element.is_float() {
+        let (x, y) = (call.reals(1)?, call.reals(2)?);
+        let (x, y) = (expand(&x, &a.dims, dims), expand(&y, &b.dims, dims));
+        let pairs = x.iter().zip(y.iter()).zip(condition.iter());
+        return call.real(0, pairs.map(|((x, y), first)| if *first != 0 { *x } else { *y }).collect());
+    }
+    let (x, y) = (integers(a), integers(b));
+    let (x, y) = (expand(&x, &a.dims, dims), expand(&y, &b.dims, dims));
+    let pairs = x.iter().zip(y.iter()).zip(condition.iter());
+    call.integer(0, pairs.map(|((x, y), first)| if *first != 0 { *x } else { *y }).collect())
 }
 
 fn refuse_bool(op: &Op, element: ElementType) -> Result<()> {

@@ -231,6 +231,10 @@ fn dispatch(op: &Op, call: &Call<'_>) -> Result<Vec<Tensor>> {
         Op::CausalConv {} => return state_space::causal_conv(call),
         Op::SelectiveScan {} => return state_space::selective_scan(call),
         Op::SelectiveScanStates {} => return state_space::selective_scan_states(call),
+        Op::Iota { .. } => {
+            let count = i64::try_from(call.count(0)).map_err(|e| e.to_string())?;
+            call.integer(0, (0..count).collect())?
+        }
         Op::Positions { axis } => attention::positions(call, *axis)?,
         Op::RotaryEmbedding { interleaved } => attention::rotary_embedding(call, *interleaved)?,
         Op::Attention { scale, causal, window, keys, values } => {

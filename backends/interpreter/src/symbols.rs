@@ -112,6 +112,10 @@ impl Symbols {
         Ok(match op {
             Op::Reshape { shape } => Some(Op::Reshape { shape: self.constants(shape)? }),
             Op::Broadcast { shape } => Some(Op::Broadcast { shape: self.constants(shape)? }),
+            Op::Iota { size } => {
+                let mut sizes = self.constants(std::slice::from_ref(size))?;
+                sizes.pop().map(|size| Op::Iota { size })
+            }
             _ => None,
         })
     }

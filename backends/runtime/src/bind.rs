@@ -45,6 +45,18 @@ pub(crate) fn bind<'a>(
     Ok(())
 }
 
+/// Errors where a size is more than the model has something for.
+pub(crate) fn check_limits(entry: &Entry, symbols: &[u64]) -> Result<(), RuntimeError> {
+    for limit in &entry.limits {
+        let (value, most) = (limit.size.evaluate(symbols)?, limit.most.evaluate(symbols)?);
+        if value > most {
+            let (size, place) = (limit.name.clone(), limit.place.clone());
+            return Err(RuntimeError::Limit { size, value, most, place });
+        }
+    }
+    Ok(())
+}
+
 /// Errors unless as many tensors were passed as the entry point takes.
 pub(crate) fn check_count(
     entry: &Entry,

@@ -91,6 +91,20 @@ pub enum RuntimeError {
         /// The limit.
         most: u64,
     },
+    /// The inputs make a size more than the model has something for.
+    #[error(
+        "`{size}` is {value} for these inputs, and may be {most} at most: `{place}` has no more: pass smaller inputs"
+    )]
+    Limit {
+        /// The size.
+        size: String,
+        /// What the inputs make it.
+        value: u64,
+        /// The most it may be.
+        most: u64,
+        /// The operation that has no more.
+        place: String,
+    },
     /// Too many or too few inputs or outputs.
     #[error("`{entry}` takes {expected} {what}, not {found}")]
     Count {

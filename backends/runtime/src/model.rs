@@ -5,7 +5,7 @@ use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::bind::{bind, extent};
+use crate::bind::{bind, check_limits, extent};
 use crate::program::{Blocks, Entry, Port, Program};
 use crate::{Manifest, PARAMETER_FILE, Parameters, RuntimeError, features};
 
@@ -139,6 +139,7 @@ impl Model {
         let mut symbols = vec![None; self.program().symbols.len()];
         bind(self.program(), entry, inputs.iter().copied(), &mut symbols)?;
         let symbols: Vec<u64> = symbols.into_iter().map(Option::unwrap_or_default).collect();
+        check_limits(entry, &symbols)?;
         entry.outputs.iter().map(|port| Ok(extent(port, &symbols)?.dims)).collect()
     }
 

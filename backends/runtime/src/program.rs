@@ -7,7 +7,7 @@ use crate::RuntimeError;
 pub use crate::expr::Expr;
 
 /// Version of the serial form. A program of another version is refused.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 const MAGIC: &[u8; 4] = b"QCCP";
 
@@ -50,6 +50,8 @@ pub struct Entry {
     pub states: Vec<Port>,
     /// How those states grow that do: keys and values of attention.
     pub growth: Option<Growth>,
+    /// What inputs may make of sizes, at most.
+    pub limits: Vec<Limit>,
     /// Sizes of the arena's buffers, in bytes. Their contents do not outlive the call.
     pub slots: Vec<Expr>,
     /// Kernel calls, in order.
@@ -65,6 +67,19 @@ pub struct Port {
     pub element: String,
     /// Its shape.
     pub dims: Vec<Expr>,
+}
+
+/// The most that a size may be: there are no more positions in a table, say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// The size.
+    pub size: Expr,
+    /// What it may be.
+    pub most: Expr,
+    /// The size in words, for messages: `seq`.
+    pub name: String,
+    /// The operation that has no more.
+    pub place: String,
 }
 
 /// States that hold what was read so far and get more with each call: `[batch, held, heads, features]`. All of an entry point hold equally

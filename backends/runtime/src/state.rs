@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use crate::arena::padded;
-use crate::bind::{bind, byte_size, check_count};
+use crate::bind::{bind, byte_size, check_count, check_limits};
 use crate::growth::Tokens;
 use crate::program::{Arg, Blocks, Expr};
 use crate::schedule::{Base, Schedule};
@@ -338,6 +338,7 @@ impl State {
         for (symbol, bound) in self.symbols.iter_mut().zip(&self.bound) {
             *symbol = bound.unwrap_or(0);
         }
+        check_limits(&program.entries[entry], &self.symbols)?;
         let held = self.room(entry)?;
         self.calls += 1;
         let known = self.schedules.iter().position(|s| s.entry == entry && s.symbols == self.symbols);

@@ -89,6 +89,12 @@ impl Program {
                 }
             }
         }
+        for limit in &entry.limits {
+            for size in [&limit.size, &limit.most] {
+                self.validate_size(size, &bound)
+                    .map_err(|message| format!("limit of `{}`: {message}", limit.name))?;
+            }
+        }
         for (i, slot) in entry.slots.iter().enumerate() {
             self.validate_size(slot, &bound).map_err(|message| format!("slot {i}: {message}"))?;
         }

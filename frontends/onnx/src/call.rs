@@ -75,6 +75,41 @@ impl<'a> Call<'a> {
         }
     }
 
+    /// An input, or the value of sizes that only run time knows.
+    pub fn value(&mut self, input: usize) -> Result<ValueId> {
+        let Some(Bound::Sizes(sizes)) = self.bound(input) else { return self.x(input) };
+        let Sizes { dims, elements } = sizes.clone();
+        let mut parts = Vec::with_capacity(elements.len());
+        for size in &elements {
+            parts.push(Some(self.size(size)?));
+        }
+        let joined =
+            if let [Some(one)] = parts[..] { one } else { self.emit_with(Op::Concat { axis: 0 }, &parts)? };
+        self.reshape(joined, dims.into_iter().map(Dim::Const).collect())
+    }
+
+    /// A size as a vector of one `i64`.
+    pub fn size(&mut self, size: &Dim) -> Result<ValueId> {
+        let zero = self.constant(Dense::i64(&[1], &[size.constant().unwrap_or(0)]))?;
+        if size.constant().is_some() {
+            return Ok(zero);
+        }
+        let before = self.iota(size)?;
+        self.emit(Op::Positions { axis: 0 }, [zero, before])
+    }
+
+    /// `0, 1, …`, so many.
+    pub fn iota(&mut self, size: &Dim) -> Result<ValueId> {
+        self.emit_with(Op::Iota { size: size.clone() }, &[])
+    }
+
+    /// `0, 1, …` along an axis of a tensor of `rank` that has size 1 along all others.
+    pub fn iota_along(&mut self, size: &Dim, axis: usize, rank: usize) -> Result<ValueId> {
+        let iota = self.iota(size)?;
+        let shape = (0..rank).map(|i| if i == axis { size.clone() } else { Dim::Const(1) }).collect();
+        self.reshape(iota, shape)
+    }
+
     /// Every input; none may be absent.
     pub fn all(&self) -> Result<Vec<ValueId>> {
         let all: Vec<ValueId> = (0..self.operands.len()).map(|i| self.x(i)).collect::<Result<_>>()?;
@@ -149,6 +184,23 @@ impl<'a> Call<'a> {
     /// Whether a value is a weight or a constant.
     pub fn is_weight(&self, value: ValueId) -> bool {
         self.graph.is_parameter(value) || self.graph.is_constant(value)
+    }
+
+    /// The contents of a value, if they are known.
+    pub fn known(&self, value: ValueId) -> Option<&Tensor> {
+        self.graph.contents(value)
+    }
+
+    /// The one number that all elements of a value are, if they are known to be.
+    pub fn uniform(&self, value: ValueId) -> Option<f64> {
+        let numbers = self.known(self.graph.unbroadcast(value))?.to_f64_vec();
+        let first = *numbers.first()?;
+        numbers.iter().all(|x| *x == first).then_some(first)
+    }
+
+    /// The element type that a value was cast from, however often.
+    pub fn origin(&self, value: ValueId) -> ElementType {
+        self.element(self.graph.uncast(value))
     }
 
     /// The integer contents of a value, if they are known.

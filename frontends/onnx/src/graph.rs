@@ -128,6 +128,26 @@ impl Graph {
         Ok(value.into())
     }
 
+    /// What a value repeats or rearranges all elements of.
+    pub fn unbroadcast(&self, value: ValueId) -> ValueId {
+        self.through(value, |op| matches!(op, Op::Broadcast { .. } | Op::Reshape { .. }))
+    }
+
+    /// What a value was before conversions.
+    pub fn uncast(&self, value: ValueId) -> ValueId {
+        self.through(value, |op| matches!(op, Op::Cast { .. }))
+    }
+
+    fn through(&self, mut value: ValueId, passes: impl Fn(&Op) -> bool) -> ValueId {
+        while let Some((_, node)) = self.function.defining(value)
+            && passes(&node.op)
+            && let Some(Some(from)) = node.operands.first()
+        {
+            value = *from;
+        }
+        value
+    }
+
     /// Appends an operation with one result, or its value where that is known.
     pub fn emit(&mut self, op: Op, operands: &[Option<ValueId>], location: &str) -> Result<ValueId, String> {
         let types = self.function.infer_results(&op, operands, None).map_err(|e| e.to_string())?;
@@ -224,7 +244,11 @@ impl Graph {
 
     /// Makes one operation of each attention that is written out.
     pub fn recognize_attention(&mut self) -> Result<usize, String> {
-        crate::attention::recognize(&mut self.function)
+        let one = |value: ValueId| {
+            let tensor = self.known.get(&value).filter(|tensor| tensor.len() == 1)?;
+            Some(tensor.to_f64_vec()[0])
+        };
+        crate::attention::recognize(&mut self.function, &one)
     }
 
     /// The function without dead operations, and the weights that it uses.

@@ -43,6 +43,18 @@ pub(crate) fn evaluate(call: &mut Call<'_>, op_type: &str, handler: Handler) -> 
     if !(0..data).any(|i| symbolic(&i)) {
         return Ok(None);
     }
+    // Beside what only run time knows, sizes are numbers as all others.
+    let unknown = |i: usize| matches!(call.bound(i), Some(Bound::Value(v)) if call.known_ints(*v).is_none());
+    if matches!(op_type, "Add" | "Sub" | "Mul" | "Div") && (0..data).any(unknown) {
+        let element = call.x(usize::from(!unknown(0)))?;
+        let element = call.element(element);
+        for input in (0..data).filter(|i| matches!(call.bound(*i), Some(Bound::Sizes(_)))).collect::<Vec<_>>()
+        {
+            let value = call.value(input)?;
+            call.operands[input] = Some(crate::import::cast(call, value, element)?.into());
+        }
+        return Ok(None);
+    }
     match op_type {
         "Add" => arithmetic(call, "sum", |a, b| a.checked_add(b)).map(Some),
         "Sub" => arithmetic(call, "difference", |a, b| a.checked_sub(b)).map(Some),
@@ -128,8 +140,9 @@ fn cast(call: &mut Call<'_>) -> Outputs {
         ElementType::I64 | ElementType::I32 => {
             Ok(vec![call.operands[0].clone().ok_or("input 0 is missing")?])
         }
-        other => Err(format!(
-            "it makes {other} of sizes with symbols, which only integer arithmetic can use; export the model with fixed input sizes"
-        )),
+        other => {
+            let value = call.value(0)?;
+            Ok(vec![crate::import::cast(call, value, other)?.into()])
+        }
     }
 }

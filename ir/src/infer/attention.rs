@@ -45,8 +45,12 @@ pub(super) fn rotary_embedding(
     }
 }
 
-pub(super) fn attention(q: &TensorType, k: &TensorType, v: &TensorType, window: i64) -> Result<Types> {
-    for operand in [q, k, v] {
+pub(super) fn attention(
+    [q, k, v]: [&TensorType; 3],
+    bias: Option<&TensorType>,
+    window: i64,
+) -> Result<Types> {
+    for operand in [q, k, v].into_iter().chain(bias) {
         float(operand)?;
     }
     let ([batch, time, heads_q, features], [_, keys, heads_k, _], [_, _, _, wide]) =
@@ -60,6 +64,21 @@ pub(super) fn attention(q: &TensorType, k: &TensorType, v: &TensorType, window: 
     match (heads_q.constant(), heads_k.constant()) {
         (Some(queries), Some(shared)) if shared > 0 && queries % shared == 0 => {}
         _ => return Err(format!("{heads_q} heads of `q` do not share {heads_k} heads of `k` evenly")),
+    }
+    if let Some(bias) = bias {
+        let fits = match bias.dims.as_slice() {
+            [own @ .., last] if own.len() == 3 => {
+                let broadcasts = |(own, all): (&Dim, &Dim)| own == all || *own == Dim::Const(1);
+                last == keys && own.iter().zip([batch, heads_q, time]).all(broadcasts)
+            }
+            _ => false,
+        };
+        if !fits {
+            return Err(format!(
+                "`bias` has sizes {:?}, expected [{batch}, {heads_q}, {time}, {keys}], each but the last one or 1",
+                bias.dims
+            ));
+        }
     }
     if window < 0 {
         return Err(format!("the window of {window} positions is negative; 0 stands for none"));

@@ -2,6 +2,7 @@
 
 use super::{Result, Types, float, one, plain, tensor};
 use crate::dim::Dim;
+use crate::element::ElementType;
 use crate::types::TensorType;
 
 pub(super) fn unary(x: &TensorType) -> Result<Types> {
@@ -28,6 +29,16 @@ pub(super) fn scaled_silu(x: &TensorType, scale: &TensorType) -> Result<Types> {
         return Err(format!("`scale` {:?} does not broadcast to the sizes {:?} of `x`", scale.dims, x.dims));
     }
     Ok(types)
+}
+
+pub(super) fn select(condition: &TensorType, a: &TensorType, b: &TensorType) -> Result<Types> {
+    if condition.element != ElementType::Bool {
+        return Err(format!("`condition` {condition} must have i1 elements"));
+    }
+    let types = binary(a, b)?;
+    let dims = broadcast_dims(&condition.dims, &types[0].dims)
+        .ok_or_else(|| format!("{:?} and {:?} do not broadcast", condition.dims, types[0].dims))?;
+    one(tensor(dims, a.element))
 }
 
 /// The sizes two shapes broadcast to (NumPy rules; a symbol matches itself or 1).

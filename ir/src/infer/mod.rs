@@ -105,6 +105,10 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
             }
             one(ty)
         }
+        Op::Iota { size } => match size.constant() {
+            Some(n) if n < 0 => Err(format!("the size {n} is negative")),
+            _ => one(tensor(vec![size.clone()], ElementType::I64)),
+        },
         Op::Linear {} => contraction::linear(at(0), at(1), optional(2)),
         Op::Matmul {} => contraction::matmul(at(0), at(1)),
         Op::Hadamard { size, .. } => contraction::hadamard(at(0), *size),
@@ -148,6 +152,11 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
         | Op::Pow {}
         | Op::Prelu {} => elementwise::binary(at(0), at(1)),
         Op::ScaledSilu {} => elementwise::scaled_silu(at(0), at(1)),
+        Op::Equal {} | Op::Less {} | Op::LessOrEqual {} => {
+            let types = elementwise::binary(at(0), at(1))?;
+            one(types[0].with_element(ElementType::Bool))
+        }
+        Op::Select {} => elementwise::select(at(0), at(1), at(2)),
         Op::Neg {} | Op::Abs {} => {
             plain(at(0))?;
             one(at(0).clone())
@@ -157,6 +166,8 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
         | Op::Sqrt {}
         | Op::Reciprocal {}
         | Op::Erf {}
+        | Op::Sin {}
+        | Op::Cos {}
         | Op::Tanh {}
         | Op::Sigmoid {}
         | Op::Silu {}
@@ -186,7 +197,7 @@ fn infer_op(op: &Op, x: &[Option<&TensorType>], declared: Option<&[TensorType]>)
         Op::SelectiveScanStates {} => contraction::selective_scan_states([at(0), at(1), at(2), at(3), at(4)]),
         Op::Positions { axis } => attention::positions(at(0), at(1), *axis),
         Op::RotaryEmbedding { .. } => attention::rotary_embedding(at(0), at(1), at(2)),
-        Op::Attention { window, .. } => attention::attention(at(0), at(1), at(2), *window),
+        Op::Attention { window, .. } => attention::attention([at(0), at(1), at(2)], optional(3), *window),
         Op::Quantize { to, .. } => quantized::quantize(at(0), *to, &x[1..]),
         Op::DynamicQuantize { to, .. } => quantized::dynamic_quantize(at(0), *to, optional(1)),
         Op::Dequantize {} => quantized::dequantize(at(0), &x[1..]),

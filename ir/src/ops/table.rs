@@ -101,6 +101,8 @@ op_table! {
     Parameter = "parameter" { name: Str } () -> (y)
     /// A small constant held in the IR.
     Constant = "constant" { value: Dense } () -> (y)
+    /// The integers `0, 1, …, size − 1` (`i64`).
+    Iota = "iota" { size: Dim } () -> (y)
 
     // ---- contractions ----
     /// `y = x · weightᵀ + bias`; x `[…, in]`, weight `[out, in]`, bias `[out]`.
@@ -160,6 +162,14 @@ op_table! {
     /// `x · sigmoid(scale · x)`; scale broadcasts to the sizes of `x`. `scaled_silu(x / scale, scale) · scale = silu(x)` (MambaQuant,
     /// arXiv 2501.13484).
     ScaledSilu = "scaled_silu" {} (x, scale) -> (y)
+    /// `a = b`, as `i1`; NaN equals nothing.
+    Equal = "equal" {} (a, b) -> (y)
+    /// `a < b`, as `i1`; false where either is NaN.
+    Less = "less" {} (a, b) -> (y)
+    /// `a ≤ b`, as `i1`; false where either is NaN.
+    LessOrEqual = "less_or_equal" {} (a, b) -> (y)
+    /// `a` where `condition` (`i1`) is true, else `b`; all three broadcast.
+    Select = "select" {} (condition, a, b) -> (y)
 
     // ---- elementwise, one operand ----
     /// `−x`.
@@ -176,6 +186,10 @@ op_table! {
     Reciprocal = "reciprocal" {} (x) -> (y)
     /// Gauss error function.
     Erf = "erf" {} (x) -> (y)
+    /// Sine.
+    Sin = "sin" {} (x) -> (y)
+    /// Cosine.
+    Cos = "cos" {} (x) -> (y)
     /// Hyperbolic tangent.
     Tanh = "tanh" {} (x) -> (y)
     /// `1 / (1 + e⁻ˣ)`.
@@ -241,13 +255,14 @@ op_table! {
     RotaryEmbedding = "rotary_embedding" { interleaved: bool } (x, positions, frequencies) -> (y)
     /// Attention: q `[B, T, H, D]`, k `[B, S, G, D]`, v `[B, S, G, E]` to `[B, T, H, E]`, `softmax(scale · q · kᵀ) · v` for each head; query
     /// head h reads head `h / (H / G)` of k and v. The queries are the last T of the S positions. If `causal`, none sees a later key; if
-    /// `window` is not 0, none sees more than the last `window` keys up to its own. A query that sees no key yields zeros.
+    /// `window` is not 0, none sees more than the last `window` keys up to its own. A query that sees no key yields zeros. A `bias`, of four
+    /// axes that broadcast to `[B, H, T, S]`, the last one S, is added to `scale · q · kᵀ`: a key of bias −∞ is not seen.
     ///
     /// `keys` and `values` are the formats that they are held and read in: rounded to f16 or bf16 (saturating), or to codes and back, ties to
     /// even and saturating, with a scale for each token of a head or for each block along the axis that is reduced. That is features for
     /// keys, and tokens for values: those are rounded to f16 first, and a query reads codes only of blocks that its own token or an earlier
     /// one completes, so that reading all tokens at once and one after the other give the same.
-    Attention = "attention" { scale: Float, causal: bool, window: i64, keys: CacheFormat, values: CacheFormat } (q, k, v) -> (y)
+    Attention = "attention" { scale: Float, causal: bool, window: i64, keys: CacheFormat, values: CacheFormat } (q, k, v, bias: Optional) -> (y)
 
     // ---- quantization ----
     //

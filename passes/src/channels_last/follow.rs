@@ -43,7 +43,11 @@ pub(super) fn follow(function: &mut Function, id: OpId, versions: &mut Versions)
         | Op::Max {}
         | Op::Pow {}
         | Op::Prelu {}
-        | Op::ScaledSilu {} => {
+        | Op::ScaledSilu {}
+        | Op::Equal {}
+        | Op::Less {}
+        | Op::LessOrEqual {}
+        | Op::Select {} => {
             return broadcasting(function, id, versions);
         }
         Op::Concat { axis } if node.operands.iter().flatten().any(|v| versions.has_last(*v)) => {
@@ -107,6 +111,8 @@ fn is_elementwise(op: &Op) -> bool {
             | Op::Sqrt {}
             | Op::Reciprocal {}
             | Op::Erf {}
+            | Op::Sin {}
+            | Op::Cos {}
             | Op::Tanh {}
             | Op::Sigmoid {}
             | Op::Silu {}

@@ -205,6 +205,7 @@ mod tests {
             outputs: vec![],
             states: vec![],
             growth: None,
+            limits: Vec::new(),
             slots: vec![],
             steps: vec![],
         }

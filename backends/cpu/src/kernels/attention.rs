@@ -20,8 +20,8 @@ const PANELS: usize = (TILE / PANEL) as usize;
 /// Rows that are computed together.
 const TOGETHER: usize = 4;
 
-/// A score that is less than any; finite, so that differences are numbers.
-const LEAST: f32 = -3.0e38;
+/// A score that none is less than, but for −∞; finite, so that differences are numbers.
+const LEAST: f32 = f32::MIN;
 
 /// An attention kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +38,8 @@ pub struct AttentionSpec {
     pub causal: bool,
     /// Whether a query sees only the last keys, `window` of them.
     pub windowed: bool,
+    /// Whether something is added to scores.
+    pub biased: bool,
     /// How keys lie.
     pub keys: Layout,
     /// How values lie.
@@ -47,8 +49,9 @@ pub struct AttentionSpec {
 /// Argument slots: `q` `[batch, time, heads, features]`, a token `q_stride` bytes behind the one before; `y`
 /// `[batch, time, heads, width]`, dense; `scale` the bits of an f32; there are `past + time` keys, and room for `capacity` (in whole tiles).
 /// `key_header` and `value_header` are those of [`Coded`]; `open` are the values of blocks that are not complete, see
-/// [`BlockStep::Window`](cache::BlockStep::Window).
-pub const ARGS: [&str; 13] = [
+/// [`BlockStep::Window`](cache::BlockStep::Window). `bias` are f32 rows of as many as there are keys, `bias_batch`, `bias_head` and `bias_time`
+/// bytes from those of one sequence, head of queries and token to the next, or 0 where they share them.
+pub const ARGS: [&str; 17] = [
     "q",
     "q_stride",
     "keys",
@@ -62,6 +65,10 @@ pub const ARGS: [&str; 13] = [
     "key_header",
     "value_header",
     "open",
+    "bias",
+    "bias_batch",
+    "bias_head",
+    "bias_time",
 ];
 
 impl AttentionSpec {
@@ -123,6 +130,15 @@ struct Item {
     past: Value,
     end: Value,
     window: Value,
+    bias: Option<Bias>,
+}
+
+/// What is added to the scores of a head of keys: that of its first head of queries and the first token, and bytes to the next of either.
+#[derive(Clone, Copy)]
+struct Bias {
+    at: Value,
+    head: Value,
+    time: Value,
 }
 
 /// The kernel's MLIR text.
@@ -149,17 +165,25 @@ pub fn generate(spec: &AttentionSpec, name: &str, caps: &TargetCaps) -> String {
         let own_values = e.offset(own_keys, spec.key_bytes());
         let [key_header, value_header, open] =
             ["key_header", "value_header", "open"].map(|slot| k.pointer(e, &ARGS, slot));
+        let bias_at = k.pointer(e, &ARGS, "bias");
+        let bias =
+            spec.biased.then(|| ["bias_batch", "bias_head", "bias_time"].map(|slot| k.size(e, &ARGS, slot)));
         e.each(k.begin, k.end, |e, item| {
             let (head, block) = (e.div(item, blocks), e.rem(item, blocks));
             let first = e.times(block, i64::from(ROWS));
             let left = e.sub(rows, first);
             let most = e.int(i64::from(ROWS));
             let count = e.min_int(left, most);
-            let item = Item { queries, sums, largest, total, weights, first, past, end: all, window };
             let shared = e.int(i64::from(spec.shared));
             let (sequence, group) = (e.div(head, shared), e.rem(head, shared));
             let token = e.mul(sequence, time);
             let query_head = e.times(group, spec.group());
+            let bias = bias.map(|[of_batch, of_head, of_time]| {
+                let (sequence, head) = (e.mul(sequence, of_batch), e.mul(query_head, of_head));
+                let before = e.add(sequence, head);
+                Bias { at: e.at(bias_at, before), head: of_head, time: of_time }
+            });
+            let item = Item { queries, sums, largest, total, weights, first, past, end: all, window, bias };
             let place = Place { token, head: query_head };
             let zero = e.int(0);
             e.each(zero, count, |e, r| start(e, spec, &item, place, (q, q_stride), scale, r));
@@ -531,8 +555,14 @@ fn soften(
     r: Value,
     weights: Value,
 ) -> Value {
-    let (token, _) = row(e, spec, item, r);
+    let (token, head) = row(e, spec, item, r);
     let (begin, end) = seen(e, spec, item, token);
+    let bias = item.bias.map(|bias| {
+        let (head, token) = (e.mul(head, bias.head), e.mul(token, bias.time));
+        let before = e.add(head, token);
+        let own = e.at(bias.at, before);
+        e.element(own, tile.at, 4)
+    });
     let lanes = e.lane_numbers();
     let bound = |e: &mut Emitter, key: Value| {
         let key = e.sub(key, tile.at);
@@ -559,7 +589,18 @@ fn soften(
             let after = e.compare("sge", key, low);
             mask = e.and(mask, after);
         }
-        masked.push(e.select(mask, *score, least));
+        let score = match bias {
+            Some(bias) => {
+                // A panel behind the last key is not seen; its row ends before.
+                let first = e.int(i64::from(PANEL) * p as i64);
+                let first = e.min_int(first, tile.valid);
+                let at = e.element(bias, first, 4);
+                let bias = e.load(at, F32X16);
+                e.add(*score, bias)
+            }
+            None => *score,
+        };
+        masked.push(e.select(mask, score, least));
         masks.push(mask);
     }
     let (at_largest, at_total) = (e.element(item.largest, r, 4), e.element(item.total, r, 4));

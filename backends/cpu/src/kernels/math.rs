@@ -249,7 +249,7 @@ impl Emitter {
         self.bits(bits, x.ty())
     }
 
-    /// `sin x` and `cos x` in f32 of sixteen f64 angles of up to 2^20 quarter turns. Quarter turns are taken off in two parts (Cody and
+    /// `sin x` and `cos x` in f32 of sixteen f64 angles; within 2^-24 for up to 2^20 quarter turns, 2^-22 for up to 2^28. Quarter turns are taken off in two parts (Cody and
     /// Waite); the polynomials on ±π/4 are those of Cephes' `sinf` and `cosf`.
     pub fn sin_cos(&mut self, x: Value) -> (Value, Value) {
         // Adding it rounds to whole numbers, which then stand in the low bits.

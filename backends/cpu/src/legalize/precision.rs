@@ -18,6 +18,7 @@ pub(super) fn in_f32(site: &mut Site<'_>) -> Rewritten {
         | Op::BatchNorm { .. }
         | Op::AvgPool { .. }
         | Op::CausalConv {}
+        | Op::Attention { .. }
         | Op::SelectiveScan {}
         | Op::SelectiveScanStates {} => 0..site.node.operands.len(),
         // Other operands are scales, whose type is part of the format.

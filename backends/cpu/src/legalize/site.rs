@@ -62,7 +62,7 @@ impl Site<'_> {
         self.ty(self.node.results[0])
     }
 
-    /// Whether a value depends on an argument of the function. One that does not is a weight, or becomes one.
+    /// Whether a value depends on an argument of the function, or on the size of one. One that does not is a weight, or becomes one.
     pub fn is_computed(&self, value: ValueId) -> bool {
         let (mut seen, mut stack) = (vec![false; self.function.value_count()], vec![value]);
         while let Some(value) = stack.pop() {
@@ -70,7 +70,7 @@ impl Site<'_> {
                 continue;
             }
             match self.function.defining(value) {
-                None => return true,
+                None | Some((_, Node { op: Op::Iota { .. }, .. })) => return true,
                 Some((_, node)) => stack.extend(node.operands.iter().copied().flatten()),
             }
         }

@@ -127,7 +127,11 @@ impl Elementwise {
     fn expression(&self, e: &mut Emitter, mut values: Vec<Value>) -> Value {
         for step in &self.steps {
             let operands: Vec<Value> = step.operands.iter().map(|&i| values[i]).collect();
-            let y = if operands[0].ty() == I64X16 && !matches!(step.op, Op::Dequantize {} | Op::Cast { .. }) {
+            let y = if matches!(step.op, Op::Select {}) {
+                let zero = e.int_of(I64X16, 0);
+                let first = e.compare("ne", operands[0], zero);
+                e.select(first, operands[1], operands[2])
+            } else if operands[0].ty() == I64X16 && !matches!(step.op, Op::Dequantize {} | Op::Cast { .. }) {
                 integer(e, &step.op, &operands)
             } else {
                 float(e, &step.op, &operands)
@@ -150,6 +154,10 @@ pub fn supported(op: &Op, integers: bool) -> bool {
                 | Op::Min {}
                 | Op::Max {}
                 | Op::Prelu {}
+                | Op::Equal {}
+                | Op::Less {}
+                | Op::LessOrEqual {}
+                | Op::Select {}
                 | Op::Neg {}
                 | Op::Abs {}
                 | Op::Cast { .. }
@@ -171,6 +179,9 @@ fn is_binary(op: &Op) -> bool {
             | Op::Max {}
             | Op::Prelu {}
             | Op::ScaledSilu {}
+            | Op::Equal {}
+            | Op::Less {}
+            | Op::LessOrEqual {}
     )
 }
 
@@ -184,6 +195,8 @@ fn is_unary(op: &Op) -> bool {
             | Op::Sqrt {}
             | Op::Reciprocal {}
             | Op::Erf {}
+            | Op::Sin {}
+            | Op::Cos {}
             | Op::LeakyRelu { .. }
             | Op::Floor {}
             | Op::Cast { .. }
@@ -222,6 +235,9 @@ fn float(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
         Op::Pow {} => power(e, x[0], x[1]),
         Op::Prelu {} => slope(e, x[0], x[1]),
         Op::ScaledSilu {} => e.scaled_silu(x[0], x[1]),
+        Op::Equal {} => holds(e, "oeq", x),
+        Op::Less {} => holds(e, "olt", x),
+        Op::LessOrEqual {} => holds(e, "ole", x),
         Op::LeakyRelu { alpha } => {
             let a = e.floats(alpha.0 as f32);
             slope(e, x[0], a)
@@ -236,6 +252,11 @@ fn float(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
             e.div(one, x[0])
         }
         Op::Erf {} => e.erf(x[0]),
+        Op::Sin {} | Op::Cos {} => {
+            let angle = e.widen(x[0], Scalar::F64);
+            let (sin, cos) = e.sin_cos(angle);
+            if *op == (Op::Sin {}) { sin } else { cos }
+        }
         Op::Floor {} => floor(e, x[0]),
         Op::Cast { to } => cast(e, x[0], *to),
         Op::Dequantize {} => {
@@ -265,6 +286,13 @@ fn float(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
         }
         other => unreachable!("invariant: `supported` admits no {}", other.name()),
     }
+}
+
+/// 1 where a comparison of floats holds, else 0.
+fn holds(e: &mut Emitter, predicate: &'static str, x: &[Value]) -> Value {
+    let (zero, one) = (e.int_of(I64X16, 0), e.int_of(I64X16, 1));
+    let holds = e.compare_float(predicate, x[0], x[1]);
+    e.select(holds, one, zero)
 }
 
 /// NaN if either operand is.

@@ -29,8 +29,18 @@ pub(super) fn integer(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
             e.select(negative, scaled, x[0])
         }
         Op::Div {} => divide(e, x[0], x[1]),
+        Op::Equal {} => holds(e, "eq", x),
+        Op::Less {} => holds(e, "slt", x),
+        Op::LessOrEqual {} => holds(e, "sle", x),
         other => unreachable!("invariant: `supported` admits no integer {}", other.name()),
     }
+}
+
+/// 1 where a comparison holds, else 0.
+fn holds(e: &mut Emitter, predicate: &'static str, x: &[Value]) -> Value {
+    let (zero, one) = (e.int_of(I64X16, 0), e.int_of(I64X16, 1));
+    let holds = e.compare(predicate, x[0], x[1]);
+    e.select(holds, one, zero)
 }
 
 /// Truncated quotients. Division by −1 is negation, as it may overflow; a divisor of 0, which has no quotient and would trap, gives `a`

@@ -5,6 +5,7 @@ use qcc_ir::format::{CacheFormat, FloatElement};
 use qcc_ir::{Dim, Node, Op, QuantType, ValueId};
 use qcc_runtime::program::{Blocks, Expr, Growth};
 
+use super::axes::contiguous;
 use super::buffers::Buffer;
 use super::coded::found;
 use super::packing::{PackedParameter, f32_bytes};
@@ -471,6 +472,7 @@ impl Lowering<'_> {
             windowed: window > 0,
             keys: keys.held.layout,
             values: values.held.layout,
+            biased: node.operands.get(3).copied().flatten().is_some(),
         };
         if keys.past != values.past || keys.capacity != values.capacity {
             return Err(LowerError::new("reads keys and values of different lengths"));
@@ -482,7 +484,7 @@ impl Lowering<'_> {
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| attention::generate(&spec, name, caps));
         #[allow(clippy::cast_possible_truncation, reason = "kernels compute in f32")]
         let scale = (scale.0 as f32).to_bits();
-        let operands = vec![
+        let mut operands = vec![
             Operand::Buffer(queries),
             Operand::Bits(4 * u64::from(spec.heads) * u64::from(spec.features)),
             Operand::Buffer(keys.buffer),
@@ -497,6 +499,7 @@ impl Lowering<'_> {
             self.header(values.held),
             values.window.map_or(Operand::Bits(0), Operand::Buffer),
         ];
+        operands.extend(self.bias(node, &q_dims)?);
         let group = Dim::Const(i64::from(spec.heads / spec.shared));
         let rows = q_dims[1].checked_mul(&group).ok_or_else(LowerError::too_large)?;
         let heads = q_dims[0].checked_mul(&k_dims[2]).ok_or_else(LowerError::too_large)?;
@@ -504,6 +507,24 @@ impl Lowering<'_> {
         let items = Expr::Mul(Box::new(self.expr(&heads)?), Box::new(blocks));
         self.step_with(&node.location, kernel, operands, items, 1, Expr::Const(spec.scratch_bytes()));
         Ok(())
+    }
+
+    /// Where what is added to scores is, and the bytes to that of the next sequence, head and token.
+    fn bias(&mut self, node: &Node, queries: &[Dim]) -> Result<[Operand; 4], LowerError> {
+        let none = || Operand::Bits(0);
+        let Some(bias) = node.operands.get(3).copied().flatten() else {
+            return Ok([none(), none(), none(), none()]);
+        };
+        let from = self.f32_place(bias)?;
+        let own = self.function.ty(bias).dims.clone();
+        let strides = contiguous(&own)?;
+        let stride = |axis: usize, of: &Dim| match own[axis] == Dim::Const(1) && *of != own[axis] {
+            true => Ok(none()),
+            false => {
+                strides[axis].checked_mul(&Dim::Const(4)).map(Operand::Size).ok_or_else(LowerError::too_large)
+            }
+        };
+        Ok([Operand::Buffer(from), stride(0, &queries[0])?, stride(1, &queries[2])?, stride(2, &queries[1])?])
     }
 
     /// Keys or values that no state holds, as attention reads them.
@@ -531,6 +552,13 @@ impl Lowering<'_> {
         let mut cache = Cache { buffer, held, past: none, capacity, waiting: None, window: None };
         self.append(node, value, &mut cache)?;
         Ok(Cache { past, ..cache })
+    }
+
+    pub(super) fn iota(&mut self, node: &Node, size: &Dim) -> Result<(), LowerError> {
+        let to = self.result(node.results[0])?;
+        let kernel = self.kernel("positions", rotary::positions);
+        let none = Operand::Size(Dim::Const(0));
+        self.step(&node.location, kernel, vec![Operand::Buffer(to.buffer), none], size, 4096)
     }
 
     pub(super) fn positions(&mut self, node: &Node, axis: i64) -> Result<(), LowerError> {

@@ -23,7 +23,7 @@ mod window;
 use std::collections::{HashMap, HashSet};
 
 use qcc_ir::{Definition, Dim, ElementType, Function, Node, Op, OpId, ValueId};
-use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step};
+use qcc_runtime::program::{Arg, Entry, Expr, Limit, ParameterSlot, Port, Program, SCHEMA, Step};
 
 pub(crate) use contraction::{is_coded_weight, only_products_read, split_codes};
 pub use error::LowerError;
@@ -140,6 +140,8 @@ pub(crate) struct Lowering<'a> {
     /// Sums of the codes of each block of a dynamically quantized value, and the block's size.
     block_sums: HashMap<ValueId, (Buffer, u32)>,
     growing: attention::Growing,
+    /// The most that sizes may be.
+    limits: Vec<Limit>,
     /// Keys and values where attention reads them.
     caches: HashMap<ValueId, attention::Cache>,
     /// Angles of positions, by those and frequencies.
@@ -170,6 +172,7 @@ impl<'a> Lowering<'a> {
             uses: function.uses(),
             block_sums: HashMap::new(),
             growing: attention::Growing::default(),
+            limits: Vec::new(),
             caches: HashMap::new(),
             angles: HashMap::new(),
             skipped: HashSet::new(),
@@ -283,6 +286,7 @@ impl<'a> Lowering<'a> {
             | Op::DynamicQuantize { .. } => self.rows(node),
             Op::ReduceMean { .. } | Op::ReduceSum { .. } | Op::ReduceMax { .. } => self.reduce(node),
             Op::CausalConv {} | Op::SelectiveScan {} | Op::SelectiveScanStates {} => self.recurrence(node),
+            Op::Iota { size } => self.iota(node, size),
             Op::Positions { axis } => self.positions(node, *axis),
             Op::RotaryEmbedding { interleaved } => self.rotary_embedding(node, *interleaved),
             Op::Attention { .. } => self.attention(node),
@@ -540,6 +544,7 @@ impl<'a> Lowering<'a> {
             outputs: self.outputs,
             states: self.states,
             growth,
+            limits: self.limits,
             slots: plan.slots,
             steps,
         };

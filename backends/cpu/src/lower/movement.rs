@@ -1,7 +1,7 @@
 //! Operations that move elements: one strided copy each (and a fill for pads). A reshape moves nothing.
 
 use qcc_ir::{Dim, Node, Op};
-use qcc_runtime::program::Expr;
+use qcc_runtime::program::{Expr, Limit};
 
 use super::axes::{Axes, broadcast, contiguous};
 use super::{LowerError, Lowering, Operand, Place};
@@ -194,6 +194,20 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// A size that only run time knows, and what it may be at most.
+    fn limit(&mut self, node: &Node, size: &Dim, most: &Dim) -> Result<(), LowerError> {
+        let limit = Limit {
+            size: self.expr(size)?,
+            most: self.expr(most)?,
+            name: size.to_string(),
+            place: node.location.to_string(),
+        };
+        if !self.limits.contains(&limit) {
+            self.limits.push(limit);
+        }
+        Ok(())
+    }
+
     pub(super) fn gather(&mut self, node: &Node) -> Result<(), LowerError> {
         let operand = |i: usize| node.operands[i].expect("invariant: arity was checked");
         let (x, index) = (operand(0), operand(1));
@@ -203,6 +217,12 @@ impl Lowering<'_> {
         };
         let dims = self.function.ty(x).dims.clone();
         let (from, ids) = (self.place(x)?, self.place(index)?);
+        let function = self.function;
+        if let Some((_, Node { op: Op::Iota { size }, .. })) = function.defining(index)
+            && *size != dims[axis]
+        {
+            self.limit(node, size, &dims[axis])?;
+        }
         let to = self.result(node.results[0])?;
         same_storage(from, to)?;
         let spec = Gather { bytes: from.storage.bytes(), wide: ids.index_is_wide()? };

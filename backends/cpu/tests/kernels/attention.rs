@@ -13,6 +13,43 @@ struct Case {
     calls: Vec<usize>,
     window: usize,
     scale: f32,
+    bias: Bias,
+}
+
+/// What is added to scores, for all tokens: `[batch, heads, tokens, tokens]`, or 1 for any of the first three.
+struct Bias {
+    dims: [usize; 3],
+    values: Vec<f32>,
+}
+
+impl Bias {
+    fn row(&self, at: [usize; 3], tokens: usize) -> &[f32] {
+        let own: Vec<usize> = at.iter().zip(self.dims).map(|(at, size)| at % size).collect();
+        &self.values[((own[0] * self.dims[1] + own[1]) * self.dims[2] + own[2]) * tokens..][..tokens]
+    }
+
+    /// What a call of these tokens reads.
+    fn part(&self, tokens: usize, (past, time): (usize, usize)) -> Vec<f32> {
+        let [batch, heads, rows] = self.dims;
+        let queries = if rows == 1 { 0..1 } else { past..past + time };
+        let mut part = Vec::new();
+        for (b, h) in (0..batch).flat_map(|b| (0..heads).map(move |h| (b, h))) {
+            queries.clone().for_each(|t| part.extend_from_slice(&self.row([b, h, t], tokens)[..past + time]));
+        }
+        part
+    }
+}
+
+/// A bias of random sizes, that hides some keys; and all from some queries, if it has rows for them.
+fn random_bias(r: &mut Random, batch: usize, heads: usize, tokens: usize) -> Bias {
+    let dims = [batch, heads, tokens].map(|n| if r.size(2) == 1 { 1 } else { n });
+    let rows: usize = dims.iter().product();
+    let mut values = r.reals(rows * tokens);
+    for (row, values) in values.chunks_exact_mut(tokens).enumerate() {
+        let hidden = if row % 7 == 3 && dims[2] > 1 { tokens } else { r.size(tokens as i64) / 2 };
+        values[..hidden].fill(if row % 2 == 0 { f32::NEG_INFINITY } else { f32::MIN });
+    }
+    Bias { dims, values }
 }
 
 /// Results and, for each, Σ of the magnitudes of the values by their weights, in f64.
@@ -40,10 +77,17 @@ fn reference(case: &Case, q: &[f32], k: &[f32], v: &[f32]) -> (Vec<f64>, Vec<f64
                 let sum: f64 = query.iter().zip(key).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                 sum * f64::from(case.scale)
             })
+            .enumerate()
+            .map(|(i, score)| {
+                let added = |bias: &[f32]| score + f64::from(bias[start + i]);
+                if case.spec.biased { added(case.bias.row([b, h, t], tokens)) } else { score }
+            })
             .collect();
-        let top = scores.iter().fold(f64::NEG_INFINITY, |m, s| m.max(*s));
+        let top = scores.iter().fold(f64::from(f32::MIN), |m, s| m.max(*s));
         let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
         let total: f64 = weights.iter().sum();
+        // No key is seen.
+        let total = if total == 0.0 { 1.0 } else { total };
         for e in 0..width {
             let value = |key: usize| f64::from(v[at(key) * width + e]);
             let keys = (start..end).zip(&weights);
@@ -80,8 +124,10 @@ fn attention_over_a_cache_that_grows() {
                 windowed: round % 4 == 1,
                 keys: Layout::Panels,
                 values: Layout::Rows,
+                biased: round % 5 < 2,
             };
-            let case = Case { spec, batch, calls, window: r.size(50), scale: 2.0 * r.real() };
+            let bias = random_bias(&mut r, batch, heads, tokens);
+            let case = Case { spec, batch, calls, window: r.size(50), scale: 2.0 * r.real(), bias };
             let (q, k, v) = (
                 r.reals(batch * tokens * heads * features),
                 r.reals(batch * tokens * shared * features),
@@ -125,6 +171,11 @@ fn attention_over_a_cache_that_grows() {
                 }
                 let queries = of(&q, heads * features);
                 let y = Buffer::zeros(4 * batch * time * heads * width);
+                let bias = Buffer::f32(&case.bias.part(tokens, (past, time)));
+                let [batches, bias_heads, bias_rows] = case.bias.dims;
+                let row = 4 * (past + time);
+                let of_head = row * if bias_rows == 1 { 1 } else { time };
+                let stride = |size: usize, bytes: usize| if size == 1 { 0 } else { bytes as u64 };
                 let args = [
                     queries.address(),
                     4 * (heads * features) as u64,
@@ -139,6 +190,10 @@ fn attention_over_a_cache_that_grows() {
                     0,
                     0,
                     0,
+                    bias.address(),
+                    stride(batches, of_head * bias_heads),
+                    stride(bias_heads, of_head),
+                    stride(bias_rows, row),
                 ];
                 let blocks = (time * heads / shared).div_ceil(attention::ROWS as usize);
                 library.run("attention", &args, (batch * shared * blocks) as u64, spec.scratch_bytes(), 3);

@@ -1,5 +1,6 @@
 //! Element types: half precision, integers, booleans, dynamic codes.
 
+use qcc_ir::format::CacheFormat;
 use qcc_ir::ops::{ImageLayout, Rounding, Special};
 use qcc_ir::{ElementType, Float, Granularity, Op, QuantType, ScaleType, Storage, ValueId};
 
@@ -37,6 +38,14 @@ fn half_precision_computes_in_f32() {
         let y = f.op(Op::ReduceSum { axes: vec![0, 2], keep_dims: true }, &[y]);
         let y = f.op(Op::Relu {}, &[y]);
         f.result(y);
+        let q = f.input("q", "B,3,4,8");
+        let q = half(&mut f, q, element);
+        let bias = f.weight("bias", &[1, 4, 1, 3]);
+        let bias = half(&mut f, bias, element);
+        let (keys, values) = (CacheFormat::F32, CacheFormat::F32);
+        let attention = Op::Attention { scale: Float(0.5), causal: false, window: 0, keys, values };
+        let y = f.op(attention, &[q, q, q, bias]);
+        f.result(y);
         f.lower();
     }
 }
@@ -60,7 +69,11 @@ fn integers_and_booleans() {
         let real = f.op(Op::Cast { to: ElementType::F32 }, &[y]);
         let back = f.op(Op::Cast { to: element }, &[real]);
         let any = f.op(Op::Mul {}, &[truth, truth]);
-        for y in [sum, most, back, any] {
+        let less = f.op(Op::Less {}, &[a, b]);
+        let equal = f.op(Op::Equal {}, &[less, truth]);
+        let not_more = f.op(Op::LessOrEqual {}, &[b, y]);
+        let chosen = f.op(Op::Select {}, &[not_more, a, b]);
+        for y in [sum, most, back, any, equal, chosen] {
             f.result(y);
         }
         f.lower();

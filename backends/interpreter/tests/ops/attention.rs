@@ -2,10 +2,12 @@
 
 use qcc_interpreter::Precision;
 use qcc_ir::format::CacheFormat;
-use qcc_ir::{Float, Op};
+use qcc_ir::{Dim, Float, Op};
 use qcc_params::Tensor;
 
 use crate::case::{Case, case, check, evaluate, f32s, i64s};
+
+const INF: f32 = f32::INFINITY;
 
 fn attention(scale: f64, causal: bool, window: i64) -> Op {
     Op::Attention { scale: Float(scale), causal, window, keys: CacheFormat::F32, values: CacheFormat::F32 }
@@ -50,6 +52,16 @@ pub fn cases() -> Vec<Case> {
         let expected = f32s(&[1, 2, 1, 5], [features, expected].as_flattened());
         case(title, Op::RotaryEmbedding { interleaved }, operands, [expected])
     };
+    // A bias that leaves one key, none, or a key for each query.
+    let biased = |bias: Tensor, expected: [[f32; 6]; 2]| {
+        let [q, k, v] = two_of_three();
+        case("biased", attention(0.5, false, 0), [q, k, v, bias], mixed(expected))
+    };
+    let second = [0.375, 0.75, -1.0];
+    let own_second = [[second, second].concat().try_into().expect("six"); 2];
+    let second_or_none = [[0.375, 0.75, -1.0, 0.0, 0.0, 0.0]; 2];
+    let (third, very_first) = ([-0.625, -0.25, 0.125], [-0.75, -0.375, 0.0]);
+    let by_token = [third, very_first].map(|v| [v, v].concat().try_into().expect("six"));
     vec![
         case("causal, heads that share keys", attention(0.5, true, 0), two_of_three(), mixed([first, last])),
         case("all keys", attention(0.5, false, 0), two_of_three(), mixed([first_of_all, last])),
@@ -63,6 +75,9 @@ pub fn cases() -> Vec<Case> {
             [f32s(&[2, 1, 4, 1], &each)],
         ),
         case("scores beyond exp", attention(1.0, true, 0), huge, [f32s(&[1, 1, 1, 1], &[2.0])]),
+        biased(f32s(&[1, 1, 1, 3], &[-INF, 0.0, -INF]), own_second),
+        biased(f32s(&[1, 2, 1, 3], &[-INF, 0.0, -INF, -INF, -INF, -INF]), second_or_none),
+        biased(f32s(&[1, 1, 2, 3], &[f32::MIN, f32::MIN, 0.0, 0.0, -INF, -INF]), by_token),
         rotated("pairs of halves", false, halves),
         rotated("pairs of neighbours", true, neighbours),
         case(
@@ -75,6 +90,7 @@ pub fn cases() -> Vec<Case> {
             ],
             [f32s(&[2, 1, 2, 5], [halves, halves, features, features].as_flattened())],
         ),
+        case("counting", Op::Iota { size: Dim::Const(3) }, [] as [Tensor; 0], [i64s(&[3], &[0, 1, 2])]),
         case(
             "positions after what was seen",
             Op::Positions { axis: 1 },

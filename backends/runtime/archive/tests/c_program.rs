@@ -38,6 +38,7 @@ fn program() -> Program {
             outputs: vec![rows("y")],
             states: vec![rows("total")],
             growth: None,
+            limits: Vec::new(),
             slots: vec![Expr::Mul(Box::new(Expr::Symbol(0)), Box::new(Expr::Const(4 * WIDTH)))],
             steps: vec![
                 step("double", 0, vec![Arg::Input(0), doubled(), width()]),

@@ -92,6 +92,7 @@ pub fn program() -> Program {
                 outputs: vec![rows("y")],
                 states: vec![rows("total")],
                 growth: None,
+                limits: Vec::new(),
                 slots: vec![Expr::Const(1), slot],
                 steps: vec![
                     step("layer.double", 0, vec![Arg::Input(0), doubled(), width()]),
@@ -114,6 +115,7 @@ pub fn program() -> Program {
                 outputs: vec![rows("now")],
                 states: vec![rows("total")],
                 growth: None,
+                limits: Vec::new(),
                 slots: vec![],
                 steps: vec![step("read", 2, vec![Arg::State(0), Arg::Output(0), width()])],
             },

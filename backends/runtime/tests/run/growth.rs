@@ -93,6 +93,7 @@ fn program() -> Program {
             outputs: vec![port("y", None), port("z", None)],
             states: vec![port("rows", Some(&held)), port("blocks", Some(&held))],
             growth: Some(growth),
+            limits: Vec::new(),
             slots: vec![],
             steps,
         }],

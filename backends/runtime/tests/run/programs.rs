@@ -1,7 +1,7 @@
 //! The serial form, and what validation refuses.
 
 use crate::fixture::program;
-use qcc_runtime::program::{Arg, Expr, Port, Program};
+use qcc_runtime::program::{Arg, Expr, Limit, Port, Program};
 
 /// The error of a program after a change.
 fn refused(change: impl FnOnce(&mut Program)) -> String {
@@ -74,6 +74,8 @@ fn sizes_must_be_bound_and_well_formed() {
     assert!(refused(|p| p.entries[0].steps[0].items = divided).contains("divided by 0"));
     let deep = (0..5000).fold(Expr::Symbol(0), |e, _| Expr::FloorDiv(Box::new(e), 2));
     assert!(refused(|p| p.entries[0].slots[0] = deep).contains("nested too deeply"));
+    let limit = |size: Expr| Limit { size, most: Expr::Const(1), name: "n".into(), place: "table".into() };
+    assert!(refused(|p| p.entries[0].limits.push(limit(Expr::Symbol(1)))).contains("limit of `n`"));
     assert!(refused(|p| p.entries[0].steps[0].grain = 0).contains("grain is 0"));
 }
 

@@ -2,6 +2,7 @@
 
 use crate::fixture::{WIDTH, bytes, expected, kernels, model, parameters, program, ramp};
 use crate::step;
+use qcc_runtime::program::{Expr, Limit};
 use qcc_runtime::{AlignedBuffer, InputView, Model, OutputBuffer, Parameters, State};
 
 fn failure(state: &mut State, shape: &[u64], data: &[u8], room: usize) -> String {
@@ -22,6 +23,27 @@ fn values_for_any_batch_and_number_of_threads() {
             assert_eq!(step(&mut state, batch, &x).unwrap(), expected(&x, 2), "batch {batch}");
         }
     }
+}
+
+#[test]
+fn sizes_beyond_a_limit_are_refused_before_anything_runs() {
+    let mut limited = program();
+    limited.entries[0].limits.push(Limit {
+        size: Expr::Symbol(0),
+        most: Expr::Const(3),
+        name: "batch".into(),
+        place: "layer.table".into(),
+    });
+    // SAFETY: the kernels are those of the program.
+    #[allow(unsafe_code)]
+    let model = unsafe { Model::new(limited, kernels(), parameters()) }.unwrap();
+    let mut state = State::new(&model, 1).unwrap();
+    let x = ramp(3);
+    assert_eq!(step(&mut state, 3, &x).unwrap(), expected(&x, 1));
+    let message = failure(&mut state, &[4, WIDTH], &bytes(&ramp(4)), (4 * WIDTH * 4) as usize);
+    assert!(message.contains("`batch` is 4") && message.contains("3 at most: `layer.table`"), "{message}");
+    assert!(model.output_shapes("step", &[&[4, WIDTH]]).unwrap_err().to_string().contains("at most"));
+    assert_eq!(step(&mut state, 3, &x).unwrap(), expected(&x, 2), "the state is as it was");
 }
 
 #[test]

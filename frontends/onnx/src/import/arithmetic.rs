@@ -58,6 +58,6 @@ pub(super) fn pow(call: &mut Call<'_>) -> Outputs {
 }
 
 /// `x` as elements of type `to`.
-pub(super) fn cast(call: &mut Call<'_>, x: ValueId, to: ElementType) -> Result<ValueId> {
+pub(crate) fn cast(call: &mut Call<'_>, x: ValueId, to: ElementType) -> Result<ValueId> {
     if call.element(x) == to { Ok(x) } else { call.emit(Op::Cast { to }, [x]) }
 }

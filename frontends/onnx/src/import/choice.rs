@@ -1,14 +1,18 @@
-//! Comparisons and choices that exporters put into shape arithmetic: `Where(shape == -1, ones, shape)` in front of `Expand`.
+//! Comparisons, truth, and choices. Exporters put some into shape arithmetic, `Where(shape == -1, ones, shape)` in front of `Expand`: those
+//! are made at import.
 
-use qcc_ir::{Dense, DenseData, Dim};
+use qcc_ir::{Dense, DenseData, Dim, Op, ValueId};
 use qcc_params::Data;
 
 use crate::call::{Call, Outputs, Result};
 use crate::graph::Bound;
 use crate::sizes::Sizes;
 
-/// `Equal` of integers that are known at import, symbols of sizes included: no size is negative.
+/// `Equal`. Integers that are known at import, symbols of sizes included, are compared there: no size is negative.
 pub(super) fn equal(call: &mut Call<'_>) -> Outputs {
+    if !of_sizes(call, 0, 1) {
+        return compare(call, Op::Equal {}, [0, 1]);
+    }
     let (a, b) = (operand(call, 0)?, operand(call, 1)?);
     let (dims, pairs) = paired(a, b)?;
     let negative = |d: &Dim| d.constant().is_some_and(|n| n < 0);
@@ -26,11 +30,17 @@ pub(super) fn equal(call: &mut Call<'_>) -> Outputs {
     Ok(vec![call.constant(Dense { dims, data: DenseData::Bool(equal?) })?.into()])
 }
 
-/// `Where` of integers by a condition that is known at import.
+/// `Where`. Sizes are chosen at import, by a condition that is known there.
 pub(super) fn choose(call: &mut Call<'_>) -> Outputs {
-    let condition = call.contents(0, "condition")?.ok_or("input 0 is missing")?;
-    let Data::Bool(wanted) = &condition.data else { return Err("its condition must be bool".into()) };
-    let wanted = wanted.clone();
+    let condition = call.x(0)?;
+    let wanted = match call.known(condition).map(|tensor| &tensor.data) {
+        Some(Data::Bool(wanted)) => Some(wanted.clone()),
+        _ => None,
+    };
+    let Some(wanted) = wanted.filter(|_| of_sizes(call, 1, 2)) else {
+        let (a, b) = (call.value(1)?, call.value(2)?);
+        return call.done(Op::Select {}, [condition, a, b]);
+    };
     let (a, b) = (operand(call, 1)?, operand(call, 2)?);
     let (dims, pairs) = paired(a, b)?;
     if wanted.len() != pairs.len() && wanted.len() != 1 {
@@ -42,6 +52,48 @@ pub(super) fn choose(call: &mut Call<'_>) -> Outputs {
         .map(|(i, (a, b))| if wanted[if wanted.len() == 1 { 0 } else { i }] { a } else { b });
     let elements = elements.collect();
     Ok(vec![call.shape_value(Sizes { dims, elements })?])
+}
+
+/// A comparison of two inputs, in the order given.
+pub(super) fn compare(call: &mut Call<'_>, op: Op, order: [usize; 2]) -> Outputs {
+    let (a, b) = (call.value(order[0])?, call.value(order[1])?);
+    call.done(op, [a, b])
+}
+
+/// `Not`.
+pub(super) fn not(call: &mut Call<'_>) -> Outputs {
+    let x = call.x(0)?;
+    Ok(vec![negated(call, x)?.into()])
+}
+
+/// `Xor`: not equal.
+pub(super) fn xor(call: &mut Call<'_>) -> Outputs {
+    let (a, b) = (call.x(0)?, call.x(1)?);
+    let equal = call.emit(Op::Equal {}, [a, b])?;
+    Ok(vec![negated(call, equal)?.into()])
+}
+
+/// `IsNaN`: not equal to itself.
+pub(super) fn is_nan(call: &mut Call<'_>) -> Outputs {
+    let x = call.x(0)?;
+    let number = call.emit(Op::Equal {}, [x, x])?;
+    Ok(vec![negated(call, number)?.into()])
+}
+
+/// What is true where `x` is false.
+fn negated(call: &mut Call<'_>, x: ValueId) -> Result<ValueId> {
+    let no = call.constant(Dense { dims: Vec::new(), data: DenseData::Bool(vec![false]) })?;
+    call.emit(Op::Equal {}, [x, no])
+}
+
+/// Whether two inputs are integers that are known at import, and one of them has symbols.
+fn of_sizes(call: &Call<'_>, a: usize, b: usize) -> bool {
+    let symbolic = |i: usize| matches!(call.bound(i), Some(Bound::Sizes(_)));
+    let known = |i: usize| match call.bound(i) {
+        Some(Bound::Value(value)) => call.known_ints(*value).is_some(),
+        _ => symbolic(i),
+    };
+    (symbolic(a) || symbolic(b)) && known(a) && known(b)
 }
 
 /// An operand's integers.

@@ -1,12 +1,101 @@
 //! Indexing.
 
-use qcc_ir::Op;
+use qcc_ir::{Dense, Dim, Op, ValueId};
 
-use crate::call::{Call, Outputs};
+use super::arithmetic::cast;
+use crate::call::{Call, Outputs, Result};
 
 /// `Gather`.
 pub(super) fn gather(call: &mut Call<'_>) -> Outputs {
     let (x, indices) = (call.x(0)?, call.x(1)?);
     let axis = call.axis(call.attributes.int("axis")?.unwrap_or(0), call.rank(x))?;
     call.done(Op::Gather { axis: axis as i64 }, [x, indices])
+}
+
+/// `GatherElements`: `y[i, j] = x[indices[i, j], j]` for axis 0, and so on, as a gather of all elements in a row.
+pub(super) fn gather_elements(call: &mut Call<'_>) -> Outputs {
+    let (x, indices) = (call.x(0)?, call.x(1)?);
+    let (dims, wanted, rank) = (call.dims(x), call.dims(indices), call.rank(x));
+    if wanted.len() != rank {
+        return Err(format!("its operands have ranks {rank} and {}", wanted.len()));
+    }
+    let axis = call.axis(call.attributes.int("axis")?.unwrap_or(0), rank)?;
+    // Whatever is looked up, it is this: types of tokens, where there is one sentence.
+    if let Some(number) = call.uniform(x) {
+        let element = call.element(x);
+        let number = if element.is_integer() {
+            #[allow(clippy::cast_possible_truncation, reason = "it was an integer")]
+            let number = call.constant(Dense::i64(&[], &[number as i64]))?;
+            cast(call, number, element)?
+        } else {
+            call.number(number, element)?
+        };
+        return Ok(vec![call.broadcast(number, wanted)?.into()]);
+    }
+    let mut places = Vec::with_capacity(rank);
+    for (i, size) in wanted.iter().enumerate() {
+        places.push(match i == axis {
+            true => from_start(call, indices, &dims[axis])?,
+            false => call.iota_along(size, i, rank)?,
+        });
+    }
+    let at = row_major(call, &places, &dims)?;
+    let all = call.product(&dims)?;
+    let flat = call.reshape(x, vec![all])?;
+    call.done(Op::Gather { axis: 0 }, [flat, at])
+}
+
+/// `GatherND`: the last axis of the indices holds places along the first axes of `x` that are not batches.
+pub(super) fn gather_nd(call: &mut Call<'_>) -> Outputs {
+    let (x, indices) = (call.x(0)?, call.x(1)?);
+    let (dims, wanted) = (call.dims(x), call.dims(indices));
+    let batches = call.attributes.int("batch_dims")?.unwrap_or(0);
+    let batches = usize::try_from(batches).map_err(|_| format!("it has {batches} batch axes"))?;
+    let (last, outer) = wanted.split_last().ok_or("its indices are a number, not lists of places")?;
+    let depth = last.constant().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+    let depth = depth.ok_or("how many axes its indices are for is not known")?;
+    if batches + depth > dims.len() || batches > outer.len() || dims[..batches] != outer[..batches] {
+        return Err(format!("its indices of sizes {wanted:?} do not fit an operand of sizes {dims:?}"));
+    }
+    let mut places = Vec::with_capacity(batches + depth);
+    for (i, size) in outer[..batches].iter().enumerate() {
+        places.push(call.iota_along(size, i, outer.len())?);
+    }
+    for i in 0..depth {
+        let axes = vec![outer.len() as i64];
+        let (starts, ends) = (vec![i as i64], vec![i as i64 + 1]);
+        let place = call.emit(Op::Slice { axes, starts, ends, steps: vec![1] }, [indices])?;
+        let place = call.reshape(place, outer.to_vec())?;
+        places.push(from_start(call, place, &dims[batches + i])?);
+    }
+    let indexed = &dims[..batches + depth];
+    let at = row_major(call, &places, indexed)?;
+    let at = call.broadcast(at, outer.to_vec())?;
+    let mut shape = vec![call.product(indexed)?];
+    shape.extend_from_slice(&dims[batches + depth..]);
+    let flat = call.reshape(x, shape)?;
+    call.done(Op::Gather { axis: 0 }, [flat, at])
+}
+
+/// Indices (`i64`) along an axis of this size, negative ones counted from its end, counted from its start.
+fn from_start(call: &mut Call<'_>, indices: ValueId, size: &Dim) -> Result<ValueId> {
+    let indices = cast(call, indices, qcc_ir::ElementType::I64)?;
+    let zero = call.constant(Dense::i64(&[], &[0]))?;
+    let size = call.size(size)?;
+    let negative = call.emit(Op::Less {}, [indices, zero])?;
+    let size = call.reshape(size, Vec::new())?;
+    let wrapped = call.emit(Op::Add {}, [indices, size])?;
+    call.emit(Op::Select {}, [negative, wrapped, indices])
+}
+
+/// Where elements are among all, given their places along each axis.
+fn row_major(call: &mut Call<'_>, places: &[ValueId], dims: &[Dim]) -> Result<ValueId> {
+    let mut at = *places.first().ok_or("it indexes no axis")?;
+    for (place, size) in places.iter().zip(dims).skip(1) {
+        let size = call.size(size)?;
+        let size = call.reshape(size, Vec::new())?;
+        let before = call.emit(Op::Mul {}, [at, size])?;
+        at = call.emit(Op::Add {}, [before, *place])?;
+    }
+    Ok(at)
 }

@@ -15,6 +15,8 @@ mod pool;
 mod reduce;
 mod refused;
 mod resize;
+mod rotary;
+mod sequence;
 mod shape;
 mod slice;
 mod softmax;
@@ -35,6 +37,7 @@ use crate::input::Symbols;
 use crate::proto::{GraphProto, ModelProto, NodeProto};
 use crate::{NEWEST_OPSET, OLDEST_OPSET, sizes};
 
+pub(crate) use arithmetic::cast;
 pub(crate) use table::Handler;
 
 /// The ONNX operators that can be imported, in order of name.

@@ -6,7 +6,7 @@ use crate::call::{Call, Outputs, Result};
 
 /// `Slice`: bounds are attributes before opset 10. Negative ones count from the end, and all are clamped to the axis.
 pub(super) fn slice(call: &mut Call<'_>) -> Outputs {
-    let x = call.x(0)?;
+    let mut x = call.x(0)?;
     let dims = call.dims(x);
     let list = |list: Option<Vec<i64>>| list.map(|l| l.into_iter().map(Dim::Const).collect::<Vec<_>>());
     let (starts, ends, axes, steps) = if call.opset < 10 {
@@ -26,6 +26,13 @@ pub(super) fn slice(call: &mut Call<'_>) -> Outputs {
         let axis = call.axis(axes[i], dims.len())?;
         if steps[i] == 0 {
             return Err("a step is 0".into());
+        }
+        // The first of a table, as many as there are positions.
+        let first = dims[axis].constant().is_some() && ends[i].constant().is_none();
+        if first && steps[i] == 1 && starts[i] == Dim::Const(0) {
+            let indices = call.iota(&ends[i])?;
+            x = call.emit(Op::Gather { axis: axis as i64 }, [x, indices])?;
+            continue;
         }
         part.take(axis, &dims[axis], &starts[i], &ends[i], steps[i])?;
     }

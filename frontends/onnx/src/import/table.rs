@@ -5,7 +5,7 @@ use qcc_ir::Op;
 
 use super::{
     activation, arithmetic, attention, choice, constant, conv, gather, matmul, normalization, pad, pool,
-    reduce, resize, shape, slice, softmax,
+    reduce, resize, rotary, sequence, shape, slice, softmax,
 };
 use crate::call::{Call, Outputs};
 
@@ -21,6 +21,7 @@ pub(super) fn find(op_type: &str) -> Option<Handler> {
 pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Abs", |c| arithmetic::unary(c, Op::Abs {})),
     ("Add", |c| arithmetic::binary(c, Op::Add {})),
+    ("And", |c| arithmetic::binary(c, Op::Min {})),
     ("Attention", attention::attention),
     ("AveragePool", pool::average),
     ("BatchNormalization", normalization::batch),
@@ -33,6 +34,8 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("ConstantOfShape", constant::constant_of_shape),
     ("Conv", conv::conv),
     ("ConvTranspose", conv::conv_transpose),
+    ("Cos", |c| arithmetic::unary(c, Op::Cos {})),
+    ("CumSum", sequence::cumulative_sum),
     ("Div", |c| arithmetic::binary(c, Op::Div {})),
     ("Dropout", constant::dropout),
     ("Elu", activation::elu),
@@ -43,16 +46,23 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Flatten", shape::flatten),
     ("Floor", |c| arithmetic::unary(c, Op::Floor {})),
     ("Gather", gather::gather),
+    ("GatherElements", gather::gather_elements),
+    ("GatherND", gather::gather_nd),
     ("Gelu", activation::gelu),
     ("Gemm", matmul::gemm),
     ("GlobalAveragePool", pool::global_average),
     ("GlobalMaxPool", pool::global_max),
+    ("Greater", |c| choice::compare(c, Op::Less {}, [1, 0])),
+    ("GreaterOrEqual", |c| choice::compare(c, Op::LessOrEqual {}, [1, 0])),
     ("HardSigmoid", activation::hard_sigmoid),
     ("HardSwish", |c| arithmetic::unary(c, Op::HardSwish {})),
     ("Identity", constant::identity),
     ("InstanceNormalization", normalization::instance),
+    ("IsNaN", choice::is_nan),
     ("LayerNormalization", normalization::layer),
     ("LeakyRelu", activation::leaky_relu),
+    ("Less", |c| choice::compare(c, Op::Less {}, [0, 1])),
+    ("LessOrEqual", |c| choice::compare(c, Op::LessOrEqual {}, [0, 1])),
     ("Log", |c| arithmetic::unary(c, Op::Log {})),
     ("LogSoftmax", softmax::log_softmax),
     ("MatMul", matmul::matmul),
@@ -62,9 +72,12 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Min", |c| arithmetic::variadic(c, Op::Min {})),
     ("Mul", |c| arithmetic::binary(c, Op::Mul {})),
     ("Neg", |c| arithmetic::unary(c, Op::Neg {})),
+    ("Not", choice::not),
+    ("Or", |c| arithmetic::binary(c, Op::Max {})),
     ("PRelu", activation::prelu),
     ("Pad", pad::pad),
     ("Pow", arithmetic::pow),
+    ("Range", sequence::range),
     ("Reciprocal", |c| arithmetic::unary(c, Op::Reciprocal {})),
     ("ReduceL1", reduce::l1),
     ("ReduceL2", reduce::l2),
@@ -76,8 +89,10 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Relu", activation::relu),
     ("Reshape", shape::reshape),
     ("Resize", resize::resize),
+    ("RotaryEmbedding", rotary::rotary_embedding),
     ("Shape", shape::shape),
     ("Sigmoid", |c| arithmetic::unary(c, Op::Sigmoid {})),
+    ("Sin", |c| arithmetic::unary(c, Op::Sin {})),
     ("Slice", slice::slice),
     ("Softmax", softmax::softmax),
     ("Softplus", |c| arithmetic::unary(c, Op::Softplus {})),
@@ -91,6 +106,7 @@ pub(super) const TABLE: &[(&str, Handler)] = &[
     ("Unsqueeze", shape::unsqueeze),
     ("Upsample", resize::upsample),
     ("Where", choice::choose),
+    ("Xor", choice::xor),
 ];
 
 #[cfg(test)]

@@ -11,6 +11,14 @@ use crate::vectors;
 
 /// Cases that cannot be imported or run, with what the error must say. A case that works after all fails its test.
 const REFUSED: &[(&str, &str)] = &[
+    ("test_attention_3d_diff_heads_sizes_softcap", "softcap"),
+    ("test_attention_3d_gqa_softcap", "softcap"),
+    ("test_attention_3d_softcap", "softcap"),
+    ("test_attention_4d_diff_heads_sizes_softcap", "softcap"),
+    ("test_attention_4d_gqa_softcap", "softcap"),
+    ("test_attention_4d_softcap", "softcap"),
+    ("test_attention_4d_softcap_neginf_mask", "softcap"),
+    ("test_attention_4d_softcap_neginf_mask_poison", "softcap"),
     ("test_batchnorm_epsilon_training_mode", "training mode"),
     ("test_batchnorm_example_training_mode", "training mode"),
     ("test_maxpool_with_argmax_2d_precomputed_pads", "output 1 of the MaxPool"),

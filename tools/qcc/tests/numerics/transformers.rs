@@ -16,8 +16,8 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
 }
 
-/// Two tensors of a folder of vectors.
-fn vectors(folder: &Path, names: [&str; 2]) -> [Tensor; 2] {
+/// Tensors of a folder of vectors.
+fn vectors<const N: usize>(folder: &Path, names: [&str; N]) -> [Tensor; N] {
     let archive = open_safetensors(&folder.join("expected")).expect("committed vectors");
     names.map(|name| {
         let (ty, bytes) = archive.get(name).expect("it is there");
@@ -112,24 +112,68 @@ fn stories_are_those_of_transformers() {
     check(&folder, "stories260K");
 }
 
-/// Vision transformers from ONNX: attention is recognised however it was exported.
+/// A model from ONNX whose two attentions are recognised, however it was exported.
+fn exported(folder: &Path, name: &str) -> (Module, Parameters) {
+    let file = folder.join(format!("{name}.onnx"));
+    let model = canonical(qcc_onnx::import(&file).unwrap_or_else(|e| panic!("{e}")));
+    let function = model.0.entry().expect("a function");
+    let ops = || function.order().iter().map(|id| &function.node(*id).op);
+    assert_eq!(ops().filter(|op| matches!(op, Op::Attention { .. })).count(), 2, "{name}");
+    assert_eq!(ops().filter(|op| matches!(op, Op::Softmax { .. })).count(), 0, "{name}");
+    model
+}
+
+fn computes(name: &str, model: &(Module, Parameters), inputs: &[Tensor], y: &Tensor) {
+    for executor in [&Interpreter::new(Precision::F32) as &dyn Executor, &CpuExecutor { threads: 2 }] {
+        let mut prepared = executor.prepare(&model.0, &model.1).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let got = prepared.run(inputs).unwrap_or_else(|e| panic!("{name}: {e}")).remove(0);
+        let error = relative_error(&got, y);
+        assert!(error < TOLERANCE, "{name}: off by {error:.2e}");
+    }
+}
+
 #[test]
 fn images_are_those_of_transformers() {
     let folder = repository("test/frontends/onnx/vit");
     for name in ["vit-17", "vit-17-sdpa", "vit-23"] {
-        let file = folder.join(format!("{name}.onnx"));
-        let model = canonical(qcc_onnx::import(&file).unwrap_or_else(|e| panic!("{e}")));
-        let function = model.0.entry().expect("a function");
-        let ops = || function.order().iter().map(|id| &function.node(*id).op);
-        assert_eq!(ops().filter(|op| matches!(op, Op::Attention { .. })).count(), 2, "{name}");
-        assert_eq!(ops().filter(|op| matches!(op, Op::Softmax { .. } | Op::Matmul {})).count(), 0, "{name}");
+        let model = exported(&folder, name);
         let [x, y] = vectors(&folder.join(name), ["x", "y"]);
-        for executor in [&Interpreter::new(Precision::F32) as &dyn Executor, &CpuExecutor { threads: 2 }] {
-            let mut prepared = executor.prepare(&model.0, &model.1).unwrap_or_else(|e| panic!("{name}: {e}"));
-            let got =
-                prepared.run(std::slice::from_ref(&x)).unwrap_or_else(|e| panic!("{name}: {e}")).remove(0);
-            let error = relative_error(&got, &y);
-            assert!(error < TOLERANCE, "{name}: off by {error:.2e}");
-        }
+        computes(name, &model, &[x], &y);
+    }
+}
+
+/// Sentences of several lengths, which a mask tells.
+#[test]
+fn texts_are_those_of_transformers() {
+    let folder = repository("test/frontends/onnx/bert");
+    for name in [
+        "bert-17",
+        "bert-17-sdpa",
+        "bert-18",
+        "bert-23",
+        "distilbert-17",
+        "distilbert-23",
+        "roberta-17",
+        "roberta-23",
+        "mpnet-17",
+        "modernbert-23",
+    ] {
+        let model = exported(&folder, name);
+        let [tokens, mask, y] = vectors(&folder.join(name), ["tokens", "mask", "y"]);
+        computes(name, &model, &[tokens, mask], &y);
+    }
+}
+
+/// There are 40 positions, and no more.
+#[test]
+fn sentences_that_are_too_long_are_refused() {
+    let model = exported(&repository("test/frontends/onnx/bert"), "bert-23");
+    let inputs =
+        |tokens: usize| [3, 1].map(|id| Tensor::i64(&[1, tokens], vec![id; tokens]).expect("it fits"));
+    for executor in [&Interpreter::new(Precision::F32) as &dyn Executor, &CpuExecutor { threads: 1 }] {
+        let mut prepared = executor.prepare(&model.0, &model.1).unwrap_or_else(|e| panic!("{e}"));
+        prepared.run(&inputs(40)).unwrap_or_else(|e| panic!("{e}"));
+        let error = prepared.run(&inputs(41)).expect_err("there are 40 positions");
+        assert!(error.to_string().contains("40"), "{error}");
     }
 }
