@@ -77,22 +77,52 @@ fn a_c_program_runs_an_artifact() {
     let out = write(folder.path(), "model.qcc", 2);
     let expected = run(&out);
     assert!(expected.iter().any(|y| *y != 0.0));
-    let program = folder.path().join("run");
+    let Some(printed) = printed_by("run_artifact.c", &out, folder.path()) else { return };
+    let got: Vec<f32> = printed.lines().map(|l| l.parse().expect("a number")).collect();
+    assert_eq!(got, expected);
+}
+
+/// What a C program of this folder prints of an artifact; none without a C compiler.
+fn printed_by(source: &str, artifact: &Path, folder: &Path) -> Option<String> {
+    let program = folder.join("run");
     let mut cc = Command::new("cc");
-    cc.args(["-std=c99", "-Wall", "-Werror", "-I"]).arg(&out);
-    cc.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/run_artifact.c")).arg(out.join("model.so"));
-    cc.arg(format!("-Wl,-rpath,{}", out.display())).arg("-o").arg(&program);
+    cc.args(["-std=c99", "-Wall", "-Werror", "-I"]).arg(artifact);
+    cc.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source)).arg(artifact.join("model.so"));
+    cc.arg(format!("-Wl,-rpath,{}", artifact.display())).arg("-o").arg(&program);
     match cc.status() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return eprintln!("skipped: no C compiler `cc` here");
+            eprintln!("skipped: no C compiler `cc` here");
+            return None;
         }
         status => assert!(status.expect("cc runs").success()),
     }
-    let output = Command::new(&program).arg(&out).output().expect("the program runs");
+    let output = Command::new(&program).arg(artifact).output().expect("the program runs");
     let printed = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{printed}");
-    let got: Vec<f32> = printed.lines().map(|l| l.parse().expect("a number")).collect();
-    assert_eq!(got, expected);
+    Some(printed)
+}
+
+const PIECES: &str = "\
+4: read, 4 held
+2: the sequence would have 6 tokens, its limit is 5: raise the limit or start a new sequence, 4 held
+1: read, 5 held
+2: read, 7 held
+8: read, 8 held
+-1 tokens: pass 0 or more
+";
+
+#[test]
+fn a_c_program_reads_a_sequence_in_pieces_up_to_a_limit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/codegen/attention.mlir");
+    let text = std::fs::read_to_string(path).expect("the suite is there");
+    let module = qcc_ir::parse::parse_module("attention.mlir", &text).expect("a valid module");
+    let (interpreter, extras) = (Interpreter::new(Precision::F32), ArtifactExtras::default());
+    let (parameters, target, out) = (Parameters::new(), Target::host(), folder.path().join("model.qcc"));
+    artifact::write(&module, &parameters, &interpreter, &target, &extras, &out, &SilentProgress)
+        .expect("the artifact is written");
+    let printed = printed_by("run_cache.c", &out, folder.path());
+    assert!(printed.is_none_or(|printed| printed == PIECES), "prints something else");
 }
 
 #[test]

@@ -3,14 +3,16 @@
 use std::time::Instant;
 
 use qcc_passes::Progress;
-use qcc_runtime::{Model, StepTime};
+use qcc_runtime::program::Expr;
+use qcc_runtime::{InputView, Model, StepTime};
 use serde_json::{Map, Value, json};
 
 use crate::cli::BenchArgs;
 use crate::language::{LanguageModel, NextToken, takes_tokens};
 use crate::model::{Runnable, threads};
-use crate::session::{ENTRY, constant};
-use crate::vision::ImageModel;
+use crate::session::{ENTRY, Session, constant};
+use crate::tensor::Tensor;
+use crate::vision::{ImageModel, takes_images};
 use crate::{Failure, Streams, memory, report, transforms};
 
 /// Runs the command.
@@ -38,6 +40,12 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
         results.insert("kv_bits_per_element".into(), json!(bits));
         results.insert("prompt_len".into(), json!(args.prompt_len));
         results.insert("gen_len".into(), json!(args.gen_len));
+    } else if !takes_images(&model.model) {
+        let mut session = Session::new(&model.model, args.threads)?;
+        let seconds = bench.arrays(&mut session, &model.model)?;
+        results.insert("latency_ms".into(), json!(seconds * 1e3));
+        results.insert("items_per_s".into(), json!(args.batch as f64 / seconds));
+        results.insert("prompt_len".into(), json!(args.prompt_len));
     } else {
         let preprocess = model.input().preprocess(None)?;
         let mut classifier = ImageModel::new(&model.model, preprocess, args.threads)?;
@@ -167,21 +175,50 @@ impl Bench<'_> {
         let elements = model.input().elements()?.checked_mul(batch);
         let elements = elements.ok_or_else(|| Failure::input("a batch of this size does not fit memory"))?;
         let data: Vec<f32> = (0..elements).map(|i| (i % 255) as f32 / 127.5 - 1.0).collect();
+        self.rounds(model, ImageModel::session, |model| model.scores(&data, batch).map(|_| ()))
+    }
+
+    /// Median seconds of a run on arrays: their first axis is the batch, another one of any size has as many as a prompt. Integers are 1,
+    /// which is in every table and hidden by no mask.
+    fn arrays(&mut self, session: &mut Session, model: &Model) -> Result<f64, Failure> {
+        let entry = model.entry(ENTRY)?;
+        let args = self.args;
+        let mut tensors = Vec::with_capacity(entry.inputs.len());
+        for port in &entry.inputs {
+            let of = |(axis, dim): (usize, &Expr)| match dim {
+                Expr::Const(n) => *n,
+                _ if axis == 0 => args.batch as u64,
+                _ => args.prompt_len as u64,
+            };
+            let shape: Vec<u64> = port.dims.iter().enumerate().map(of).collect();
+            tensors.push(Tensor::made_up(&port.element, shape).map_err(Failure::input)?);
+        }
+        let views: Vec<InputView<'_>> = tensors.iter().map(Tensor::view).collect();
+        self.rounds(session, |session| session, |session| Ok(session.run(&views)?))
+    }
+
+    /// Median seconds of something, after a round that warms up.
+    fn rounds<M>(
+        &mut self,
+        model: &mut M,
+        session: impl Fn(&mut M) -> &mut Session,
+        mut once: impl FnMut(&mut M) -> Result<(), Failure>,
+    ) -> Result<f64, Failure> {
         let mut seconds = Vec::new();
         for round in 0..=self.args.repeat {
             self.progress.report("measuring", round, self.args.repeat + 1);
             if round == 1 {
-                model.session().state().set_profiling(self.args.kernels);
+                session(model).state().set_profiling(self.args.kernels);
             }
             let start = Instant::now();
-            model.scores(&data, batch)?;
+            once(model)?;
             if round > 0 {
                 seconds.push(start.elapsed().as_secs_f64());
             }
             self.anonymous = self.anonymous.max(memory::anonymous());
         }
         self.progress.report("measuring", self.args.repeat + 1, self.args.repeat + 1);
-        self.steps = model.session().state().profile(ENTRY)?;
+        self.steps = session(model).state().profile(ENTRY)?;
         Ok(median(seconds))
     }
 }

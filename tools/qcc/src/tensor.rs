@@ -26,6 +26,24 @@ impl Tensor {
         Tensor { shape, bytes: bytemuck::cast_slice(values).to_vec() }
     }
 
+    /// A tensor to measure with: integers are 1, floats from −1 to 1.
+    ///
+    /// # Errors
+    /// When the element type is unknown or it does not fit memory.
+    pub fn made_up(element: &str, shape: Vec<u64>) -> Result<Tensor, String> {
+        let kind = Element::named(element).ok_or_else(|| format!("inputs of type {element} are unknown"))?;
+        let count = shape.iter().try_fold(1u64, |n, d| n.checked_mul(*d));
+        let count = count.filter(|n| n.checked_mul(kind.bytes()).is_some_and(|bytes| bytes < 1 << 40));
+        let count = count.ok_or_else(|| format!("an input of sizes {shape:?} does not fit memory"))?;
+        let mut bytes = Vec::new();
+        for i in 0..count {
+            let float = (i % 255) as f64 / 127.0 - 1.0;
+            let value = put_float(&mut bytes, kind, float).or_else(|| put_integer(&mut bytes, kind, 1));
+            value.ok_or_else(|| format!("inputs of type {element} cannot be made up"))?;
+        }
+        Ok(Tensor { shape, bytes })
+    }
+
     /// What the runtime reads.
     pub fn view(&self) -> InputView<'_> {
         InputView { shape: &self.shape, data: &self.bytes }

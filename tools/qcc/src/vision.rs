@@ -1,11 +1,11 @@
 //! Image models: one f32 input of three channels, classes out.
 
 use qcc_data::{ImageInput, Layout, Preprocess};
-use qcc_runtime::program::{Expr, Port};
+use qcc_runtime::program::{Entry, Expr, Port};
 use qcc_runtime::{InputView, Model};
 
 use crate::Failure;
-use crate::session::{Session, constant};
+use crate::session::{ENTRY, Session, constant};
 
 /// Images that go through a model at a time where it does not say.
 const BATCH: usize = 8;
@@ -90,16 +90,18 @@ impl ImageModel {
     }
 }
 
+/// Whether a model takes images and nothing else.
+pub fn takes_images(model: &Model) -> bool {
+    let image = |entry: &Entry| match entry.inputs.as_slice() {
+        [port] => image_sizes(port).is_some(),
+        _ => false,
+    };
+    model.entry(ENTRY).is_ok_and(image)
+}
+
 /// What an input port takes, if it takes images, and its batch size if that is fixed.
 pub fn image_port(port: &Port, preprocess: Preprocess) -> Result<(ImageInput, Option<usize>), Failure> {
-    let dims: Vec<Option<u64>> = (0..port.dims.len()).map(|axis| constant(port, axis)).collect();
-    let size = |d: Option<u64>| d.map_or(Some(SIZE), |d| u32::try_from(d).ok());
-    let found = match (port.element.as_str(), dims.as_slice()) {
-        ("f32", &[_, Some(3), height, width]) => Some((Layout::Chw, size(height), size(width))),
-        ("f32", &[_, height, width, Some(3)]) => Some((Layout::Hwc, size(height), size(width))),
-        _ => None,
-    };
-    let Some((layout, Some(height), Some(width))) = found else {
+    let Some((layout, height, width)) = image_sizes(port) else {
         let dims: Vec<String> = port.dims.iter().map(dim).collect();
         return Err(Failure::input(format!(
             "this is no image model: its input `{}` is {} × {}, not f32 of batch, 3 channels, height and width",
@@ -110,9 +112,20 @@ pub fn image_port(port: &Port, preprocess: Preprocess) -> Result<(ImageInput, Op
     };
     let input = ImageInput { width, height, layout, preprocess };
     input.elements()?;
-    match dims[0] {
+    match constant(port, 0) {
         Some(0) => Err(Failure::input("this model takes 0 images at a time")),
         batch => Ok((input, batch.map(|n| n as usize))),
+    }
+}
+
+/// Where channels are in the images that a port takes, their height and their width; none where it takes something else.
+fn image_sizes(port: &Port) -> Option<(Layout, u32, u32)> {
+    let dims: Vec<Option<u64>> = (0..port.dims.len()).map(|axis| constant(port, axis)).collect();
+    let size = |d: Option<u64>| d.map_or(Some(SIZE), |d| u32::try_from(d).ok());
+    match (port.element.as_str(), dims.as_slice()) {
+        ("f32", &[_, Some(3), height, width]) => Some((Layout::Chw, size(height)?, size(width)?)),
+        ("f32", &[_, height, width, Some(3)]) => Some((Layout::Hwc, size(height)?, size(width)?)),
+        _ => None,
     }
 }
 

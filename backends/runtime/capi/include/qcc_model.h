@@ -77,6 +77,13 @@ qcc_state *qcc_state_new(const qcc_model *model, int32_t threads);
 /* Makes the buffers that keep their contents zero again. */
 int32_t qcc_state_reset(qcc_state *state);
 
+/* Tokens of a sequence, of models that keep keys and values of attention: how many were read since the start of the sequence, or -1; the most
+ * that there may be (a call that would need more fails, and nothing has run; at first there is no limit); and how many to make room for
+ * with the next call, so that calls up to there move no memory. */
+int64_t qcc_state_tokens(const qcc_state *state);
+int32_t qcc_state_limit(qcc_state *state, int64_t tokens);
+int32_t qcc_state_reserve(qcc_state *state, int64_t tokens);
+
 /* Frees a state and ends its threads. NULL is allowed. */
 void qcc_state_free(qcc_state *state);
 

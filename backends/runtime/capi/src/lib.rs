@@ -148,6 +148,52 @@ pub unsafe extern "C" fn qcc_state_reset(state: *mut State) -> i32 {
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn qcc_state_tokens(state: *const State) -> i64 {
+    guarded(-1, || {
+        // SAFETY: the caller passes a state that no one else uses.
+        let state = unsafe { reference(state, "state") }?;
+        i64::try_from(state.held()).map_err(|e| e.to_string())
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qcc_state_limit(state: *mut State, tokens: i64) -> i32 {
+    // SAFETY: as the caller promises.
+    unsafe { with_tokens(state, tokens, State::limit_tokens) }
+}
+
+/// See the header.
+///
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn qcc_state_reserve(state: *mut State, tokens: i64) -> i32 {
+    // SAFETY: as the caller promises.
+    unsafe { with_tokens(state, tokens, State::reserve_tokens) }
+}
+
+/// Tells a state a number of tokens.
+///
+/// # Safety
+/// `state` is NULL or a state that no one else uses.
+unsafe fn with_tokens(state: *mut State, tokens: i64, tell: fn(&mut State, u64)) -> i32 {
+    guarded(-1, || {
+        // SAFETY: the caller passes a state that no one else uses.
+        let state = unsafe { state.as_mut() }.ok_or("state is NULL")?;
+        tell(state, u64::try_from(tokens).map_err(|_| format!("{tokens} tokens: pass 0 or more"))?);
+        Ok(0)
+    })
+}
+
+/// See the header.
+///
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn qcc_state_free(state: *mut State) {
     // SAFETY: it came from `qcc_state_new`, and is freed once.
     unsafe { free(state) };

@@ -110,7 +110,7 @@ pub struct EvalArgs {
 pub struct BenchArgs {
     /// An artifact, a checkpoint folder or an .onnx file.
     pub model: PathBuf,
-    /// Tokens of the prompt.
+    /// Tokens of the prompt; of models that take other arrays, sizes of inputs that may be any (but for the batch).
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = super::positive)]
     pub prompt_len: usize,
     /// Tokens to generate.
