@@ -32,7 +32,7 @@ fn module(keys: &str, values: &str, window: i64) -> Module {
         |a: ValueId, b: ValueId| f.add_one(Op::Concat { axis: 1 }, [a, b], "concat").expect("typed");
     let (k, v) = (concat(past_k, k), concat(past_v, v));
     let (keys, values) = (parse(keys), parse(values));
-    let op = Op::Attention { scale: Float(0.4), causal: true, window, keys, values };
+    let op = Op::Attention { scale: Float(0.05), causal: true, window, keys, values };
     let y = f.add_one(op, [q, k, v], "attention").expect("typed");
     f.add_result("y", y);
     f.add_result("keys", k);
@@ -44,11 +44,11 @@ fn module(keys: &str, values: &str, window: i64) -> Module {
 struct Random(u64);
 
 impl Random {
-    /// In [−1, 1), now and then larger.
+    /// In [−8, 8), now and then larger.
     fn tensor(&mut self, dims: &[usize]) -> Tensor {
         let mut next = || {
             self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let x = (self.0 >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
+            let x = (self.0 >> 40) as f32 / (1u32 << 20) as f32 - 8.0;
             if (self.0 >> 33).is_multiple_of(61) { 10.0 * x } else { x }
         };
         Tensor::f32(dims, (0..dims.iter().product()).map(|_| next()).collect()).expect("as many")
@@ -105,7 +105,7 @@ fn run(state: &mut State, inputs: &[Tensor], pieces: &[usize]) -> Tensor {
     Tensor::f32(&[batch, time, SIZES[0], SIZES[3]], y).expect("as many")
 }
 
-const FORMATS: [&str; 23] = [
+const FORMATS: [&str; 27] = [
     "f16",
     "bf16",
     "int8",
@@ -129,6 +129,10 @@ const FORMATS: [&str; 23] = [
     "nf4",
     "nf4:block=32",
     "pot4",
+    "int8:channel",
+    "int4:channel:full",
+    "fp8e4m3:channel",
+    "nf4:channel",
 ];
 
 #[test]

@@ -1,11 +1,12 @@
 //! Attention and the positions it knows of, in f64.
 
 use qcc_ir::format::{CacheFormat, FloatElement};
+use qcc_ir::ops::{Rounding, Special};
 use qcc_ir::{Granularity, QuantType};
 use qcc_params::Tensor;
 
 use crate::evaluate::{Call, Result, indices};
-use crate::formats::{Rules, tensor::rounded};
+use crate::formats::{Code, Rules, tensor::rounded};
 use crate::precision::Precision;
 use crate::walk::expand;
 
@@ -141,6 +142,11 @@ impl Values {
 /// Values of tokens through a format whose scales lie within tokens.
 fn held(call: &Call<'_>, values: &[f64], dims: &[usize], format: CacheFormat) -> Result<Vec<f64>> {
     match (format.rows(), format.float()) {
+        (Some(q), _) if format.is_by_channel() => {
+            let code = Code::new(q, format.narrow(), Special::Saturate, None).map_err(|e| e.to_string())?;
+            let level = |x: &f64| code.decode(code.encode(*x, 0, Rounding::HalfEven), 0);
+            Ok(values.iter().map(level).collect())
+        }
         (Some(q), _) => through(call, values, dims, q, format.narrow()),
         (None, Some(FloatElement::F16)) => Ok(halves(values)),
         (None, Some(FloatElement::BF16)) => {

@@ -7,7 +7,8 @@ use crate::attribute::{Attribute, Field};
 use crate::element::{Granularity, QuantType, ScaleType, Storage};
 
 /// The format of cached keys or values. Scales are found when a token is written: one for each token of a head, or one for each block along the
-/// axis that attention reduces: the features of a head for keys, tokens for values.
+/// axis that attention reduces: the features of a head for keys, tokens for values. Scales of channels (features of a head) are those of all
+/// tokens and so known before: the program divides by them what it caches, and codes stand for their levels.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CacheFormat {
     float: Option<FloatElement>,
@@ -18,8 +19,8 @@ pub struct CacheFormat {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Coded {
     storage: Storage,
-    /// Neighbours that share a scale; a token of a head where there is no number.
-    block: Option<u32>,
+    /// What shares a scale: a token of a head, so many neighbours, or a channel.
+    sharing: Sharing,
     scale: ScaleType,
     full: bool,
     standard: bool,
@@ -42,10 +43,14 @@ impl CacheFormat {
             return Ok(CacheFormat { float: Some(float), quant: None });
         }
         let Some(storage) = format.storage() else { return refuse("it has no codes") };
-        if text.split(':').any(|part| ["tensor", "channel"].contains(&part)) {
-            return refuse("scales are found as tokens come; use `:token` or `:block=N`");
+        let says = |word: &str| text.split(':').any(|part| part == word);
+        if says("tensor") {
+            return refuse("use `:token`, `:block=N` or `:channel`");
         }
-        if text.split(':').any(|part| part == "static") {
+        if says("channel") && says("dynamic") {
+            return refuse("scales of channels are those of all tokens, and known before");
+        }
+        if says("static") && !says("channel") {
             return refuse("its scales are found as tokens come");
         }
         if storage.has_codebook() && storage != Storage::Nf4 || storage.is_split() {
@@ -60,13 +65,17 @@ impl CacheFormat {
         if format.scale() == ScaleType::E4M3 {
             return refuse("the second scale of e4m3 scales is one of all values");
         }
-        let block = match format.sharing() {
-            Sharing::Block(block) => Some(block),
-            _ => None,
+        let sharing = match format.sharing() {
+            Sharing::Block(block) => Sharing::Block(block),
+            Sharing::Channel if matches!(storage, Storage::Bfp(_)) || format.scale() != ScaleType::F32 => {
+                return refuse("scales of channels are f32");
+            }
+            Sharing::Channel => Sharing::Channel,
+            _ => Sharing::Token,
         };
         let (scale, full) = (format.scale(), !format.narrow());
         let standard = matches!(format.element, Element::Standard(Standard::Mx(_)));
-        Ok(CacheFormat { float: None, quant: Some(Coded { storage, block, scale, full, standard }) })
+        Ok(CacheFormat { float: None, quant: Some(Coded { storage, sharing, scale, full, standard }) })
     }
 
     /// The float type they are held in, if they are not coded.
@@ -81,16 +90,26 @@ impl CacheFormat {
 
     /// Neighbours that share a scale, along features of keys or tokens of values; none where a token of a head has one.
     pub fn block(self) -> Option<u32> {
-        self.quant?.block
+        match self.quant?.sharing {
+            Sharing::Block(block) => Some(block),
+            _ => None,
+        }
     }
 
-    /// The type of codes whose rows are tokens of a head, or blocks of as many values as a row has; `None` for floats.
+    /// Whether scales are those of channels: what is held was divided by them.
+    pub fn is_by_channel(self) -> bool {
+        self.quant.is_some_and(|coded| coded.sharing == Sharing::Channel)
+    }
+
+    /// The type of codes whose rows are tokens of a head, or blocks of as many values as a row has, or that have the scale 1; `None` for
+    /// floats.
     pub fn rows(self) -> Option<QuantType> {
-        let Coded { storage, block, scale, .. } = self.quant?;
-        let granularity = match block {
+        let Coded { storage, sharing, scale, .. } = self.quant?;
+        let granularity = match sharing {
             // The last axis of `[batch, token, head, feature]`.
-            Some(block) => Granularity::Block { axis: 3, block },
-            None => Granularity::Token,
+            Sharing::Block(block) => Granularity::Block { axis: 3, block },
+            Sharing::Channel => Granularity::Tensor,
+            _ => Granularity::Token,
         };
         Some(QuantType { storage, granularity, scale, zero_point: false })
     }
@@ -103,9 +122,13 @@ impl CacheFormat {
     /// Bits that an element takes with its share of the scale, of keys or values with `features` a head.
     pub fn bits(self, features: u32) -> f64 {
         match (self.float, self.quant) {
-            (_, Some(Coded { storage, block, scale, .. })) => {
-                let shared = block.unwrap_or(features).max(1);
-                f64::from(storage.bits()) + f64::from(scale.bits()) / f64::from(shared)
+            (_, Some(Coded { storage, sharing, scale, .. })) => {
+                let scale = match sharing {
+                    Sharing::Block(block) => f64::from(scale.bits()) / f64::from(block.max(1)),
+                    Sharing::Channel => 0.0,
+                    _ => f64::from(scale.bits()) / f64::from(features.max(1)),
+                };
+                f64::from(storage.bits()) + scale
             }
             (Some(FloatElement::F16 | FloatElement::BF16), None) => 16.0,
             _ => 32.0,
@@ -133,10 +156,10 @@ impl fmt::Display for CacheFormat {
             dynamic: false,
         };
         match (self.float, self.quant) {
-            (_, Some(Coded { storage, block, scale, full, standard })) => {
+            (_, Some(Coded { storage, sharing, scale, full, standard })) => {
                 let element =
                     if standard { Element::Standard(Standard::Mx(storage)) } else { Element::Coded(storage) };
-                format(element, block.map_or(Sharing::Token, Sharing::Block), full, scale).fmt(f)
+                format(element, sharing, full, scale).fmt(f)
             }
             (float, None) => {
                 let element = Element::Float(float.unwrap_or(FloatElement::F32));
@@ -187,6 +210,8 @@ mod tests {
             ("bfp4:block=16", "bfp4:block=16", 4.5),
             ("mxint8", "mxint8", 8.25),
             ("nf4", "nf4:token", 4.5),
+            ("int4:channel:full", "int4:channel:full", 4.0),
+            ("fp8e4m3:channel:static", "fp8e4m3:channel", 8.0),
         ] {
             let format = CacheFormat::parse(text).expect(text);
             assert_eq!(format.to_string(), printed);
@@ -198,8 +223,9 @@ mod tests {
     #[test]
     fn others_are_refused_with_the_reason() {
         for (text, reason) in [
-            ("int8:tensor", "use `:token` or `:block=N`"),
-            ("int4:channel", "use `:token` or `:block=N`"),
+            ("int8:tensor", "use `:token`, `:block=N` or `:channel`"),
+            ("int8:channel:dynamic", "known before"),
+            ("bfp8:channel", "scales of channels are f32"),
             ("int8:token:asym", "no zero points"),
             ("nvfp4", "second scale"),
             ("codebook4", "found in all values"),

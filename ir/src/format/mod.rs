@@ -26,7 +26,7 @@ pub enum Role {
 }
 
 /// Which elements share a scale, before it is known which axis that is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Sharing {
     /// All of them.
     Tensor,

@@ -1,6 +1,7 @@
 //! `quantize-kv-cache`: chooses the formats that keys and values of attention are held and read in. They are attributes of `attention`, which
 //! says what they mean; a backend stores them so.
 
+mod channels;
 pub mod rearrange;
 pub mod rotate;
 #[cfg(test)]
@@ -19,7 +20,7 @@ pub const INFO: PassInfo = PassInfo {
     options: &[
         (
             "keys",
-            "format of keys, e.g. `bfp4:block=16`; blocks lie along the features of a head (default f32)",
+            "format of keys, e.g. `bfp4:block=16`; blocks lie along the features of a head, scales of `:channel` are calibrated (default f32)",
         ),
         ("values", "format of values; blocks lie along tokens (default f32)"),
     ],
@@ -51,6 +52,9 @@ impl Pass for QuantizeCache {
 
     fn run(&self, module: &mut Module, context: &mut Context<'_>) -> Result<Outcome, PassError> {
         let mut layers = 0;
+        if self.keys.is_by_channel() || self.values.is_by_channel() {
+            channels::divide(module, self.keys, self.values, context)?;
+        }
         for function in &mut module.functions {
             for id in function.order().to_vec() {
                 if !reads_states(function, id) {
@@ -86,4 +90,11 @@ fn operand(function: &Function, id: OpId, slot: usize) -> Result<ValueId, String
 
 fn defining(function: &Function, value: ValueId) -> Result<OpId, String> {
     function.defining(value).map(|(id, _)| id).ok_or_else(|| "it is an argument".to_string())
+}
+
+/// Says in the name of a state what was done to it, and by what: what another model left does not fit this one.
+fn mark(function: &mut Function, state: ValueId, done: &str, by: &[u8]) {
+    let hash = blake3::hash(by).to_hex();
+    let name = format!("{}.{done}-{}", function.value(state).name, &hash[..12]);
+    function.set_value_name(state, &name);
 }

@@ -18,7 +18,7 @@ use qcc_ir::format::CacheFormat;
 use qcc_ir::{Dense, DenseData, Dim, Function, Module, Op, OpId, Str, ValueId};
 use qcc_params::Parameters;
 
-use super::{defining, operand, reads_states};
+use super::{defining, mark, operand, reads_states};
 use crate::context::Context;
 use crate::observe::observe;
 use crate::pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
@@ -428,7 +428,7 @@ impl Site {
                 self.move_features(function, reader, slot, &order)?;
             }
         }
-        rename(function, self.state, &rows(1));
+        mark_order(function, self.state, &rows(1));
         Ok(())
     }
 
@@ -542,7 +542,7 @@ impl ValueSite {
             gather(function, &mut context.parameters, self.layer, slot, 0, &rows(1))?;
         }
         gather(function, &mut context.parameters, self.reader, 1, 1, &rows(self.group))?;
-        rename(function, self.state, &rows(1));
+        mark_order(function, self.state, &rows(1));
         Ok(())
     }
 }
@@ -551,16 +551,6 @@ impl ValueSite {
 fn of_heads(orders: &[Vec<usize>], share: usize) -> Vec<usize> {
     let heads = orders.iter().flat_map(|order| std::iter::repeat_n(order, share));
     heads.enumerate().flat_map(|(h, order)| order.iter().map(move |j| h * order.len() + j)).collect()
-}
-
-/// Says in the name of a state in which order it is: a cache that another order filled does not fit this one.
-fn rename(function: &mut Function, state: ValueId, order: &[usize]) {
-    let mut hasher = blake3::Hasher::new();
-    for row in order {
-        hasher.update(&(*row as u64).to_le_bytes());
-    }
-    let name = format!("{}.sorted-{}", function.value(state).name, &hasher.finalize().to_hex()[..12]);
-    function.set_value_name(state, &name);
 }
 
 /// Indices in blocks of so many: by size, the largest first, and then exchanged between blocks while that lowers
@@ -601,4 +591,10 @@ fn descending(sizes: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.sort_by(|a, b| sizes[*b].total_cmp(&sizes[*a]));
     order
+}
+
+/// Says in the name of a state in which order it is.
+fn mark_order(function: &mut Function, state: ValueId, order: &[usize]) {
+    let rows: Vec<u8> = order.iter().flat_map(|row| (*row as u64).to_le_bytes()).collect();
+    mark(function, state, "sorted", &rows);
 }

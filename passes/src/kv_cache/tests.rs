@@ -206,11 +206,35 @@ fn formats_become_attributes() {
 }
 
 #[test]
+fn formats_by_channel_divide_by_calibrated_scales() {
+    let plain = attention(Shape { bias: true, norms: false });
+    let expected = result(&plain.function, &plain.parameters);
+    let after = |formats: &str| {
+        let passes = format!("quantize-kv-cache{{{formats}}}");
+        run(attention(Shape { bias: true, norms: false }), &passes).unwrap_or_else(|e| panic!("{e}"))
+    };
+    let error = |formats: &str| {
+        let after = after(formats);
+        assert!(after.warnings.is_empty(), "{:?}", after.warnings);
+        relative_error(&result(&after.function, &after.parameters), &expected)
+    };
+    // What is divided is multiplied again: codes of many bits lose next to nothing.
+    assert!(error("keys=int8:channel values=int8:channel") < 0.02);
+    // A few channels are much larger than the others.
+    let (token, channel) = (error("keys=int4:token"), error("keys=int4:channel"));
+    assert!(channel < 0.6 * token, "{channel} of {token}");
+    let marked = after("values=fp8e4m3:channel").function;
+    let names: Vec<String> =
+        marked.states.iter().map(|s| marked.value(marked.arguments()[s.argument]).name.to_string()).collect();
+    assert!(names[0] == "keys" && names[1].starts_with("values.divided-"), "{names:?}");
+}
+
+#[test]
 fn bad_options_are_refused() {
     let refused =
         |text: &str| Pipeline::parse(text, &Registry::builtin()).err().expect("refused").to_string();
     assert!(refused("quantize-kv-cache").contains("is needed"));
-    assert!(refused("quantize-kv-cache{keys=int8:tensor}").contains("`:token` or `:block=N`"));
+    assert!(refused("quantize-kv-cache{keys=int8:tensor}").contains("`:token`, `:block=N` or `:channel`"));
     assert!(refused("rearrange-kv-channels{by=size}").contains("there are weights and keys"));
     assert!(refused("rearrange-kv-channels{form=b}").contains("there are pairs and any"));
 }

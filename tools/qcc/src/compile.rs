@@ -18,7 +18,7 @@ use crate::cli::CompileArgs;
 use crate::input::Remembered;
 use crate::layers::{Layer, Sizes, Totals, layers, totals};
 use crate::quality::{self, Facts, Quality, Snapshot};
-use crate::recipe::{self, Settings};
+use crate::recipe::{self, Cache, Settings};
 use crate::samples::Calibration;
 use crate::source::Kind;
 use crate::{
@@ -99,7 +99,11 @@ pub fn run(
         }
         None => settings.rounding.is_some() || settings.bias_correction,
     };
-    let looked_at = rounding_looks || args.report.is_some() || pipeline.names().any(looks);
+    let cache_looks = match &args.pass_pipeline {
+        Some(text) => text.contains("quantize-kv-cache") && text.contains(":channel"),
+        None => settings.cache.is_some_and(Cache::is_measured),
+    };
+    let looked_at = rounding_looks || cache_looks || args.report.is_some() || pipeline.names().any(looks);
     if args.calibration.is_some() && !looked_at {
         context.warn("calibrate", "the calibration data is not used: nothing is measured beforehand");
     }

@@ -223,6 +223,9 @@ impl Settings {
             Some(rounding) => Some(format!("`--rounding {rounding}` looks at what layers read")),
             None if self.target_loss.is_some() => Some("`--target-loss` measures losses".into()),
             None if self.search_bits.is_some() => Some("`search-bits` looks at what layers read".into()),
+            None if self.cache.is_some_and(Cache::is_measured) => {
+                Some("`--kv-cache` by channel measures keys and values beforehand".into())
+            }
             None if self.bias_correction => Some("`--bias-correction` looks at what layers make".into()),
             None => transforms.then(|| format!("`--transforms {}` looks at activations", self.asked)),
         }
@@ -284,9 +287,16 @@ impl Cache {
     fn transform(self) -> Option<&'static str> {
         match (self.keys.block(), self.keys.rows()) {
             (Some(_), _) => Some("rearrange-kv-channels"),
-            (None, Some(q)) if q.storage.bits() <= FEW_BITS => Some("rotate-keys"),
+            (None, Some(q)) if q.storage.bits() <= FEW_BITS && !self.keys.is_by_channel() => {
+                Some("rotate-keys")
+            }
             _ => None,
         }
+    }
+
+    /// Whether keys or values are measured beforehand.
+    pub fn is_measured(self) -> bool {
+        self.keys.is_by_channel() || self.values.is_by_channel()
     }
 
     /// `FMT`, of both, or `K=FMT,V=FMT`, of which one may be missing.

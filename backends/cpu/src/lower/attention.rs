@@ -59,7 +59,11 @@ impl Held {
             },
             (Some(q), _) => {
                 let block = format.block().filter(|block| keys && *block < features);
-                let sharing = block.map_or(Sharing::Column, |block| Sharing::Block { block, run: None });
+                let sharing = match block {
+                    Some(block) => Sharing::Block { block, run: None },
+                    None if format.is_by_channel() => Sharing::Tensor,
+                    None => Sharing::Column,
+                };
                 let levels = Levels::of(q).filter(|_| Nearest::of(q, format.narrow()).is_some());
                 let (Some(levels), Ok(bits)) = (levels, u8::try_from(q.storage.bits())) else {
                     return Err(LowerError::new(format!("keys and values in {format} have no CPU kernel")));
@@ -312,6 +316,7 @@ impl Lowering<'_> {
                 let rows = self.expr(&rows)?;
                 let groups = match coded.sharing {
                     Sharing::Block { block, .. } => Groups::Block(block),
+                    Sharing::Tensor => Groups::Tensor,
                     _ => Groups::Row,
                 };
                 let (codes, scales) = self.round(node, from, rows, features, (q, format), groups)?;
@@ -359,7 +364,10 @@ impl Lowering<'_> {
         let narrow = format.narrow();
         let nearest = Nearest::of(q, narrow)
             .ok_or_else(|| LowerError::new(format!("keys and values in {format} have no CPU kernel")))?;
-        let direction = Direction::Find(nearest, found(q, narrow)?);
+        let direction = match groups {
+            Groups::Tensor => Direction::Encode(nearest),
+            _ => Direction::Find(nearest, found(q, narrow)?),
+        };
         let spec = RowSpec { direction, groups, scale: q.scale, zero_points: false, offset: 0 };
         let of_row = match groups {
             Groups::Block(block) => columns.div_ceil(block),
@@ -367,7 +375,12 @@ impl Lowering<'_> {
         };
         let times = |rows: &Expr, n: u64| Expr::Mul(Box::new(rows.clone()), Box::new(Expr::Const(n)));
         let codes = self.buffers.add(times(&rows, u64::from(columns)));
-        let scales = self.buffers.add(times(&rows, u64::from(of_row) * u64::from(q.scale.bits()) / 8));
+        let scales = match groups {
+            Groups::Tensor => {
+                self.parameter(PackedParameter::given("scale of all".into(), f32_bytes(&[1.0])))
+            }
+            _ => self.buffers.add(times(&rows, u64::from(of_row) * u64::from(q.scale.bits()) / 8)),
+        };
         let table = match Coded::fixed_table(q.storage) {
             Some(levels) => {
                 let name = format!("{} levels", q.storage.name());

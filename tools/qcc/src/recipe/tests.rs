@@ -130,7 +130,9 @@ fn what_cannot_be_done_says_so() {
     assert!(error(|a| a.transforms = Some("aqw".into())).contains("did you mean `awq`"));
     assert!(error(|a| a.rounding = Some("decouple".into())).contains("did you mean `decoupleq`"));
     assert!(error(|a| a.bias_correction = true).contains("without a format of weights"));
-    assert!(error(|a| a.kv_cache = Some("int8:tensor".into())).contains("use `:token` or `:block=N`"));
+    assert!(
+        error(|a| a.kv_cache = Some("int8:tensor".into())).contains("use `:token`, `:block=N` or `:channel`")
+    );
     assert!(error(|a| a.kv_cache = Some("K=int8,W=int8".into())).contains("`W=int8` is neither"));
     assert!(
         file_error("[[override]]\nlayers = \"*\"\nweights = \"int8\"\n")
