@@ -18,6 +18,7 @@ use qcc_ir::format::CacheFormat;
 use qcc_ir::{Dense, DenseData, Dim, Function, Module, Op, OpId, Str, ValueId};
 use qcc_params::Parameters;
 
+use super::rotate::{NAME as ROTATES, rotate};
 use super::{defining, mark, operand, reads_states};
 use crate::context::Context;
 use crate::observe::observe;
@@ -38,6 +39,10 @@ pub const INFO: PassInfo = PassInfo {
         ),
         ("form", "`pairs` (default) is free at run time, `any` groups best"),
         ("values", "`true` sorts features of values too (default false)"),
+        (
+            "whole",
+            "what becomes of heads that are one block: `keep` (default), or `rotate` as `rotate-keys` does",
+        ),
     ],
     make: |options| Ok(Box::new(Rearrange::new(options)?)),
 };
@@ -50,6 +55,7 @@ struct Rearrange {
     by_keys: bool,
     pairs: bool,
     values: bool,
+    rotates_whole: bool,
 }
 
 impl Rearrange {
@@ -67,6 +73,7 @@ impl Rearrange {
             by_keys: either("by", ["weights", "keys"])?,
             pairs: !either("form", ["pairs", "any"])?,
             values: either("values", ["false", "true"])?,
+            rotates_whole: either("whole", ["keep", "rotate"])?,
         })
     }
 }
@@ -80,10 +87,21 @@ impl Pass for Rearrange {
         let mut explanation = Explanation { pass: NAME, ..Explanation::default() };
         let (mut sorted, mut seen) = (0, 0);
         for index in 0..module.functions.len() {
-            let function = &module.functions[index];
+            let function = &mut module.functions[index];
             let (mut sites, mut refused) = (Vec::new(), Vec::new());
-            for id in function.order().iter().copied().filter(|id| reads_states(function, *id)) {
+            for id in function.order().to_vec() {
+                if !reads_states(function, id) {
+                    continue;
+                }
                 let name = function.node(id).location.to_string();
+                if self.rotates_whole && is_one_block(function, id, self.keys) {
+                    seen += 1;
+                    match rotate(function, id) {
+                        Ok(()) => explanation.layers.push(LayerChoice::done(&name, ROTATES)),
+                        Err(why) => refused.push((name, why)),
+                    }
+                    continue;
+                }
                 match Site::find(function, id).and_then(|site| site.fits(self.keys)) {
                     Ok(site) => sites.push((name, site)),
                     Err(why) => refused.push((name, why)),
@@ -354,7 +372,7 @@ impl Site {
         Ok(keys.zip(queries).map(|(keys, queries)| Sizes { keys, queries }).collect())
     }
 
-    /// Norms of the rows of a projection, by its heads.
+    /// Norms of the rows of a projection, its bias included, by its heads.
     fn row_norms(
         &self,
         function: &Function,
@@ -370,8 +388,16 @@ impl Site {
         let row =
             function.ty(layer).dims.get(1).and_then(Dim::constant).and_then(|n| usize::try_from(n).ok());
         let (weight, row) = (values(layer)?, row.ok_or("a weight has no constant size")?);
-        let norms = weight.chunks_exact(row.max(1)).map(|row| row.iter().map(|w| w * w).sum::<f64>().sqrt());
-        let norms: Vec<f64> = norms.collect();
+        // Inputs are about 1 large; a bias counts as one more of them.
+        let bias = match function.node(projection.layer).operands.get(2).copied().flatten() {
+            Some(bias) => values(bias)?,
+            None => Vec::new(),
+        };
+        let norm = |(at, row): (usize, &[f64])| {
+            let squares: f64 = row.iter().map(|w| w * w).sum();
+            squares.sqrt().hypot(bias.get(at).copied().unwrap_or(0.0))
+        };
+        let norms: Vec<f64> = weight.chunks_exact(row.max(1)).enumerate().map(norm).collect();
         let mut heads: Vec<Vec<f64>> = norms.chunks_exact(self.features).map(<[f64]>::to_vec).collect();
         if let Some(norm) = projection.norm {
             // What is normalised is as large as its gain says.
@@ -597,4 +623,12 @@ fn descending(sizes: &[f64]) -> Vec<usize> {
 fn mark_order(function: &mut Function, state: ValueId, order: &[usize]) {
     let rows: Vec<u8> = order.iter().flat_map(|row| (*row as u64).to_le_bytes()).collect();
     mark(function, state, "sorted", &rows);
+}
+
+/// Whether all features of a head of the keys share a scale, which sorting does not change.
+fn is_one_block(function: &Function, attention: OpId, keys: CacheFormat) -> bool {
+    let features = operand(function, attention, 1)
+        .ok()
+        .and_then(|keys| function.ty(keys).dims.last().and_then(Dim::constant));
+    keys.block().zip(features).is_some_and(|(block, features)| i64::from(block) >= features)
 }

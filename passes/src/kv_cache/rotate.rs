@@ -19,7 +19,7 @@ pub const INFO: PassInfo = PassInfo {
     make: |_| Ok(Box::new(RotateKeys)),
 };
 
-const NAME: &str = "rotate-keys";
+pub(super) const NAME: &str = "rotate-keys";
 
 struct RotateKeys;
 
@@ -60,7 +60,7 @@ impl Pass for RotateKeys {
 }
 
 /// Rotates the queries and the new keys of an attention.
-fn rotate(function: &mut Function, attention: OpId) -> Result<(), String> {
+pub(super) fn rotate(function: &mut Function, attention: OpId) -> Result<(), String> {
     let concat = defining(function, operand(function, attention, 1)?)?;
     if function.node(concat).op != (Op::Concat { axis: 1 }) || function.node(concat).operands.len() != 2 {
         return Err("its keys are not put behind those of before".into());

@@ -188,6 +188,35 @@ fn what_is_not_sorted_says_why() {
 }
 
 #[test]
+fn heads_that_are_one_block_can_be_rotated_instead() {
+    let plain = attention(Shape { bias: true, norms: false });
+    let expected = result(&plain.function, &plain.parameters);
+    let after = |block: usize| {
+        let passes = format!("rearrange-kv-channels{{keys=bfp4:block={block} whole=rotate}}");
+        run(attention(Shape { bias: true, norms: false }), &passes).unwrap_or_else(|e| panic!("{e}"))
+    };
+    for (block, name) in [(16, "keys.rotated"), (8, "keys.sorted-")] {
+        let after = after(block);
+        assert!(after.warnings.is_empty(), "{:?}", after.warnings);
+        let error = relative_error(&result(&after.function, &after.parameters), &expected);
+        assert!(error < 1e-5, "off by {error:.2e}");
+        let keys = &after.function.value(after.function.arguments()[1]).name;
+        assert!(keys.starts_with(name), "{keys}");
+    }
+}
+
+/// A bias of keys is a part of them.
+#[test]
+fn biases_count_as_sizes_of_features() {
+    let sorted = |bias: bool| {
+        let f = attention(Shape { bias, norms: false });
+        let after = run(f, "rearrange-kv-channels{keys=bfp4:block=8}").unwrap_or_else(|e| panic!("{e}"));
+        after.function.value(after.function.arguments()[1]).name.to_string()
+    };
+    assert_ne!(sorted(true), sorted(false));
+}
+
+#[test]
 fn formats_become_attributes() {
     let after = run(
         attention(Shape { bias: false, norms: false }),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::BenchArgs;
 use crate::language::{LanguageModel, NextToken, takes_tokens};
 use crate::model::{Runnable, threads};
+use crate::roofline::{Reads, weight_bytes};
 use crate::session::{ENTRY, Session, constant};
 use crate::tensor::Tensor;
 use crate::vision::{ImageModel, takes_images};
@@ -20,22 +21,39 @@ use crate::{Failure, Streams, memory, report, transforms};
 /// # Errors
 /// When the model cannot be read or run.
 pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -> Result<(), Failure> {
-    if args.roofline {
-        return Err(Failure::not_yet("`--roofline`"));
-    }
     if args.calibrate_target.is_some() {
         return Err(Failure::not_yet("`--calibrate-target`"));
     }
     let model = Runnable::open(&args.model, progress)?;
-    let mut bench = Bench { args, progress, anonymous: None, steps: Vec::new() };
+    if args.roofline && !takes_tokens(&model.model) {
+        return Err(Failure::not_yet("`--roofline` of models that do not generate text"));
+    }
+    let reads = args.roofline.then(|| Reads::new(args.threads)).transpose()?;
+    let mut bench =
+        Bench { args, progress, anonymous: None, steps: Vec::new(), reads, bandwidths: Vec::new() };
     let mut results = Map::new();
     if takes_tokens(&model.model) {
         let mut language = LanguageModel::new(&model.model, args.threads)?;
         let (prefill, decode) = bench.language(&mut language)?;
+        let cache = cache_size(&model.model);
+        if args.roofline {
+            let weights = weight_bytes(&model.model) as f64;
+            let held = args.prompt_len as f64 + args.gen_len as f64 / 2.0;
+            let bytes = weights + cache.map_or(0.0, |(bytes, _)| bytes) * held * args.batch as f64;
+            // Of each round by itself: what else the machine does changes.
+            let shares = bench
+                .bandwidths
+                .iter()
+                .map(|(gbs, seconds)| 100.0 * bytes * args.gen_len as f64 / (gbs * seconds));
+            results.insert("decode_percent_of_bandwidth".into(), json!(median(shares.collect())));
+            let bandwidths = bench.bandwidths.iter().map(|(bandwidth, _)| bandwidth / 1e9);
+            results.insert("read_bandwidth_gb_per_s".into(), json!(median(bandwidths.collect())));
+            results.insert("decode_bytes_per_token".into(), json!(bytes));
+        }
         let tokens = args.batch as f64;
         results.insert("prefill_tokens_per_s".into(), json!(tokens * args.prompt_len as f64 / prefill));
         results.insert("decode_tokens_per_s".into(), json!(tokens * args.gen_len as f64 / decode));
-        let (bytes, bits) = cache_size(&model.model).unzip();
+        let (bytes, bits) = cache.unzip();
         results.insert("kv_bytes_per_token".into(), json!(bytes));
         results.insert("kv_bits_per_element".into(), json!(bits));
         results.insert("prompt_len".into(), json!(args.prompt_len));
@@ -121,9 +139,19 @@ struct Bench<'a> {
     anonymous: Option<u64>,
     /// Times of the kernels.
     steps: Vec<StepTime>,
+    /// Memory to measure the machine with.
+    reads: Option<Reads>,
+    /// The read bandwidth around a round, and the seconds it took to generate.
+    bandwidths: Vec<(f64, f64)>,
 }
 
 impl Bench<'_> {
+    /// Anonymous memory without that which the machine is measured with.
+    fn look_at_memory(&mut self) {
+        let own = self.reads.as_ref().map_or(0, Reads::bytes);
+        self.anonymous = self.anonymous.max(memory::anonymous().map(|bytes| bytes.saturating_sub(own)));
+    }
+
     /// Median seconds of reading the prompt and of generating.
     fn language(&mut self, model: &mut LanguageModel) -> Result<(f64, f64), Failure> {
         let batch = self.args.batch;
@@ -144,6 +172,7 @@ impl Bench<'_> {
             if round == 1 {
                 model.session().state().set_profiling(self.args.kernels);
             }
+            let before = self.reads.as_mut().map(Reads::bandwidth);
             model.reset();
             let start = Instant::now();
             model.logits(&prompt, batch)?;
@@ -153,11 +182,15 @@ impl Bench<'_> {
                 let unread = if model.remembers() { 1 } else { self.args.prompt_len + generated };
                 model.logits(&ids(tokens(batch, unread)?), batch)?;
             }
+            let generated = start.elapsed().as_secs_f64();
             if round > 0 {
                 prefill.push(read);
-                decode.push(start.elapsed().as_secs_f64());
+                decode.push(generated);
+                if let (Some(before), Some(reads)) = (before, &mut self.reads) {
+                    self.bandwidths.push((before.max(reads.bandwidth()), generated));
+                }
             }
-            self.anonymous = self.anonymous.max(memory::anonymous());
+            self.look_at_memory();
         }
         self.progress.report("measuring", self.args.repeat + 1, self.args.repeat + 1);
         self.steps = model.session().state().profile(ENTRY)?;
@@ -215,7 +248,7 @@ impl Bench<'_> {
             if round > 0 {
                 seconds.push(start.elapsed().as_secs_f64());
             }
-            self.anonymous = self.anonymous.max(memory::anonymous());
+            self.look_at_memory();
         }
         self.progress.report("measuring", self.args.repeat + 1, self.args.repeat + 1);
         self.steps = session(model).state().profile(ENTRY)?;

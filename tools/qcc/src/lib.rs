@@ -34,6 +34,7 @@ mod progress;
 mod quality;
 mod recipe;
 mod report;
+mod roofline;
 mod run;
 mod samples;
 mod session;

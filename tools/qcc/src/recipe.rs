@@ -246,6 +246,9 @@ impl Settings {
         let says_keys = transform.options.split_whitespace().any(|option| option.starts_with("keys="));
         if let Some(cache) = self.cache.filter(|_| name == "rearrange-kv-channels" && !says_keys) {
             options.push(format!("keys={}", cache.keys));
+            if self.asked == "auto" {
+                options.push("whole=rotate".into());
+            }
         }
         if name == "transform" && self.is_static {
             // It has the format of activations already.
@@ -282,8 +285,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// What `auto` does to keys: blocks are to hold features alike, at no cost; where a token has few bits and one scale, what is large is
-    /// spread over all of it.
+    /// What `auto` does to keys: blocks are to hold features alike, at no cost; where a block is a whole head, or a token has few bits and one
+    /// scale, what is large is spread over all of it.
     fn transform(self) -> Option<&'static str> {
         match (self.keys.block(), self.keys.rows()) {
             (Some(_), _) => Some("rearrange-kv-channels"),

@@ -125,7 +125,7 @@ pub struct BenchArgs {
     /// Measurements, of which the median is shown.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = super::positive)]
     pub repeat: usize,
-    /// Compare with what the machine could do.
+    /// Compare with what the machine could do: generating text, with its read bandwidth, measured around each run (takes 1 GiB of memory).
     #[arg(long)]
     pub roofline: bool,
     /// Show the time of each kernel.

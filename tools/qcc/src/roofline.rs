@@ -1,0 +1,111 @@
+//! What the machine could do at most: the read bandwidth of its memory, measured beside the model, and how near to it a model comes that
+//! reads all its weights for each token (S. Williams, A. Waterman and D. Patterson, Roofline, CACM 2009).
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use qcc_runtime::program::Arg;
+use qcc_runtime::{AlignedBuffer, Model, Pool, RuntimeError};
+
+use crate::session::ENTRY;
+
+/// Bytes that are read: many times what caches hold.
+const BYTES: u64 = 1 << 30;
+
+/// Bytes of a work item.
+const ITEM: usize = 4 << 20;
+
+/// Reads of the whole, of which the fastest counts: whatever else the machine does only takes from it.
+const READS: usize = 4;
+
+/// Memory to read, and threads that do.
+pub struct Reads {
+    pool: Pool,
+    data: AlignedBuffer,
+}
+
+impl Reads {
+    /// Memory for so many threads; 0 means one for each core.
+    ///
+    /// # Errors
+    /// When memory is short or threads cannot be started.
+    pub fn new(threads: usize) -> Result<Reads, RuntimeError> {
+        let mut data = AlignedBuffer::zeroed(BYTES, "memory to measure its bandwidth")?;
+        // Memory that was never written is one page of zeros, which caches hold.
+        data.fill(1);
+        Ok(Reads { pool: Pool::new(threads)?, data })
+    }
+
+    /// Bytes of memory it takes.
+    pub fn bytes(&self) -> u64 {
+        self.data.len() as u64
+    }
+
+    /// Bytes a second that all threads read together.
+    pub fn bandwidth(&mut self) -> f64 {
+        let Reads { pool, data } = self;
+        let items = data.len() / ITEM;
+        let mut best = 0.0f64;
+        for streams in [1, 4].into_iter().cycle().take(2 * READS) {
+            let start = Instant::now();
+            pool.parallel_for(items as u64, 1, |_, begin, end| {
+                let words: &[u64] = bytemuck::cast_slice(&data[begin as usize * ITEM..end as usize * ITEM]);
+                black_box(if streams == 1 { sum(words) } else { sum_of_four(words) });
+            });
+            best = best.max((items * ITEM) as f64 / start.elapsed().as_secs_f64());
+        }
+        best
+    }
+}
+
+/// Words of a cache line.
+const LINE: usize = 8;
+
+/// The sum of all words, by as many sums as registers hold.
+fn sum(words: &[u64]) -> u64 {
+    let mut sums = [0u64; 2 * LINE];
+    for pair in words.chunks_exact(2 * LINE) {
+        sums.iter_mut().zip(pair).for_each(|(sum, x)| *sum = sum.wrapping_add(*x));
+    }
+    sums.iter().fold(0, |a, b| a.wrapping_add(*b))
+}
+
+/// The same, in four places at a time: some machines fetch more ahead so.
+fn sum_of_four(words: &[u64]) -> u64 {
+    let quarter = words.len() / 4;
+    let mut sums = [0u64; 4 * LINE];
+    for at in (0..quarter).step_by(LINE) {
+        for (stream, sums) in sums.chunks_exact_mut(LINE).enumerate() {
+            let line = &words[stream * quarter + at..][..LINE];
+            sums.iter_mut().zip(line).for_each(|(sum, x)| *sum = sum.wrapping_add(*x));
+        }
+    }
+    sums.iter().fold(0, |a, b| a.wrapping_add(*b))
+}
+
+/// Bytes of weights that a call reads whatever its inputs: all, but for tables of which it reads rows.
+pub fn weight_bytes(model: &Model) -> u64 {
+    let program = model.program();
+    let Ok(entry) = model.entry(ENTRY) else { return 0 };
+    let mut is_read = vec![false; program.parameters.len()];
+    for step in &entry.steps {
+        let reads_rows =
+            ["gather", "embedding"].iter().any(|name| program.kernels[step.kernel as usize].contains(name));
+        for arg in step.args.iter().filter(|_| !reads_rows) {
+            if let Arg::Parameter { index, .. } = arg {
+                is_read[*index as usize] = true;
+            }
+        }
+    }
+    program.parameters.iter().zip(is_read).filter(|(_, is_read)| *is_read).map(|(p, _)| p.bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_word_is_read_once() {
+        let words: Vec<u64> = (0..4096).collect();
+        assert_eq!(super::sum(&words), 4095 * 2048);
+        assert_eq!(super::sum_of_four(&words), 4095 * 2048);
+    }
+}
