@@ -60,6 +60,14 @@ impl Dim {
         }
     }
 
+    /// Whether it is 0 or more whatever its symbols are, which are sizes.
+    pub fn is_never_negative(&self) -> bool {
+        match self {
+            Dim::Const(n) => *n >= 0,
+            Dim::Symbolic(p) => p.terms.iter().all(|(_, coefficient)| *coefficient >= 0),
+        }
+    }
+
     /// All symbols that occur, sorted, without repetition.
     pub fn symbols(&self) -> Vec<Arc<str>> {
         match self {

@@ -1,9 +1,10 @@
 // Comparisons and choices, and attention that a mask hides keys from: padding of each sequence, tokens that are far apart, and slopes of
-// each head. A sequence all of whose tokens are hidden yields zeros.
+// each head. A sequence all of whose tokens are hidden yields zeros. Another sequence, longer or shorter, is attended to as well.
 // PIPELINE:
 "builtin.module"() ({
-  "func.func"() <{arg_attrs = [{qcc.dims = ["B", "T", "4", "20"], qcc.name = "q"}, {qcc.dims = ["B", "T", "2", "20"], qcc.name = "k"}, {qcc.dims = ["B", "T", "2", "18"], qcc.name = "v"}, {qcc.dims = ["B", "T"], qcc.name = "padding"}], function_type = (tensor<?x?x4x20xf32>, tensor<?x?x2x20xf32>, tensor<?x?x2x18xf32>, tensor<?x?xi64>) -> (tensor<?x?x4x18xf32>, tensor<?x?x4x18xf32>, tensor<?x?x4x18xf32>, tensor<?x?x4x20xi1>, tensor<?x?x4x20xf32>, tensor<?x?x4x20xf32>, tensor<?xi64>), sym_name = "main"}> ({
-  ^bb0(%q: tensor<?x?x4x20xf32>, %k: tensor<?x?x2x20xf32>, %v: tensor<?x?x2x18xf32>, %padding: tensor<?x?xi64>):
+  "func.func"() <{arg_attrs = [{qcc.dims = ["B", "T", "4", "20"], qcc.name = "q"}, {qcc.dims = ["B", "T", "2", "20"], qcc.name = "k"}, {qcc.dims = ["B", "T", "2", "18"], qcc.name = "v"}, {qcc.dims = ["B", "T"], qcc.name = "padding"}, {qcc.dims = ["B", "P", "2", "20"], qcc.name = "others"}], function_type = (tensor<?x?x4x20xf32>, tensor<?x?x2x20xf32>, tensor<?x?x2x18xf32>, tensor<?x?xi64>, tensor<?x?x2x20xf32>) -> (tensor<?x?x4x20xf32>, tensor<?x?x4x18xf32>, tensor<?x?x4x18xf32>, tensor<?x?x4x18xf32>, tensor<?x?x4x20xi1>, tensor<?x?x4x20xf32>, tensor<?x?x4x20xf32>, tensor<?xi64>), sym_name = "main"}> ({
+  ^bb0(%q: tensor<?x?x4x20xf32>, %k: tensor<?x?x2x20xf32>, %v: tensor<?x?x2x18xf32>, %padding: tensor<?x?xi64>, %others: tensor<?x?x2x20xf32>):
+    %crossed = "qcc.attention"(%q, %others, %others) {scale = 0.5, causal = false, window = 0} : (tensor<?x?x4x20xf32>, tensor<?x?x2x20xf32>, tensor<?x?x2x20xf32>) -> tensor<?x?x4x20xf32>
     %zero = "qcc.constant"() {value = dense<0> : tensor<i64>} : () -> tensor<i64>
     %reach = "qcc.constant"() {value = dense<2> : tensor<i64>} : () -> tensor<i64>
     %nothing = "qcc.constant"() {value = dense<0.0> : tensor<f32>} : () -> tensor<f32>
@@ -32,6 +33,6 @@
     %chosen = "qcc.select"(%negative, %sin, %cos) : (tensor<?x?x4x20xi1>, tensor<?x?x4x20xf32>, tensor<?x?x4x20xf32>) -> tensor<?x?x4x20xf32>
     %equal = "qcc.equal"(%q, %q) : (tensor<?x?x4x20xf32>, tensor<?x?x4x20xf32>) -> tensor<?x?x4x20xi1>
     %same = "qcc.cast"(%equal) {to = f32} : (tensor<?x?x4x20xi1>) -> tensor<?x?x4x20xf32>
-    "func.return"(%0, %1, %2, %negative, %chosen, %same, %count) : (tensor<?x?x4x18xf32>, tensor<?x?x4x18xf32>, tensor<?x?x4x18xf32>, tensor<?x?x4x20xi1>, tensor<?x?x4x20xf32>, tensor<?x?x4x20xf32>, tensor<?xi64>) -> ()
+    "func.return"(%crossed, %0, %1, %2, %negative, %chosen, %same, %count) : (tensor<?x?x4x20xf32>, tensor<?x?x4x18xf32>, tensor<?x?x4x18xf32>, tensor<?x?x4x18xf32>, tensor<?x?x4x20xi1>, tensor<?x?x4x20xf32>, tensor<?x?x4x20xf32>, tensor<?xi64>) -> ()
   }) : () -> ()
 }) : () -> ()

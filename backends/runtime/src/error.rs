@@ -1,6 +1,6 @@
 //! Everything that can go wrong while a model is opened or run: what, where, and what to do about it.
 
-/// Errors of the runtime. All come before the first kernel runs.
+/// Errors of the runtime. All but [`RuntimeError::Index`] come before the first kernel runs.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// A size does not fit 64 bits.
@@ -104,6 +104,16 @@ pub enum RuntimeError {
         most: u64,
         /// The operation that has no more.
         place: String,
+    },
+    /// An index was outside the axis that it is for. The states were reset, because they may have taken in what came of it.
+    #[error(
+        "`{place}`: the index {index} is outside its axis: pass indices that the model has something for; the sequence starts anew"
+    )]
+    Index {
+        /// The operation.
+        place: String,
+        /// An index that is outside.
+        index: i64,
     },
     /// Too many or too few inputs or outputs.
     #[error("`{entry}` takes {expected} {what}, not {found}")]

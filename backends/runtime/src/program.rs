@@ -156,6 +156,9 @@ pub enum Arg {
     State(u32),
     /// A number.
     Value(Expr),
+    /// The address of two 64-bit numbers, zero at first, by which the kernel says that an index was outside its axis: first becomes 1, the
+    /// second an index. The call fails then.
+    Fault,
 }
 
 impl Blocks {

@@ -17,6 +17,9 @@ pub(crate) struct Command {
     pub grain: u64,
 }
 
+/// Bytes of an [`Arg::Fault`].
+pub(crate) const FAULT_BYTES: u64 = 16;
+
 /// What an address is relative to.
 #[derive(Clone, Copy)]
 pub(crate) enum Base {
@@ -25,6 +28,8 @@ pub(crate) enum Base {
     State(usize),
     /// Index into the caller's inputs, then outputs.
     Caller(usize),
+    /// Where kernels say what went wrong.
+    Faults,
 }
 
 /// An argument that is an address still to be filled in.
@@ -60,6 +65,8 @@ pub(crate) struct Schedule {
     pub outputs: Vec<Extent>,
     /// In the order of the entry point's states.
     pub states: Vec<Extent>,
+    /// Steps that may say that something went wrong, in the order of their places.
+    pub faults: Vec<usize>,
     /// Tokens that the call adds to growing states.
     pub added: u64,
     pub arena_bytes: u64,
@@ -97,6 +104,7 @@ impl Schedule {
             inputs: extents(&entry.inputs)?,
             outputs: extents(&entry.outputs)?,
             states: extents(&entry.states)?,
+            faults: Vec::new(),
             added: entry.growth.as_ref().map_or(Ok(0), |growth| growth.added.evaluate(symbols))?,
             arena_bytes,
             scratch_bytes: 0,
@@ -157,6 +165,11 @@ impl Schedule {
                 }
                 Arg::Parameter { index, offset } => {
                     value = model.parameter_addresses()[*index as usize] + offset
+                }
+                Arg::Fault => {
+                    let offset = FAULT_BYTES * self.faults.len() as u64;
+                    self.own.push(Relocation { position, base: Base::Faults, offset });
+                    self.faults.push(index);
                 }
                 Arg::Value(expr) => {
                     value = expr.evaluate(&self.symbols)?;

@@ -10,8 +10,8 @@ use std::time::Instant;
 use crate::arena::padded;
 use crate::bind::{bind, byte_size, check_count, check_limits};
 use crate::growth::Tokens;
-use crate::program::{Arg, Blocks, Expr};
-use crate::schedule::{Base, Schedule};
+use crate::program::{Arg, Blocks, Entry, Expr};
+use crate::schedule::{Base, FAULT_BYTES, Schedule};
 use crate::{ALIGNMENT, AlignedBuffer, Element, Model, Pool, RuntimeError};
 
 /// How many schedules are kept; the one not used for longest makes room.
@@ -73,6 +73,8 @@ pub struct State {
     scratch: AlignedBuffer,
     /// Stand-ins for the caller's buffers that are not aligned.
     staging: AlignedBuffer,
+    /// Where kernels say what went wrong.
+    faults: AlignedBuffer,
     schedules: Vec<Schedule>,
     /// Changes when a buffer that kernels see moves.
     layout: u64,
@@ -95,6 +97,9 @@ impl State {
         let entries = &model.program().entries;
         let ports = entries.iter().map(|e| e.inputs.len() + e.outputs.len()).max().unwrap_or(0);
         let symbols = model.program().symbols.len();
+        let args =
+            |entry: &Entry| entry.steps.iter().flat_map(|s| &s.args).filter(|a| **a == Arg::Fault).count();
+        let faults = entries.iter().map(args).max();
         let persistent = model.states().iter().map(|_| Persistent {
             dims: None,
             bytes: 0,
@@ -113,6 +118,7 @@ impl State {
             arena: AlignedBuffer::empty(),
             scratch: AlignedBuffer::empty(),
             staging: AlignedBuffer::empty(),
+            faults: AlignedBuffer::zeroed(FAULT_BYTES * faults.unwrap_or(0) as u64, "what goes wrong")?,
             schedules: Vec::with_capacity(SCHEDULES),
             layout: 1,
             calls: 0,
@@ -265,7 +271,8 @@ impl State {
     /// Runs an entry point. Persistent buffers whose shape differs from the last call's start from zero.
     ///
     /// # Errors
-    /// When there is no such entry point, the tensors are not those it takes, or memory is short. Nothing has run then.
+    /// When there is no such entry point, the tensors are not those it takes, or memory is short: nothing has run then. When an index is outside
+    /// its axis ([`RuntimeError::Index`]): the states are reset then, and outputs hold anything.
     pub fn run(
         &mut self,
         entry: &str,
@@ -280,6 +287,7 @@ impl State {
         self.stage(schedule, inputs, outputs)?;
         self.patch(schedule);
         self.execute(schedule);
+        self.check_faults(schedule)?;
         self.unstage(schedule, inputs.len(), outputs);
         let added = self.schedules[schedule].added;
         for place in self.growing(entry) {
@@ -591,11 +599,12 @@ impl State {
     fn patch(&mut self, schedule: usize) {
         let schedule = &mut self.schedules[schedule];
         let addresses = &self.addresses;
-        let (arena, persistent) = (self.arena.address(), &self.persistent);
+        let (arena, faults, persistent) = (self.arena.address(), self.faults.address(), &self.persistent);
         let address = |base| match base {
             Base::Arena => arena,
             Base::State(index) => persistent[index].buffer.address(),
             Base::Caller(index) => addresses[index],
+            Base::Faults => faults,
         };
         let own: &[_] = if schedule.layout == self.layout { &[] } else { &schedule.own };
         for relocation in own.iter().chain(&schedule.callers) {
@@ -625,6 +634,23 @@ impl State {
                 *seconds += start.elapsed().as_secs_f64();
             }
         }
+    }
+
+    /// Fails where a kernel said that something went wrong. What came of it may be in the states, so these begin anew.
+    fn check_faults(&mut self, schedule: usize) -> Result<(), RuntimeError> {
+        let schedule = &self.schedules[schedule];
+        for (at, &step) in schedule.faults.iter().enumerate() {
+            let fault = &mut self.faults[at * FAULT_BYTES as usize..][..FAULT_BYTES as usize];
+            if fault.iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            let index = i64::from_ne_bytes(fault[8..].try_into().expect("invariant: eight bytes are left"));
+            let place = self.model.program().entries[schedule.entry].steps[step].name.clone();
+            self.faults.fill(0);
+            self.reset();
+            return Err(RuntimeError::Index { place, index });
+        }
+        Ok(())
     }
 
     /// Copies outputs from their stand-ins.

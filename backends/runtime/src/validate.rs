@@ -195,6 +195,7 @@ impl Program {
                 Arg::Output(index) => within("output", *index, entry.outputs.len())?,
                 Arg::State(index) => within("state", *index, entry.states.len())?,
                 Arg::Value(value) => self.validate_size(value, with_held)?,
+                Arg::Fault => {}
             }
         }
         Ok(())

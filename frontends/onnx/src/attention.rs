@@ -1,10 +1,11 @@
 //! Attention as exporters before opset 23 write it, `softmax(scale · q · k + bias) · v` of four axes, becomes one operation, so that no matrix
-//! of scores is computed and backends and passes see what it is. A bias is a mask, relative positions, or both.
+//! of scores is computed and backends and passes see what it is. A bias is a mask, relative positions, or both. A query all of whose scores are
+//! −∞, which no exported mask gives without a guard against it, yields zeros and not NaN.
 
 use std::collections::HashMap;
 
 use qcc_ir::format::CacheFormat;
-use qcc_ir::{Dense, Dim, Float, Function, InferError, Op, OpId, Patch, ValueId};
+use qcc_ir::{Dense, Dim, ElementType, Float, Function, InferError, Op, OpId, Patch, ValueId};
 
 type Uses = HashMap<ValueId, Vec<(OpId, usize)>>;
 
@@ -36,8 +37,10 @@ struct Found {
     /// `[batch, heads, tokens, features]`.
     v: ValueId,
     scale: f64,
-    /// What is added to scores.
+    /// What is added to scores, the last first.
     biases: Vec<Bias>,
+    /// The type of scores.
+    element: ElementType,
     result: ValueId,
     location: String,
 }
@@ -72,27 +75,33 @@ fn replace(function: &mut Function, patch: &mut Patch, found: &Found) -> Result<
     Ok(())
 }
 
-/// The sum of what is added to scores, with four axes.
+/// What is added to scores, with four axes. What stands for never takes the place of what was added before.
 fn bias(function: &mut Function, patch: &mut Patch, found: &Found) -> Result<Option<ValueId>, InferError> {
     let location = &found.location;
-    let mut sum: Option<ValueId> = None;
-    for bias in &found.biases {
-        let part = match bias {
-            Bias::Added(value) => *value,
-            Bias::Hidden { condition, seen_if, score } => {
-                #[allow(clippy::cast_possible_truncation, reason = "it was an f32")]
-                let [never, nothing] =
-                    [*score as f32, 0.0].map(|x| function.add_constant(Dense::scalar(x), location));
-                let (first, second) = if *seen_if { (nothing, never) } else { (never, nothing) };
+    let mut bias: Option<ValueId> = None;
+    for part in found.biases.iter().rev() {
+        bias = Some(match (part, bias) {
+            (Bias::Added(value), None) => *value,
+            (Bias::Added(value), Some(before)) => {
+                patch.add(function, Op::Add {}, [before, *value], location)?
+            }
+            (Bias::Hidden { condition, seen_if, score }, before) => {
+                let mut number = |x: f64| {
+                    #[allow(clippy::cast_possible_truncation, reason = "it was an f32, or narrower")]
+                    let number = function.add_constant(Dense::scalar(x as f32), location);
+                    match found.element {
+                        ElementType::F32 => Ok(number),
+                        to => patch.add(function, Op::Cast { to }, [number], location),
+                    }
+                };
+                let never = number(*score)?;
+                let before = before.map_or_else(|| number(0.0), Ok)?;
+                let (first, second) = if *seen_if { (before, never) } else { (never, before) };
                 patch.add(function, Op::Select {}, [*condition, first, second], location)?
             }
-        };
-        sum = Some(match sum {
-            Some(sum) => patch.add(function, Op::Add {}, [sum, part], location)?,
-            None => part,
         });
     }
-    let Some(bias) = sum else { return Ok(None) };
+    let Some(bias) = bias else { return Ok(None) };
     let dims = &function.ty(bias).dims;
     if dims.len() == 4 {
         return Ok(Some(bias));
@@ -159,6 +168,10 @@ fn find(function: &Function, uses: &Uses, number: Number<'_>, softmax: OpId) -> 
     let ([b0, h0, t0, d0], [b1, h1, d1, s1], [b2, h2, s2, _]) =
         (four(dims(q))?, four(dims(k))?, four(dims(v))?);
     let fits = b0 == b1 && b1 == b2 && h0 == h1 && h1 == h2 && d0 == d1 && s1 == s2;
+    let element = function.ty(weights).element;
+    let narrow = matches!(element, ElementType::F32 | ElementType::F16 | ElementType::BF16);
+    // Nothing in between added an axis.
+    let fits = fits && narrow && dims(node.results[0]) == [b0, h0, t0, s1].map(Clone::clone);
     let constant = h0.constant().is_some() && d0.constant().is_some() && scale.is_finite();
     let adds = biases.iter().all(|bias| {
         let (Bias::Added(value) | Bias::Hidden { condition: value, .. }) = bias;
@@ -173,6 +186,7 @@ fn find(function: &Function, uses: &Uses, number: Number<'_>, softmax: OpId) -> 
         v,
         scale,
         biases,
+        element,
         result: function.node(*product).results[0],
         location: function.node(softmax).location.to_string(),
     })

@@ -186,9 +186,9 @@ op_table! {
     Reciprocal = "reciprocal" {} (x) -> (y)
     /// Gauss error function.
     Erf = "erf" {} (x) -> (y)
-    /// Sine.
+    /// Sine of radians.
     Sin = "sin" {} (x) -> (y)
-    /// Cosine.
+    /// Cosine of radians.
     Cos = "cos" {} (x) -> (y)
     /// Hyperbolic tangent.
     Tanh = "tanh" {} (x) -> (y)

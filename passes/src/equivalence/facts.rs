@@ -143,7 +143,7 @@ pub fn facts(graph: &Graph, term: &Term) -> Result<Facts, String> {
             let ty = types.remove(0);
             let weight = match meaning(head, &children)? {
                 // Codes stay codes: an expression that decodes them could not be lowered any more.
-                Meaning::Op(Op::Dequantize {}, _) | Meaning::Projection(_) => false,
+                Meaning::Op(Op::Dequantize {} | Op::Iota { .. }, _) | Meaning::Projection(_) => false,
                 Meaning::Op(_, from) => children[from..].iter().all(|c| c.is_free()),
                 Meaning::Steps(steps) => {
                     let operands = steps.0.iter().flat_map(|s| &s.operands);

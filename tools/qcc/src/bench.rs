@@ -73,7 +73,7 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
     }
     results.insert("batch".into(), json!(args.batch));
     results.insert("repeat".into(), json!(args.repeat));
-    results.insert("peak_rss_bytes".into(), json!(memory::peak_resident()));
+    results.insert("peak_rss_bytes".into(), json!(bench.peak_resident()));
     results.insert("peak_anonymous_bytes".into(), json!(bench.anonymous));
     results.insert("threads".into(), json!(threads(args.threads)));
     results.insert("target".into(), json!(model.target()));
@@ -150,6 +150,12 @@ impl Bench<'_> {
     fn look_at_memory(&mut self) {
         let own = self.reads.as_ref().map_or(0, Reads::bytes);
         self.anonymous = self.anonymous.max(memory::anonymous().map(|bytes| bytes.saturating_sub(own)));
+    }
+
+    /// The most resident memory of the process, without that too.
+    fn peak_resident(&self) -> Option<u64> {
+        let own = self.reads.as_ref().map_or(0, Reads::bytes);
+        memory::peak_resident().map(|bytes| bytes.saturating_sub(own))
     }
 
     /// Median seconds of reading the prompt and of generating.

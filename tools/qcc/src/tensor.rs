@@ -36,6 +36,8 @@ impl Tensor {
         let count = count.filter(|n| n.checked_mul(kind.bytes()).is_some_and(|bytes| bytes < 1 << 40));
         let count = count.ok_or_else(|| format!("an input of sizes {shape:?} does not fit memory"))?;
         let mut bytes = Vec::new();
+        let room = usize::try_from(count * kind.bytes()).map_err(|e| e.to_string())?;
+        bytes.try_reserve_exact(room).map_err(|e| format!("an input of sizes {shape:?}: {e}"))?;
         for i in 0..count {
             let float = (i % 255) as f64 / 127.0 - 1.0;
             let value = put_float(&mut bytes, kind, float).or_else(|| put_integer(&mut bytes, kind, 1));

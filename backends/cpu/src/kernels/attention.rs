@@ -47,11 +47,12 @@ pub struct AttentionSpec {
 }
 
 /// Argument slots: `q` `[batch, time, heads, features]`, a token `q_stride` bytes behind the one before; `y`
-/// `[batch, time, heads, width]`, dense; `scale` the bits of an f32; there are `past + time` keys, and room for `capacity` (in whole tiles).
+/// `[batch, time, heads, width]`, dense; `scale` the bits of an f32; there are `total` keys, and room for `capacity` (in whole tiles); the first
+/// query is the one after `past` of them, where that matters.
 /// `key_header` and `value_header` are those of [`Coded`]; `open` are the values of blocks that are not complete, see
 /// [`BlockStep::Window`](cache::BlockStep::Window). `bias` are f32 rows of as many as there are keys, `bias_batch`, `bias_head` and `bias_time`
 /// bytes from those of one sequence, head of queries and token to the next, or 0 where they share them.
-pub const ARGS: [&str; 17] = [
+pub const ARGS: [&str; 18] = [
     "q",
     "q_stride",
     "keys",
@@ -69,6 +70,7 @@ pub const ARGS: [&str; 17] = [
     "bias_batch",
     "bias_head",
     "bias_time",
+    "total",
 ];
 
 impl AttentionSpec {
@@ -155,7 +157,7 @@ pub fn generate(spec: &AttentionSpec, name: &str, caps: &TargetCaps) -> String {
         let scale = e.splat(scale, 16);
         let rows = e.times(time, spec.group());
         let blocks = e.ceil_div(rows, i64::from(ROWS));
-        let all = e.add(past, time);
+        let all = k.size(e, &ARGS, "total");
         let queries = k.scratch;
         let sums = e.offset(queries, i64::from(ROWS) * spec.query_bytes());
         let largest = e.offset(sums, i64::from(ROWS) * spec.sum_bytes());

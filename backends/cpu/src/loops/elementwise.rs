@@ -255,7 +255,11 @@ fn float(e: &mut Emitter, op: &Op, x: &[Value]) -> Value {
         Op::Sin {} | Op::Cos {} => {
             let angle = e.widen(x[0], Scalar::F64);
             let (sin, cos) = e.sin_cos(angle);
-            if *op == (Op::Sin {}) { sin } else { cos }
+            let y = if *op == (Op::Sin {}) { sin } else { cos };
+            // Beyond 2^28 quarter turns nothing is left of an angle.
+            let (size, most, nan) = (e.magnitude(x[0]), e.floats(4.216_574e8), e.floats(f32::NAN));
+            let known = e.compare_float("ole", size, most);
+            e.select(known, y, nan)
         }
         Op::Floor {} => floor(e, x[0]),
         Op::Cast { to } => cast(e, x[0], *to),

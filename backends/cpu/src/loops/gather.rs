@@ -1,7 +1,7 @@
 //! Gather: whole inner blocks picked by an index. Embedding lookup is the case of one outer block.
 //!
 //! Work item: one (outer, index) pair. Negative indices count from the end; an index outside is held at the nearest valid one, so that no
-//! input can make a kernel read outside a buffer (the command line refuses such tokens before they get here).
+//! input can make a kernel read outside a buffer, and reported as a fault, by which the call fails.
 
 use super::Slots;
 use crate::kernels::TargetCaps;
@@ -17,8 +17,9 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// Argument names; `inner` is the block size in elements, `size` the indexed axis, `count` the number of indices.
-    pub const ARGUMENTS: [&'static str; 6] = ["out", "in", "index", "count", "size", "inner"];
+    /// Argument names; `inner` is the block size in elements, `size` the indexed axis, `count` the number of indices, `fault` an
+    /// [`Arg::Fault`](qcc_runtime::program::Arg::Fault).
+    pub const ARGUMENTS: [&'static str; 7] = ["out", "in", "index", "count", "size", "inner", "fault"];
 
     /// The kernel's MLIR text.
     pub fn generate(&self, name: &str, caps: &TargetCaps) -> String {
@@ -27,12 +28,13 @@ impl Gather {
         e.kernel(name, |e, kernel| {
             let slots = Slots::new(kernel, &names);
             let [out, from, index] = ["out", "in", "index"].map(|n| slots.pointer(e, n));
+            let fault = slots.pointer(e, "fault");
             let [count, size, inner] = ["count", "size", "inner"].map(|n| slots.size(e, n));
             let block = e.times(inner, self.bytes);
             e.each(kernel.begin, kernel.end, |e, item| {
                 let outer = e.div(item, count);
                 let which = e.rem(item, count);
-                let i = held_index(e, index, which, size, self.wide);
+                let i = held_index(e, index, which, size, (self.wide, fault));
                 let row = e.mul(outer, size);
                 let row = e.add(row, i);
                 let source = e.mul(row, block);
@@ -59,8 +61,14 @@ impl Gather {
     }
 }
 
-/// The index at a position, within `0..size`: negative ones count from the end, those outside are held at the nearest.
-pub(super) fn held_index(e: &mut Emitter, indices: Value, position: Value, size: Value, wide: bool) -> Value {
+/// The index at a position, within `0..size`: negative ones count from the end, those outside are held at the nearest and reported.
+pub(super) fn held_index(
+    e: &mut Emitter,
+    indices: Value,
+    position: Value,
+    size: Value,
+    (wide, fault): (bool, Value),
+) -> Value {
     let p = e.element(indices, position, if wide { 8 } else { 4 });
     let i = if wide {
         e.load(p, I64)
@@ -71,7 +79,20 @@ pub(super) fn held_index(e: &mut Emitter, indices: Value, position: Value, size:
     let zero = e.int(0);
     let negative = e.compare("slt", i, zero);
     let wrapped = e.add(i, size);
+    let given = i;
     let i = e.select(negative, wrapped, i);
+    let (below, above) = (e.compare("slt", i, zero), e.compare("sge", i, size));
+    let outside = e.or(below, above);
+    e.branch(
+        outside,
+        |e| {
+            // Which of several is told does not matter.
+            let (one, second) = (e.int(1), e.offset(fault, 8));
+            e.store(given, second);
+            e.store(one, fault);
+        },
+        |_| {},
+    );
     let last = e.plus(size, -1);
     let i = e.min_int(i, last);
     e.max_int(i, zero)

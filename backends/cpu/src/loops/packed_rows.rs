@@ -31,7 +31,8 @@ pub const SCRATCH_BYTES: u64 = 64;
 
 impl PackedRows {
     /// Argument names: `rows` and `depth` are the table's sizes, `multipliers` a scale a row for codes without block scales.
-    pub const ARGUMENTS: [&'static str; 6] = ["out", "panels", "index", "multipliers", "rows", "depth"];
+    pub const ARGUMENTS: [&'static str; 7] =
+        ["out", "panels", "index", "multipliers", "rows", "depth", "fault"];
 
     /// The kernel's MLIR text.
     pub fn generate(&self, name: &str, caps: &TargetCaps) -> String {
@@ -41,6 +42,7 @@ impl PackedRows {
             let slots = Slots::new(kernel, &names);
             let [out, panels, index, multipliers] =
                 ["out", "panels", "index", "multipliers"].map(|n| slots.pointer(e, n));
+            let fault = slots.pointer(e, "fault");
             let [rows, depth] = ["rows", "depth"].map(|n| slots.size(e, n));
             let panel_bytes = match self.coded {
                 Some(coded) => coded.panel_bytes_value(e, self.nr as i64, depth),
@@ -49,7 +51,7 @@ impl PackedRows {
             let header = panels;
             let panels = e.offset(panels, self.coded.map_or(0, Coded::header_bytes) as i64);
             e.each(kernel.begin, kernel.end, |e, item| {
-                let row = held_index(e, index, item, rows, self.wide);
+                let row = held_index(e, index, item, rows, (self.wide, fault));
                 let nr = e.int(self.nr as i64);
                 let (panel, column) = (e.div(row, nr), e.rem(row, nr));
                 let panel = e.mul(panel, panel_bytes);

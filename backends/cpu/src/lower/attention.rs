@@ -33,6 +33,8 @@ pub(super) struct Cache {
     held: Held,
     /// Tokens that were there before those of the call.
     past: Dim,
+    /// Tokens there are with those of the call.
+    total: Dim,
     /// Tokens there is room for.
     capacity: Dim,
     /// Where values wait whose block is not complete.
@@ -211,7 +213,8 @@ impl Lowering<'_> {
             }
             _ => None,
         };
-        let cache = Cache { buffer, held: held_as, past, capacity, waiting, window: None };
+        let total = to.dims[1].clone();
+        let cache = Cache { buffer, held: held_as, past, total, capacity, waiting, window: None };
         self.caches.insert(next, cache);
         Ok(())
     }
@@ -469,10 +472,12 @@ impl Lowering<'_> {
         let dims = |value: ValueId| self.function.ty(value).dims.clone();
         let (q_dims, k_dims, v_dims) = (dims(q), dims(k), dims(v));
         let queries = self.f32_place(q)?;
+        // Where queries are among keys matters where some see fewer.
+        let queries_of = (causal || window > 0).then_some(&q_dims[1]);
         let [keys, values] = [(k, true, keys), (v, false, values)].map(|(value, keys, format)| {
             match self.caches.get(&value) {
                 Some(cache) => Ok(cache.clone()),
-                None => self.keys_of_call(node, value, &q_dims[1], (keys, format)),
+                None => self.keys_of_call(node, value, queries_of, (keys, format)),
             }
         });
         let (keys, values) = (keys?, values?);
@@ -487,7 +492,7 @@ impl Lowering<'_> {
             values: values.held.layout,
             biased: node.operands.get(3).copied().flatten().is_some(),
         };
-        if keys.past != values.past || keys.capacity != values.capacity {
+        if (&keys.past, &keys.total, &keys.capacity) != (&values.past, &values.total, &values.capacity) {
             return Err(LowerError::new("reads keys and values of different lengths"));
         }
         let to = self.result(node.results[0])?;
@@ -513,6 +518,7 @@ impl Lowering<'_> {
             values.window.map_or(Operand::Bits(0), Operand::Buffer),
         ];
         operands.extend(self.bias(node, &q_dims)?);
+        operands.push(Operand::Size(keys.total));
         let group = Dim::Const(i64::from(spec.heads / spec.shared));
         let rows = q_dims[1].checked_mul(&group).ok_or_else(LowerError::too_large)?;
         let heads = q_dims[0].checked_mul(&k_dims[2]).ok_or_else(LowerError::too_large)?;
@@ -545,13 +551,16 @@ impl Lowering<'_> {
         &mut self,
         node: &Node,
         value: ValueId,
-        queries: &Dim,
+        queries: Option<&Dim>,
         (keys, format): (bool, CacheFormat),
     ) -> Result<Cache, LowerError> {
         let dims = self.function.ty(value).dims.clone();
-        let past = dims[1].checked_sub(queries).ok_or_else(LowerError::too_large)?;
+        let past = match queries {
+            Some(queries) => dims[1].checked_sub(queries).ok_or_else(LowerError::too_large)?,
+            None => Dim::Const(0),
+        };
         let held = Held::new(format, keys, small(&dims[3])?)?;
-        if held.waits() && past != Dim::Const(0) {
+        if held.waits() && (past != Dim::Const(0) || queries.is_none()) {
             return Err(LowerError::new(format!(
                 "values in {format} are not as many as queries, and no state"
             )));
@@ -561,8 +570,8 @@ impl Lowering<'_> {
         let rows = Expr::Mul(Box::new(self.expr(&rows)?), Box::new(Expr::Const(tile)));
         let tiles = self.expr_ceil_div(&dims[1], u64::from(TILE))?;
         let buffer = self.buffers.add(Expr::Mul(Box::new(rows), Box::new(tiles)));
-        let (capacity, none) = (dims[1].clone(), Dim::Const(0));
-        let mut cache = Cache { buffer, held, past: none, capacity, waiting: None, window: None };
+        let (total, capacity, none) = (dims[1].clone(), dims[1].clone(), Dim::Const(0));
+        let mut cache = Cache { buffer, held, past: none, total, capacity, waiting: None, window: None };
         self.append(node, value, &mut cache)?;
         Ok(Cache { past, ..cache })
     }

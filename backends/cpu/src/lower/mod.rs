@@ -111,6 +111,8 @@ pub(crate) enum Operand {
     At(Buffer, i64),
     Size(Dim),
     Bits(u64),
+    /// Where the kernel says that an index is outside.
+    Fault,
 }
 
 /// A step whose buffers are still virtual.
@@ -524,6 +526,7 @@ impl<'a> Lowering<'a> {
                             return Err(LowerError::new(format!("{other:?} has no inner addresses")));
                         }
                         Operand::Size(dim) => Arg::Value(self.expr(dim)?),
+                        Operand::Fault => Arg::Fault,
                         Operand::Bits(bits) => Arg::Value(Expr::Const(*bits)),
                     })
                 })

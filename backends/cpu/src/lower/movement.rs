@@ -233,6 +233,7 @@ impl Lowering<'_> {
         let mut operands =
             vec![Operand::Buffer(to.buffer), Operand::Buffer(from.buffer), Operand::Buffer(ids.buffer)];
         operands.extend([count.clone(), dims[axis].clone(), inner].map(Operand::Size));
+        operands.push(Operand::Fault);
         let items = outer.checked_mul(&count).ok_or_else(LowerError::too_large)?;
         self.step(&node.location, kernel, operands, &items, 16)
     }

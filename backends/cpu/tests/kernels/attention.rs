@@ -194,6 +194,7 @@ fn attention_over_a_cache_that_grows() {
                     stride(batches, of_head * bias_heads),
                     stride(bias_heads, of_head),
                     stride(bias_rows, row),
+                    (past + time) as u64,
                 ];
                 let blocks = (time * heads / shared).div_ceil(attention::ROWS as usize);
                 library.run("attention", &args, (batch * shared * blocks) as u64, spec.scratch_bytes(), 3);

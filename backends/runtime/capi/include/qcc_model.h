@@ -88,7 +88,7 @@ int32_t qcc_state_reserve(qcc_state *state, int64_t tokens);
 void qcc_state_free(qcc_state *state);
 
 /* Runs an entry point. Inputs and outputs are in the order of qcc_input_name and qcc_output_name; no output may overlap another tensor.
- * On failure nothing has run. */
+ * On failure nothing has run, but for an index outside its axis: the state was reset then. */
 int32_t qcc_run(qcc_state *state, const char *entry, const qcc_tensor *inputs, size_t input_count, qcc_tensor *outputs,
                 size_t output_count);
 

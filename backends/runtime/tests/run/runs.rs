@@ -2,7 +2,7 @@
 
 use crate::fixture::{WIDTH, bytes, expected, kernels, model, parameters, program, ramp};
 use crate::step;
-use qcc_runtime::program::{Expr, Limit};
+use qcc_runtime::program::{Arg, Entry, Expr, Limit, Port, Program, Step};
 use qcc_runtime::{AlignedBuffer, InputView, Model, OutputBuffer, Parameters, State};
 
 fn failure(state: &mut State, shape: &[u64], data: &[u8], room: usize) -> String {
@@ -44,6 +44,59 @@ fn sizes_beyond_a_limit_are_refused_before_anything_runs() {
     assert!(message.contains("`batch` is 4") && message.contains("3 at most: `layer.table`"), "{message}");
     assert!(model.output_shapes("step", &[&[4, WIDTH]]).unwrap_err().to_string().contains("at most"));
     assert_eq!(step(&mut state, 3, &x).unwrap(), expected(&x, 2), "the state is as it was");
+}
+
+/// Adds one to a state, and finds numbers from 100 on outside.
+unsafe extern "C" fn checked(args: *const u64, _: u64, _: u64, _: *mut u8) {
+    // SAFETY: the program below has these arguments.
+    unsafe {
+        let (x, total, fault) = (*args as *const f32, *args.add(1) as *mut f32, *args.add(2) as *mut i64);
+        *total += 1.0;
+        *(*args.add(3) as *mut f32) = *total;
+        if *x >= 100.0 {
+            *fault.add(1) = *x as i64;
+            *fault = 1;
+        }
+    }
+}
+
+#[test]
+fn what_a_kernel_finds_outside_fails_the_call_and_resets_states() {
+    let one = |name: &str| Port { name: name.into(), element: "f32".into(), dims: vec![Expr::Const(1)] };
+    let step = Step {
+        name: "layer.table".into(),
+        kernel: 0,
+        args: vec![Arg::Input(0), Arg::State(0), Arg::Fault, Arg::Output(0)],
+        items: Expr::Const(1),
+        grain: 1,
+        scratch: Expr::Const(0),
+    };
+    let entry = Entry {
+        name: "step".into(),
+        inputs: vec![one("x")],
+        outputs: vec![one("y")],
+        states: vec![one("total")],
+        growth: None,
+        limits: Vec::new(),
+        slots: Vec::new(),
+        steps: vec![step],
+    };
+    let program =
+        Program { entries: vec![entry], kernels: vec!["checked".into()], parameters: vec![], ..program() };
+    assert_eq!(Program::decode(&program.encode().unwrap()).unwrap(), program);
+    // SAFETY: the kernel is the one that the program was written for.
+    #[allow(unsafe_code)]
+    let model = unsafe { Model::new(program, vec![checked], Parameters::default()) }.unwrap();
+    let mut state = State::new(&model, 1).unwrap();
+    let mut call = |x: f32| {
+        let mut y = [0; 4];
+        let input = InputView { shape: &[1], data: &x.to_le_bytes() };
+        state.run("step", &[input], &mut [OutputBuffer { data: &mut y }]).map(|()| f32::from_le_bytes(y))
+    };
+    assert_eq!((call(1.0).unwrap(), call(2.0).unwrap()), (1.0, 2.0));
+    let message = call(100.0).unwrap_err().to_string();
+    assert!(message.contains("`layer.table`: the index 100 is outside"), "{message}");
+    assert_eq!(call(3.0).unwrap(), 1.0, "it begins anew");
 }
 
 #[test]

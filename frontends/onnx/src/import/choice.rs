@@ -16,12 +16,15 @@ pub(super) fn equal(call: &mut Call<'_>) -> Outputs {
     let (a, b) = (operand(call, 0)?, operand(call, 1)?);
     let (dims, pairs) = paired(a, b)?;
     let negative = |d: &Dim| d.constant().is_some_and(|n| n < 0);
+    // A size that something was taken off may be negative.
     let equal: Result<Vec<bool>> = pairs
         .into_iter()
         .map(|(a, b)| match (a.constant(), b.constant()) {
             _ if a == b => Ok(true),
             (Some(_), Some(_)) => Ok(false),
-            _ if negative(&a) || negative(&b) => Ok(false),
+            _ if (negative(&a) && b.is_never_negative()) || (negative(&b) && a.is_never_negative()) => {
+                Ok(false)
+            }
             _ => Err(format!(
                 "whether {a} is {b} depends on the input's sizes; export the model with fixed input sizes"
             )),
@@ -112,16 +115,14 @@ type Paired = (Vec<i64>, Vec<(Dim, Dim)>);
 /// Elements that stand beside each other; one element stands beside all.
 fn paired(a: Sizes, b: Sizes) -> Result<Paired> {
     let beside = |one: &Dim, all: &[Dim]| vec![one.clone(); all.len()];
+    let fits = |one: &Sizes, all: &Sizes| one.elements.len() == 1 && one.dims.len() <= all.dims.len();
     match (a.elements.len(), b.elements.len()) {
-        (n, m) if n == m => {
-            let dims = if a.dims.len() >= b.dims.len() { a.dims } else { b.dims };
-            Ok((dims, a.elements.into_iter().zip(b.elements).collect()))
-        }
-        (1, _) => {
+        _ if a.dims == b.dims => Ok((a.dims, a.elements.into_iter().zip(b.elements).collect())),
+        (1, _) if fits(&a, &b) => {
             let first = beside(&a.elements[0], &b.elements);
             Ok((b.dims, first.into_iter().zip(b.elements).collect()))
         }
-        (_, 1) => {
+        (_, 1) if fits(&b, &a) => {
             let second = beside(&b.elements[0], &a.elements);
             Ok((a.dims, a.elements.into_iter().zip(second).collect()))
         }

@@ -75,7 +75,11 @@ fn steps(start: &Dim, limit: &Dim, delta: &Dim) -> Result<(Dim, i64)> {
     })
 }
 
-/// `CumSum`, as a product with a triangle of ones. Integers are sums of truths: others might not be exact in the floats of a product.
+/// The longest axis of `CumSum`: the triangle grows with its square.
+const LONGEST_SUM: i64 = 1 << 14;
+
+/// `CumSum`, as a product with a triangle of ones. Integers are sums of truths, as exporters count tokens: others might not be exact in the
+/// floats of a product. An infinity makes NaN of what is before it too.
 pub(super) fn cumulative_sum(call: &mut Call<'_>) -> Outputs {
     let x = call.x(0)?;
     let (rank, element) = (call.rank(x), call.element(x));
@@ -89,6 +93,9 @@ pub(super) fn cumulative_sum(call: &mut Call<'_>) -> Outputs {
     let (exclusive, reverse) =
         (call.attributes.flag("exclusive", false)?, call.attributes.flag("reverse", false)?);
     let size = call.dims(x)[axis].clone();
+    if size.constant().is_some_and(|n| n > LONGEST_SUM) {
+        return Err(format!("it sums along an axis of {size}; up to {LONGEST_SUM} can be summed"));
+    }
     let (from, to) = (call.iota_along(&size, 0, 2)?, call.iota_along(&size, 1, 2)?);
     let (first, second) = if reverse { (to, from) } else { (from, to) };
     let op = if exclusive { Op::Less {} } else { Op::LessOrEqual {} };

@@ -164,16 +164,19 @@ fn texts_are_those_of_transformers() {
     }
 }
 
-/// There are 40 positions, and no more.
+/// There are 40 positions; where they are counted from tokens, the first two of them are for what is no token.
 #[test]
 fn sentences_that_are_too_long_are_refused() {
-    let model = exported(&repository("test/frontends/onnx/bert"), "bert-23");
-    let inputs =
-        |tokens: usize| [3, 1].map(|id| Tensor::i64(&[1, tokens], vec![id; tokens]).expect("it fits"));
-    for executor in [&Interpreter::new(Precision::F32) as &dyn Executor, &CpuExecutor { threads: 1 }] {
-        let mut prepared = executor.prepare(&model.0, &model.1).unwrap_or_else(|e| panic!("{e}"));
-        prepared.run(&inputs(40)).unwrap_or_else(|e| panic!("{e}"));
-        let error = prepared.run(&inputs(41)).expect_err("there are 40 positions");
-        assert!(error.to_string().contains("40"), "{error}");
+    for (name, most) in [("bert-23", 40), ("roberta-17", 38), ("mpnet-17", 38)] {
+        let model = exported(&repository("test/frontends/onnx/bert"), name);
+        let inputs =
+            |tokens: usize| [3, 1].map(|id| Tensor::i64(&[1, tokens], vec![id; tokens]).expect("it fits"));
+        for executor in [&Interpreter::new(Precision::F32) as &dyn Executor, &CpuExecutor { threads: 1 }] {
+            let mut prepared = executor.prepare(&model.0, &model.1).unwrap_or_else(|e| panic!("{e}"));
+            prepared.run(&inputs(most)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let error = prepared.run(&inputs(most + 1)).expect_err("there are 40 positions").to_string();
+            assert!(error.contains("40"), "{name}: {error}");
+            prepared.run(&inputs(most)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
     }
 }

@@ -44,6 +44,7 @@ impl Lowering<'_> {
             multipliers,
             Operand::Bits(dims[0] as u64),
             Operand::Bits(dims[1] as u64),
+            Operand::Fault,
         ];
         let items = self.expr_ceil_div(&count, 1)?;
         self.step_with(&node.location, kernel, operands, items, 4, Expr::Const(SCRATCH_BYTES));
