@@ -325,6 +325,29 @@ fn bench_reports_what_the_contract_names() {
 }
 
 #[test]
+fn bench_measures_the_machine_beside_a_model() {
+    let report =
+        qcc("bench", &mamba(), &["--prompt-len", "16", "--gen-len", "4", "--repeat", "1", "--roofline"]);
+    let number = |key: &str| report[key].as_f64().unwrap_or_else(|| panic!("{key} in {report}"));
+    assert!(number("read_bandwidth_gb_per_s") > 0.0 && number("decode_percent_of_bandwidth") > 0.0);
+    // All weights are read for a token, and no more of the embedding table than its row.
+    let stored = qcc("inspect", &mamba(), &[])["f32_bytes"].as_f64().expect("a size");
+    let read = number("decode_bytes_per_token");
+    assert!(read > 0.3 * stored && read < 1.3 * stored, "{read} of {stored}");
+    assert!(number("peak_anonymous_bytes") < 512e6, "without the memory that is measured");
+}
+
+/// Encoders take several arrays of any size.
+#[test]
+fn bench_makes_up_arrays() {
+    let encoder = suite("frontends/onnx/bert/bert-23.onnx");
+    let report =
+        qcc("bench", &encoder, &["--prompt-len", "32", "--batch", "3", "--repeat", "1", "--threads", "1"]);
+    assert!(report["latency_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{report}");
+    assert_eq!((&report["prompt_len"], &report["batch"]), (&32.into(), &3.into()));
+}
+
+#[test]
 fn a_trace_shows_every_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let (artifact, _) = compile(folder.path(), "m.qcc", &[]);
