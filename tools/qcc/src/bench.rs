@@ -37,7 +37,7 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
         let (prefill, decode) = bench.language(&mut language)?;
         let cache = cache_size(&model.model);
         if args.roofline {
-            let weights = weight_bytes(&model.model) as f64;
+            let weights = weight_bytes(model.model.program()) as f64;
             let held = args.prompt_len as f64 + args.gen_len as f64 / 2.0;
             let bytes = weights + cache.map_or(0.0, |(bytes, _)| bytes) * held * args.batch as f64;
             // Of each round by itself: what else the machine does changes.

@@ -4,8 +4,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use qcc_runtime::program::Arg;
-use qcc_runtime::{AlignedBuffer, Model, Pool, RuntimeError};
+use qcc_runtime::program::{Arg, Program};
+use qcc_runtime::{AlignedBuffer, Pool, RuntimeError};
 
 use crate::session::ENTRY;
 
@@ -83,15 +83,13 @@ fn sum_of_four(words: &[u64]) -> u64 {
     sums.iter().fold(0, |a, b| a.wrapping_add(*b))
 }
 
-/// Bytes of weights that a call reads whatever its inputs: all, but for tables of which it reads rows.
-pub fn weight_bytes(model: &Model) -> u64 {
-    let program = model.program();
-    let Ok(entry) = model.entry(ENTRY) else { return 0 };
+/// Bytes of weights that a call of the entry point reads whatever its inputs: all, but for tables of which it looks rows up.
+pub fn weight_bytes(program: &Program) -> u64 {
+    let Some(entry) = program.entries.iter().find(|entry| entry.name == ENTRY) else { return 0 };
     let mut is_read = vec![false; program.parameters.len()];
-    for step in &entry.steps {
-        let reads_rows =
-            ["gather", "embedding"].iter().any(|name| program.kernels[step.kernel as usize].contains(name));
-        for arg in step.args.iter().filter(|_| !reads_rows) {
+    // What looks up rows can be asked for one that is not there.
+    for step in entry.steps.iter().filter(|step| !step.args.contains(&Arg::Fault)) {
+        for arg in &step.args {
             if let Arg::Parameter { index, .. } = arg {
                 is_read[*index as usize] = true;
             }
@@ -102,6 +100,49 @@ pub fn weight_bytes(model: &Model) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Program, SCHEMA, Step};
+
+    /// A table that is looked up, a weight that two layers read, one table that is looked up and is the head as well.
+    #[test]
+    fn tables_of_rows_are_not_read_for_a_token() {
+        let step = |args: Vec<Arg>| Step {
+            name: "layer".into(),
+            kernel: 0,
+            args,
+            items: Expr::Const(1),
+            grain: 1,
+            scratch: Expr::Const(0),
+        };
+        let weight = |index| Arg::Parameter { index, offset: 0 };
+        let steps = vec![
+            step(vec![weight(0), Arg::Fault]),
+            step(vec![weight(1)]),
+            step(vec![weight(1)]),
+            step(vec![weight(2), Arg::Fault]),
+            step(vec![weight(2)]),
+        ];
+        let entry = Entry {
+            name: super::ENTRY.into(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            states: Vec::new(),
+            growth: None,
+            limits: Vec::new(),
+            slots: Vec::new(),
+            steps,
+        };
+        let parameter = |name: &str, bytes| ParameterSlot { name: name.into(), bytes };
+        let program = Program {
+            schema: SCHEMA,
+            symbols: Vec::new(),
+            parameters: vec![parameter("table", 1000), parameter("layer", 100), parameter("tied", 10)],
+            kernels: vec!["kernel".into()],
+            features: Vec::new(),
+            entries: vec![entry],
+        };
+        assert_eq!(super::weight_bytes(&program), 110);
+    }
+
     #[test]
     fn every_word_is_read_once() {
         let words: Vec<u64> = (0..4096).collect();
