@@ -56,9 +56,11 @@ fn main() {
         bounded: false,
         output: Output::F32,
     };
+    let codes = Epilogue { activation: Activation::Relu, output: Output::Codes { lo: 0, hi: 255 }, ..out };
     let token = Epilogue { scale: ActivationScale::Token, ..out };
     let list = [
         ("s8", GemmSpec::new(caps, Product::U8S8, Rows::Matrix, out)),
+        ("s8_codes", GemmSpec::new(caps, Product::U8S8, Rows::Matrix, codes)),
         ("s4", GemmSpec::new(caps, Product::U8S4, Rows::Matrix, out)),
         ("u4s8_32", GemmSpec::new(caps, Product::S8Block(Blocks::nibbles(32)), Rows::Matrix, token)),
         ("u4s8_128", GemmSpec::new(caps, Product::S8Block(Blocks::nibbles(128)), Rows::Matrix, token)),
@@ -75,14 +77,19 @@ fn main() {
     let t = best(|| library.run("peak_f32", &[], rounds, 64, 1));
     let peak32 = rounds as f64 * 24.0 * 32.0 / t / 1e9;
     println!("peak: vpdpbusd {peak8:.0} GOP/s, fma {peak32:.0} GFLOP/s");
-    for (name, spec) in &list {
-        for (m, n, k) in [
-            (512u64, 4096u64, 4096u64),
-            (128, 1024, 1024),
-            (16, 4096, 4096),
-            (1, 4096, 16384),
-            (1, 1024, 1024),
-        ] {
+    // `kernel_speed [KERNEL...] [MxNxK...]`
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let sizes = |text: &String| {
+        let sizes: Vec<u64> = text.split('x').filter_map(|n| n.parse().ok()).collect();
+        <[u64; 3]>::try_from(sizes).ok()
+    };
+    let mut shapes: Vec<[u64; 3]> = asked.iter().filter_map(sizes).collect();
+    let kernels: Vec<&String> = asked.iter().filter(|text| sizes(text).is_none()).collect();
+    if shapes.is_empty() {
+        shapes = vec![[512, 4096, 4096], [128, 1024, 1024], [16, 4096, 4096], [1, 4096, 16384], [1, 1024, 1024]];
+    }
+    for (name, spec) in list.iter().filter(|(n, _)| kernels.is_empty() || kernels.iter().any(|k| *k == n)) {
+        for &[m, n, k] in &shapes {
             let a = Buffer::zeros((m * k * spec.product.activation_bytes()) as usize);
             let wbytes = spec.product.panel_bytes(spec.nr, k) * n.div_ceil(spec.nr as u64);
             let w = Buffer::zeros(wbytes as usize);
@@ -99,7 +106,7 @@ fn main() {
                 p,
                 p,
                 c.address(),
-                4 * n,
+                spec.epilogue.output.bytes() as u64 * n,
                 p,
                 0,
                 m,
