@@ -86,7 +86,8 @@ fn main() {
     let mut shapes: Vec<[u64; 3]> = asked.iter().filter_map(sizes).collect();
     let kernels: Vec<&String> = asked.iter().filter(|text| sizes(text).is_none()).collect();
     if shapes.is_empty() {
-        shapes = vec![[512, 4096, 4096], [128, 1024, 1024], [16, 4096, 4096], [1, 4096, 16384], [1, 1024, 1024]];
+        shapes =
+            vec![[512, 4096, 4096], [128, 1024, 1024], [16, 4096, 4096], [1, 4096, 16384], [1, 1024, 1024]];
     }
     for (name, spec) in list.iter().filter(|(n, _)| kernels.is_empty() || kernels.iter().any(|k| *k == n)) {
         for &[m, n, k] in &shapes {

@@ -2,6 +2,7 @@
 //!
 //! | stage | why |
 //! | --- | --- |
+//! | `fold-batch-norm` | a normalisation by constants is part of the weights before or after it; where there is one |
 //! | `canonicalize` | weights become parameters, with everything that is done to them |
 //! | `legalize` | operations without kernels become others, while images are still channels first |
 //! | `channels-last` | convolution kernels want channels innermost |
@@ -22,6 +23,9 @@ use crate::CpuError;
 use crate::halves;
 use crate::legalize;
 use crate::lower::{is_coded_weight, only_products_read};
+
+/// Where a function has batch normalisations.
+const FOLD: &str = "canonicalize,fold-batch-norm";
 
 const PIPELINE: &str = "canonicalize,legalize,canonicalize,channels-last,decode-weights,legalize,canonicalize,decode-weights,canonicalize,keep-halves";
 
@@ -46,7 +50,11 @@ pub fn legalize(
     registry.register(legalize::INFO)?;
     registry.register(DECODE_WEIGHTS)?;
     registry.register(halves::INFO)?;
-    let pipeline = Pipeline::parse(PIPELINE, &registry)?;
+    let is_norm = |function: &Function| {
+        function.order().iter().any(|id| matches!(function.node(*id).op, Op::BatchNorm { .. }))
+    };
+    let fold = if module.functions.iter().any(is_norm) { format!("{FOLD},") } else { String::new() };
+    let pipeline = Pipeline::parse(&(fold + PIPELINE), &registry)?;
     let mut module = module.clone();
     let mut context = Context::new(parameters.clone(), evaluator);
     pipeline.run(&mut module, &mut context, &mut Instrumentation::default())?;

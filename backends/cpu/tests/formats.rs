@@ -567,10 +567,13 @@ fn what_weights_take_is_known_before_they_are_packed() {
         let weights =
             compiled.packed.iter().filter(|p| !p.reads.is_empty() && !p.name.contains("corrections"));
         let packed: u64 = weights.map(|p| p.bytes).sum();
+        // Taps of depthwise convolutions are filled up to fours where they are dotted: three rows of 64 channels here.
+        let dotted = compiled.packed.iter().filter(|p| p.name.contains("interleaved taps"));
+        let filled = dotted.map(|p| p.bytes / 4).sum::<u64>();
         // And the headers of panels that are expanded: what all columns share.
         let panels = compiled.packed.iter().filter(|p| p.name.contains(" codes in panels"));
         let headers: u64 = panels.map(|p| if p.name.contains("nf4") { 128 } else { 64 }).sum();
-        assert_eq!(told, packed - headers, "{at}");
+        assert_eq!(told, packed - headers - filled, "{at}");
     }
 }
 

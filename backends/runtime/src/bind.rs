@@ -8,6 +8,8 @@ use crate::{Element, RuntimeError};
 pub(crate) struct Extent {
     pub dims: Vec<u64>,
     pub bytes: u64,
+    /// Bytes of an element.
+    pub element: u64,
 }
 
 /// Binds symbols to what the inputs' shapes say. `symbols` holds nothing yet, and is as long as the program has symbols.
@@ -74,7 +76,8 @@ pub(crate) fn check_count(
 pub(crate) fn extent(port: &Port, symbols: &[u64]) -> Result<Extent, RuntimeError> {
     let dims = port.dims.iter().map(|d| d.evaluate(symbols)).collect::<Result<Vec<u64>, _>>()?;
     let bytes = byte_size(port, &dims).ok_or_else(|| RuntimeError::Overflow { symbols: symbols.to_vec() })?;
-    Ok(Extent { dims, bytes })
+    let element = Element::named(&port.element).map_or(1, Element::bytes);
+    Ok(Extent { dims, bytes, element })
 }
 
 /// Bytes that a tensor of this shape takes; none when they overflow.

@@ -12,8 +12,9 @@
 //! * [`Manifest`]: what an artifact's `manifest.json` promises, and its checks.
 //!
 //! **Architecture invariants.** A run whose shapes have been seen before allocates nothing. Every buffer a kernel is given starts at a
-//! multiple of [`ALIGNMENT`] bytes, and reading on to the next such multiple past its end is safe. Inputs, outputs and parameters are
-//! checked before the first kernel runs. Nothing here panics on bad input.
+//! multiple of [`ALIGNMENT`] bytes, and reading on to the next such multiple past its end is safe; but for those of the caller, which start at
+//! a multiple of an element's size and end where they end. Inputs, outputs and parameters are checked before the first kernel runs.
+//! Nothing here panics on bad input.
 
 mod arena;
 mod bind;

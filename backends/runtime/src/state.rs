@@ -8,11 +8,11 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use crate::arena::padded;
-use crate::bind::{bind, byte_size, check_count, check_limits};
+use crate::bind::{Extent, bind, byte_size, check_count, check_limits};
 use crate::growth::Tokens;
 use crate::program::{Arg, Blocks, Entry, Expr};
 use crate::schedule::{Base, FAULT_BYTES, Schedule};
-use crate::{ALIGNMENT, AlignedBuffer, Element, Model, Pool, RuntimeError};
+use crate::{AlignedBuffer, Element, Model, Pool, RuntimeError};
 
 /// How many schedules are kept; the one not used for longest makes room.
 const SCHEDULES: usize = 16;
@@ -26,7 +26,7 @@ pub struct InputView<'a> {
     pub data: &'a [u8],
 }
 
-/// Where a model puts a tensor: row-major, dense, little-endian, at any address. An address that is a multiple of [`ALIGNMENT`] saves a copy.
+/// Where a model puts a tensor: row-major, dense, little-endian, at any address. One that is a multiple of an element's size saves a copy.
 #[derive(Debug)]
 pub struct OutputBuffer<'a> {
     /// At least as many bytes as the output has (see [`Model::output_shapes`]); those behind are left alone.
@@ -559,8 +559,8 @@ impl State {
         Ok(())
     }
 
-    /// Takes the addresses of the caller's buffers. Kernels rely on alignment, so a buffer that is not aligned gets a stand-in, and an
-    /// input is copied there.
+    /// Takes the addresses of the caller's buffers. Elements lie at multiples of their size: a buffer where they would not gets a stand-in, and
+    /// an input is copied there.
     fn stage(
         &mut self,
         schedule: usize,
@@ -568,22 +568,22 @@ impl State {
         outputs: &mut [OutputBuffer<'_>],
     ) -> Result<(), RuntimeError> {
         let schedule = &self.schedules[schedule];
-        let aligned = |address: u64| address.is_multiple_of(ALIGNMENT as u64);
+        let aligned = |address: u64, extent: &Extent| address.is_multiple_of(extent.element.max(1));
         self.addresses.clear();
         self.addresses.extend(inputs.iter().map(|i| i.data.as_ptr() as u64));
         self.addresses.extend(outputs.iter_mut().map(|o| o.data.as_mut_ptr() as u64));
         let mut total = 0u64;
         let extents = || schedule.inputs.iter().chain(&schedule.outputs);
         for (address, extent) in self.addresses.iter().zip(extents()) {
-            if !aligned(*address) {
+            if !aligned(*address, extent) {
                 let whole = padded(extent.bytes).and_then(|n| total.checked_add(n));
                 total = whole.ok_or_else(|| RuntimeError::Overflow { symbols: schedule.symbols.clone() })?;
             }
         }
-        self.staging.reserve(total, "copies of inputs and outputs that are not 64-byte aligned")?;
+        self.staging.reserve(total, "copies of inputs and outputs that are not aligned")?;
         let mut offset = 0u64;
         for (index, (address, extent)) in self.addresses.iter_mut().zip(extents()).enumerate() {
-            if aligned(*address) {
+            if aligned(*address, extent) {
                 continue;
             }
             *address = self.staging.address() + offset;

@@ -1,9 +1,17 @@
-use qcc_ir::{Op, Str};
+use qcc_ir::{Op, OpSpec, Str};
 
 use super::passes::BATCH_NORM;
 use super::rules::BUILTIN;
-use super::{Limits, proof, rewrite, rules::parse};
+use super::{Limits, heads, proof, rewrite, rules::parse};
 use crate::fixture::{Fixture, batch_norm, conv};
+
+/// A head of rules would hide an operation of its name.
+#[test]
+fn heads_of_rules_are_no_operations() {
+    for head in heads::heads() {
+        assert!(OpSpec::find(head.name).is_none(), "`{}` is an operation too", head.name);
+    }
+}
 
 #[test]
 fn every_rule_is_exact() {

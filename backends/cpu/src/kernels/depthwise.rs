@@ -118,6 +118,7 @@ struct Block<'a> {
     bias: Value,
     bounds: Option<Value>,
     writer: Writer,
+    activation: Activation,
     /// The output line at the block's first channel, and channels left (may be above sixteen).
     out: Value,
     count: Value,
@@ -144,6 +145,10 @@ fn lines(e: &mut Emitter, spec: &DepthwiseSpec, k: &Kernel) {
     let zero_point = e.truncate(zero_point, Scalar::I32);
     let zero_point = e.splat(zero_point, 16);
     let writer = Writer::new(e, spec.output, out_scale, out_zero);
+    // Sums of codes times finite multipliers are numbers.
+    let exact = spec.format == Format::U8S8 && !spec.bounded;
+    let (writer, activation) =
+        if exact { writer.take(e, spec.activation) } else { (writer, spec.activation) };
     let size = spec.image_bytes();
     let weights = match spec.coded {
         None => weights,
@@ -217,6 +222,7 @@ fn lines(e: &mut Emitter, spec: &DepthwiseSpec, k: &Kernel) {
                 bias: if spec.bias { column(e, bias) } else { nothing },
                 bounds: spec.bounded.then(|| column(e, bounds)),
                 writer,
+                activation,
                 out: e.element(out_line, channel, spec.output.bytes()),
                 count: e.sub(channels, channel),
                 taps: (first, last),
@@ -377,7 +383,7 @@ impl Block<'_> {
                 e.fma(sum, self.multiplier, self.bias)
             }
         };
-        let y = self.spec.activation.apply(e, y);
+        let y = self.activation.apply(e, y);
         let y = self.bounds.map_or(y, |bound| e.smaller(bound, y));
         let stored = self.writer.encode(e, y);
         let bytes = e.mul(at, self.out_pixel_bytes);

@@ -406,6 +406,11 @@ impl Emitter {
         self.binary("minsi", a, b)
     }
 
+    /// Larger of two unsigned integers.
+    pub fn max_unsigned(&mut self, a: Value, b: Value) -> Value {
+        self.binary("maxui", a, b)
+    }
+
     /// Larger of two signed integers.
     pub fn max_int(&mut self, a: Value, b: Value) -> Value {
         self.binary("maxsi", a, b)
@@ -633,25 +638,32 @@ impl Emitter {
         ));
     }
 
-    /// The mask of the first `count` (`i64`) of 16 lanes.
-    pub fn mask(&mut self, count: Value) -> Value {
-        let most = self.int(16);
+    /// The mask of the first `count` (`i64`) of 16 or 64 lanes.
+    pub fn mask(&mut self, count: Value, lanes: u16) -> Value {
+        let scalar = if lanes == 16 { Scalar::I32 } else { Scalar::I8 };
+        let most = self.int(i64::from(lanes));
         let count = self.min_int(count, most);
-        let count = self.truncate(count, Scalar::I32);
-        let count = self.splat(count, 16);
-        let lanes = self.lane_numbers();
+        let count = self.truncate(count, scalar);
+        let count = self.splat(count, lanes);
+        let numbers: Vec<String> = (0..lanes).map(|lane| lane.to_string()).collect();
+        let ty = Type::Lanes(lanes, scalar);
+        let lanes = self.op(ty, format_args!("arith.constant dense<[{}]> : {ty}", numbers.join(", ")));
         self.compare("slt", lanes, count)
     }
 
-    /// Writes the first `count` (`i64`) lanes of sixteen.
+    /// Writes the first `count` (`i64`) lanes of sixteen or sixty-four.
     pub fn store_first(&mut self, x: Value, p: Value, count: Value) {
-        let sixteen = self.int(16);
-        let whole = self.compare("sge", count, sixteen);
+        let lanes = match x.ty {
+            Type::Lanes(lanes, _) => lanes,
+            _ => 1,
+        };
+        let all = self.int(i64::from(lanes));
+        let whole = self.compare("sge", count, all);
         self.branch(
             whole,
             |e| e.store(x, p),
             |e| {
-                let mask = e.mask(count);
+                let mask = e.mask(count, lanes);
                 e.store_masked(x, p, mask);
             },
         );

@@ -137,6 +137,8 @@ pub struct Quantizer {
     lo: Value,
     hi: Value,
     zero: Value,
+    /// Whether what is quantized is a number, never NaN.
+    numbers: bool,
 }
 
 impl Quantizer {
@@ -159,7 +161,7 @@ impl Quantizer {
         let (lo, hi) = (bound(lo), bound(hi));
         let zero = e.truncate(zero, Scalar::I32);
         let zero = e.splat(zero, 16);
-        Quantizer { inverse, lo, hi, zero }
+        Quantizer { inverse, lo, hi, zero, numbers: false }
     }
 
     /// Codes as `vector<16xi32>`. Clamping first is the same as clamping last: the bounds are integers and rounding is monotone.
@@ -170,17 +172,40 @@ impl Quantizer {
 
     /// [`Quantizer::integers`] of numbers that are scaled already.
     pub fn scaled(&self, e: &mut Emitter, t: Value) -> Value {
-        let number = e.compare_float("ord", t, t);
-        let t = e.larger(t, self.lo);
-        let t = e.smaller(t, self.hi);
-        let nothing = e.floats(0.0);
-        let t = e.select(number, t, nothing);
+        let clamped = e.larger(t, self.lo);
+        let clamped = e.smaller(clamped, self.hi);
+        let t = if self.numbers {
+            clamped
+        } else {
+            let number = e.compare_float("ord", t, t);
+            let nothing = e.floats(0.0);
+            e.select(number, clamped, nothing)
+        };
         let round = e.floats(ROUND);
         let t = e.add(t, round);
         let t = e.bits(t, I32X16);
         let round = e.ints(ROUND.to_bits() as i32);
-        let t = e.sub(t, round);
-        e.add(t, self.zero)
+        let zero = e.sub(self.zero, round);
+        e.add(t, zero)
+    }
+
+    /// The quantizer of numbers between bounds: scaled, rounded and compared in any order they are the same codes, as all of that is monotone.
+    fn within(self, e: &mut Emitter, lo: f32, hi: f32) -> Quantizer {
+        let (mut least, mut most) = (self.lo, self.hi);
+        if lo > f32::NEG_INFINITY {
+            let lo = e.floats(lo);
+            let lo = e.mul(lo, self.inverse);
+            least = e.larger(lo, least);
+            // The upper bound counts where they cross.
+            least = e.smaller(least, self.hi);
+        }
+        if hi < f32::INFINITY {
+            let hi = e.floats(hi);
+            let hi = e.mul(hi, self.inverse);
+            most = e.smaller(hi, most);
+            most = e.larger(most, self.lo);
+        }
+        Quantizer { lo: least, hi: most, ..self }
     }
 
     /// Codes as sixteen bytes.
@@ -208,6 +233,25 @@ impl Writer {
             }
         };
         Writer { quantizer }
+    }
+
+    /// The writer of numbers that does the activation as well, where it is a clamp, and what is left of the activation.
+    pub fn take(self, e: &mut Emitter, activation: Activation) -> (Writer, Activation) {
+        let Some(quantizer) = self.quantizer else { return (self, activation) };
+        let quantizer = match activation {
+            Activation::None => quantizer,
+            Activation::Relu => quantizer.within(e, 0.0, f32::INFINITY),
+            Activation::Clamp { lo, hi } => quantizer.within(e, lo.value(), hi.value()),
+            // Infinite sums may make NaN of others.
+            other => return (self, other),
+        };
+        (Writer { quantizer: Some(Quantizer { numbers: true, ..quantizer }) }, Activation::None)
+    }
+
+    /// Codes as `vector<16xi32>`; only where results are codes.
+    pub fn integers(&self, e: &mut Emitter, y: Value) -> Value {
+        let quantizer = self.quantizer.as_ref().expect("invariant: results are codes");
+        quantizer.integers(e, y)
     }
 
     /// The vector in its stored form.

@@ -10,6 +10,7 @@ use super::coded::Coded;
 use super::coded::expand::Expand;
 use super::emit::{Emitter, I64, Kernel, Type, Value};
 use super::epilogue::{Activation, Output};
+use super::lines::{self, Lines};
 use super::patches::{self, Geometry};
 use super::split::SplitCodes;
 use super::tile::{Tile, emit_tile, tile_name};
@@ -121,6 +122,8 @@ pub enum Rows {
     Matrix,
     /// The patch of one output pixel of an NHWC image: implicit convolution. `K = kernel_height · kernel_width · channels`.
     Patches,
+    /// The same pixels, read where they lie in lines of the image, without gathering patches. Only of windows that are dense across.
+    Lines(Lines),
 }
 
 /// A matrix product kernel.
@@ -136,6 +139,8 @@ pub struct GemmSpec {
     pub nr: usize,
     /// Tiles of `mr` rows in a work item, at most.
     pub row_tiles: usize,
+    /// Rows of the last tile, where that is likely: there is a tile of just so many.
+    pub rest: Option<usize>,
     /// What a row of A is.
     pub rows: Rows,
     /// What follows the sum.
@@ -148,7 +153,31 @@ impl GemmSpec {
         let (mr, nr) = Self::tile(caps, product);
         // About a hundred rows of bytes, or fifty of f32, stay in the second-level cache beside a panel.
         let block_rows = if product.activation_bytes() == 4 { 48 } else { 96 };
-        GemmSpec { product, coded: None, mr, nr, row_tiles: block_rows / mr, rows, epilogue }
+        GemmSpec { product, coded: None, mr, nr, row_tiles: block_rows / mr, rest: None, rows, epilogue }
+    }
+
+    /// The spec for a known number of columns, and of rows if it is known: panels that are filled and whole tiles.
+    pub fn fit(mut self, caps: &TargetCaps, columns: u64, rows: Option<u64>) -> Self {
+        let plain = matches!(self.product, Product::F32F32 | Product::U8S8) && self.coded.is_none();
+        if !(caps.avx512 && plain) {
+            return self;
+        }
+        let block_rows = self.block_rows();
+        // As many sums as registers hold beside the weights and one activation.
+        let padded = |nr: u64| columns.next_multiple_of(nr);
+        (self.mr, self.nr) = match columns {
+            0..=16 => (28, 16),
+            _ if 12 * padded(48) < 11 * padded(32) => (9, 48),
+            _ => (14, 32),
+        };
+        if let Some(rows) = rows.filter(|n| *n > 0) {
+            // As even as may be.
+            let tiles = rows.div_ceil(self.mr as u64);
+            self.mr = rows.div_ceil(tiles) as usize;
+            self.rest = Some((rows % self.mr as u64) as usize).filter(|rest| *rest > 0);
+        }
+        self.row_tiles = (block_rows / self.mr).max(1);
+        self
     }
 
     /// Rows and columns of a tile: as many sums as the registers hold beside one step's operands.
@@ -172,13 +201,34 @@ impl GemmSpec {
         self.mr * self.row_tiles
     }
 
+    /// Rows of the tiles that are generated, the largest first.
+    fn variants(&self) -> Vec<usize> {
+        let mut rows = vec![self.mr];
+        match (self.rows, self.rest) {
+            (Rows::Lines(lines), _) => {
+                rows.extend(Some(lines.pixels % self.mr).filter(|rest| *rest > 0));
+                // There may be no whole tile.
+                rows.retain(|rows| *rows <= lines.pixels);
+            }
+            (_, rest) => {
+                rows.extend((0..usize::BITS).rev().map(|b| 1 << b).filter(|&r| r < self.mr));
+                rows.extend(rest.filter(|rest| !rest.is_power_of_two()));
+            }
+        }
+        rows
+    }
+
     /// Work items of an `M × N` product.
     pub fn items(&self, rows: u64, columns: u64) -> u64 {
         rows.div_ceil(self.block_rows() as u64) * columns.div_ceil(self.nr as u64)
     }
 
-    fn tile_bytes(&self) -> u64 {
-        (self.block_rows() * self.nr) as u64 * self.epilogue.output.bytes() as u64
+    pub(super) fn tile_bytes(&self) -> u64 {
+        let rows = match self.rows {
+            Rows::Lines(lines) => lines.count * lines.pixels,
+            _ => self.block_rows(),
+        };
+        (rows * self.nr) as u64 * self.epilogue.output.bytes() as u64
     }
 
     /// Bytes of scratch a worker needs for depth K: results, an expanded panel, rows beside each other.
@@ -234,9 +284,7 @@ pub fn convolution_args() -> Vec<&'static str> {
 /// The kernel's MLIR text.
 pub fn generate(spec: &GemmSpec, name: &str, caps: &TargetCaps) -> String {
     let mut e = Emitter::new(caps);
-    let mut variants = vec![spec.mr];
-    variants.extend((0..usize::BITS).map(|b| 1 << b).take_while(|&r| r < spec.mr));
-    for &rows in &variants {
+    for rows in spec.variants() {
         emit_tile(&mut e, spec, name, rows);
     }
     if let Some(coded) = spec.coded {
@@ -245,7 +293,10 @@ pub fn generate(spec: &GemmSpec, name: &str, caps: &TargetCaps) -> String {
             Expand { coded, nr: spec.nr, header, panel, depth, sixteen: None }.emit(e, spec.product, to);
         });
     }
-    e.kernel(name, |e, k| drive(e, spec, name, &variants, &k));
+    e.kernel(name, |e, k| match spec.rows {
+        Rows::Lines(lines) => lines::drive(e, spec, lines, name, &k),
+        _ => drive(e, spec, name, &k),
+    });
     e.finish()
 }
 
@@ -253,7 +304,8 @@ fn expand_name(kernel: &str) -> String {
     format!("{kernel}_expand")
 }
 
-fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &Kernel) {
+/// The operands of all tiles.
+pub(super) fn operands(e: &mut Emitter, k: &Kernel) -> (Tile, Value, Value) {
     let args = convolution_args();
     let p = |e: &mut Emitter, slot: &str| k.pointer(e, &args, slot);
     let n = |e: &mut Emitter, slot: &str| k.size(e, &args, slot);
@@ -269,10 +321,16 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
         c: (p(e, "c"), n(e, "c_stride")),
         out: (p(e, "out_scale"), n(e, "out_zero")),
         bounds: p(e, "bounds"),
+        runs: (e.int(1), e.int(0)),
     };
-    let (rows, columns) = (n(e, "rows"), n(e, "columns"));
+    (t, n(e, "rows"), n(e, "columns"))
+}
+
+fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, k: &Kernel) {
+    let args = convolution_args();
+    let (t, rows, columns) = operands(e, k);
     let geometry = match spec.rows {
-        Rows::Matrix => None,
+        Rows::Matrix | Rows::Lines(_) => None,
         Rows::Patches => Some(Geometry::read(e, k, &args)),
     };
     let nr = spec.nr as i64;
@@ -387,16 +445,19 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
             call(e, row, spec.mr);
             Vec::new()
         });
-        for &variant in variants[1..].iter().rev() {
-            let bit = e.int(variant as i64);
-            let here = e.and(rest, bit);
-            let needed = e.compare("ne", here, zero);
-            e.when(needed, |e| {
-                let higher = e.int(!(2 * variant as i64 - 1));
-                let before = e.and(rest, higher);
-                let row = e.add(done, before);
+        let powers = |e: &mut Emitter| {
+            tail_in_powers(e, spec.mr, rest, |e, row, variant| {
+                let row = e.add(done, row);
                 call(e, row, variant);
             });
+        };
+        match spec.rest.filter(|rest| !rest.is_power_of_two()) {
+            None => powers(e),
+            Some(likely) => {
+                let wanted = e.int(likely as i64);
+                let as_wanted = e.compare("eq", rest, wanted);
+                e.branch(as_wanted, |e| call(e, done, likely), powers);
+            }
         }
         let partial = e.compare("slt", width, nr_value);
         e.when(partial, |e| {
@@ -411,6 +472,21 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, variants: &[usize], k: &K
         });
         vec![row_block]
     });
+}
+
+/// The rows of the last tile as tiles of powers of two: calls `tile` with the first row after whole tiles, and how many.
+fn tail_in_powers(e: &mut Emitter, mr: usize, rest: Value, mut tile: impl FnMut(&mut Emitter, Value, usize)) {
+    let zero = e.int(0);
+    for power in (0..usize::BITS).rev().map(|b| 1usize << b).filter(|&r| r < mr) {
+        let bit = e.int(power as i64);
+        let here = e.and(rest, bit);
+        let needed = e.compare("ne", here, zero);
+        e.when(needed, |e| {
+            let higher = e.int(!(2 * power as i64 - 1));
+            let before = e.and(rest, higher);
+            tile(e, before, power);
+        });
+    }
 }
 
 /// Rows of a block: whole tiles, as even as the number of blocks allows.

@@ -20,6 +20,8 @@ pub mod emit;
 pub mod epilogue;
 pub mod gemm;
 pub mod hadamard;
+pub mod interleaved;
+pub mod lines;
 pub mod math;
 pub mod norm;
 pub mod pack;

@@ -49,6 +49,14 @@ pub enum PackError {
         /// Greatest code.
         hi: i32,
     },
+    /// A number that is infinite or none.
+    #[error("{what} is not finite: that of column {index}; quantize another layer, or repair the model")]
+    NotFinite {
+        /// Which operand.
+        what: &'static str,
+        /// Its column.
+        index: usize,
+    },
     /// Elements of another type than the form holds.
     #[error("its elements are no {expected}")]
     Elements {

@@ -43,19 +43,19 @@ pub(super) fn copy_rows(
 
 /// Where the values of an output pixel's patch stand in an image. Sizes in pixels unless they say bytes.
 pub(super) struct Geometry {
-    height: Value,
-    width: Value,
+    pub(super) height: Value,
+    pub(super) width: Value,
     channel_bytes: Value,
-    pixel_bytes: Value,
-    out_height: Value,
+    pub(super) pixel_bytes: Value,
+    pub(super) out_height: Value,
     out_width: Value,
-    kernel_height: Value,
-    kernel_width: Value,
-    stride_h: Value,
-    stride_w: Value,
-    dilation_h: Value,
+    pub(super) kernel_height: Value,
+    pub(super) kernel_width: Value,
+    pub(super) stride_h: Value,
+    pub(super) stride_w: Value,
+    pub(super) dilation_h: Value,
     dilation_w: Value,
-    pad_top: Value,
+    pub(super) pad_top: Value,
     pad_left: Value,
     pad_byte: Value,
 }
@@ -187,5 +187,44 @@ pub(super) fn gather(
                 |e| e.fill_pieces(d, run, pad),
             );
         });
+    });
+}
+
+/// Copies lines `first .. first + count` of an image, each between its pads: so many bytes as the windows of a line of outputs span.
+/// Lines outside the image are pads.
+pub(super) fn copy_lines(
+    e: &mut Emitter,
+    g: &Geometry,
+    image: Value,
+    (first, count): (Value, Value),
+    (to, stride): (Value, Value),
+    span: Value,
+) {
+    let pad = e.truncate(g.pad_byte, Scalar::I8);
+    let pad = e.splat(pad, 64);
+    let zero = e.int(0);
+    let row_bytes = e.mul(g.width, g.pixel_bytes);
+    let left = e.mul(g.pad_left, g.pixel_bytes);
+    let room = e.sub(span, left);
+    let inner = e.min_int(row_bytes, room);
+    let right = e.sub(room, inner);
+    e.each(zero, count, |e, line| {
+        let y = e.add(first, line);
+        let inside = inside(e, y, g.height);
+        let down = e.mul(line, stride);
+        let to = e.at(to, down);
+        e.branch(
+            inside,
+            |e| {
+                e.fill_pieces(to, left, pad);
+                let from = e.mul(y, row_bytes);
+                let from = e.at(image, from);
+                let to = e.at(to, left);
+                e.copy_pieces(to, from, inner);
+                let to = e.at(to, inner);
+                e.fill_pieces(to, right, pad);
+            },
+            |e| e.fill_pieces(to, span, pad),
+        );
     });
 }

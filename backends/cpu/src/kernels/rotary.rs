@@ -129,7 +129,7 @@ fn store(e: &mut Emitter, v: Value, p: Value, count: i64) {
         return e.store(v, p);
     }
     let count = e.int(count);
-    let mask = e.mask(count);
+    let mask = e.mask(count, 16);
     e.store_masked(v, p, mask);
 }
 

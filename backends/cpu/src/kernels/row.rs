@@ -56,7 +56,7 @@ pub(super) fn sweep(
     let some = e.compare("ne", rest, zero);
     let types: Vec<_> = carried.iter().map(|v| v.ty()).collect();
     let mut last = |e: &mut Emitter, c: &[Value]| {
-        let mask = e.mask(rest);
+        let mask = e.mask(rest, 16);
         body(e, Stretch { column: whole, mask: Some(mask) }, c)
     };
     if types.is_empty() {

@@ -7,7 +7,7 @@ use super::atom;
 use super::blocks::{BlockCodes, BlockScales, Blocks};
 use super::emit::{Emitter, F32, F32X16, I8X16, I8X64, I32, I32X16, I64, Scalar, Type, Value};
 use super::epilogue::Writer;
-use super::gemm::{ActivationScale, GemmSpec, Product};
+use super::gemm::{ActivationScale, GemmSpec, Product, Rows};
 use super::split::{SplitCodes, Tables};
 
 /// Parameters of a tile function, in call order; addresses already stand at the tile's row and column.
@@ -35,10 +35,12 @@ pub(super) struct Tile {
     pub out: (Value, Value),
     /// f32 upper bounds, a column each.
     pub bounds: Value,
+    /// Runs of activations of [`Rows::Lines`]: how many, and bytes from one to the next. The depth is that of a run.
+    pub runs: (Value, Value),
 }
 
 impl Tile {
-    pub const TYPES: [Type; 14] = [
+    pub const TYPES: [Type; 16] = [
         Type::Ptr,
         I64,
         Type::Ptr,
@@ -53,9 +55,11 @@ impl Tile {
         Type::Ptr,
         I64,
         Type::Ptr,
+        I64,
+        I64,
     ];
 
-    pub fn values(&self) -> [Value; 14] {
+    pub fn values(&self) -> [Value; 16] {
         [
             self.a.0,
             self.a.1,
@@ -71,6 +75,8 @@ impl Tile {
             self.out.0,
             self.out.1,
             self.bounds,
+            self.runs.0,
+            self.runs.1,
         ]
     }
 
@@ -87,6 +93,7 @@ impl Tile {
             c: (v[9], v[10]),
             out: (v[11], v[12]),
             bounds: v[13],
+            runs: (v[14], v[15]),
         }
     }
 }
@@ -238,23 +245,46 @@ impl Body<'_> {
         e.repeat(zero, count, one, start, step)
     }
 
+    /// The body once for each run, with its panel and its rows, or just once.
+    fn runs(
+        &self,
+        e: &mut Emitter,
+        starts: &[Value],
+        sums: &[Value],
+        body: impl FnOnce(&mut Emitter, Value, &[Value], &[Value]) -> Vec<Value>,
+    ) -> Vec<Value> {
+        if !matches!(self.spec.rows, Rows::Lines(_)) {
+            return body(e, self.t.panel, starts, sums);
+        }
+        let run_bytes = self.spec.product.panel_bytes_value(e, self.nr(), self.t.depth);
+        self.groups(e, self.t.runs.0, sums, |e, run, sums| {
+            let bytes = e.mul(run, run_bytes);
+            let panel = e.at(self.t.panel, bytes);
+            let bytes = e.mul(run, self.t.runs.1);
+            let starts: Vec<Value> = starts.iter().map(|&row| e.at(row, bytes)).collect();
+            body(e, panel, &starts, sums)
+        })
+    }
+
     fn f32_f32(&self, e: &mut Emitter, starts: &[Value]) -> Vec<Value> {
         let zero = e.floats(0.0);
         let start = self.each_sum(|_, _| zero);
-        self.groups(e, self.t.depth, &start, |e, k, sums| {
-            let p = e.element(self.t.panel, k, 4 * self.nr());
-            let b = self.lines(e, p, F32X16);
-            let at = e.times(k, 4);
-            let mut next = Vec::new();
-            for (r, &row) in starts.iter().enumerate() {
-                let p = e.at(row, at);
-                let x = e.load(p, F32);
-                let x = e.splat(x, 16);
-                for (v, &w) in b.iter().enumerate() {
-                    next.push(e.multiply_add(x, w, sums[r * self.vectors + v]));
+        self.runs(e, starts, &start, |e, panel, starts, sums| {
+            self.groups(e, self.t.depth, sums, |e, k, sums| {
+                let p = e.element(panel, k, 4 * self.nr());
+                let b = self.lines(e, p, F32X16);
+                let at = e.times(k, 4);
+                let mut next = Vec::new();
+                for (r, &row) in starts.iter().enumerate() {
+                    let p = e.at(row, at);
+                    let x = e.load(p, F32);
+                    let x = e.splat(x, 16);
+                    for (v, &w) in b.iter().enumerate() {
+                        next.push(e.multiply_add(x, w, sums[r * self.vectors + v]));
+                    }
                 }
-            }
-            next
+                next
+            })
         })
     }
 
@@ -271,19 +301,21 @@ impl Body<'_> {
     fn u8_s8(&self, e: &mut Emitter, starts: &[Value]) -> Vec<Value> {
         let start = self.corrections(e);
         let count = e.ceil_div(self.t.depth, 4);
-        self.groups(e, count, &start, |e, k, sums| {
-            let p = e.element(self.t.panel, k, 4 * self.nr());
-            let b = self.lines(e, p, I8X64);
-            let at = e.times(k, 4);
-            let mut next = Vec::new();
-            for (r, &row) in starts.iter().enumerate() {
-                let p = e.at(row, at);
-                let x = self.broadcast_word(e, p);
-                for (v, &w) in b.iter().enumerate() {
-                    next.push(atom::dot_u8s8(e, sums[r * self.vectors + v], x, w));
+        self.runs(e, starts, &start, |e, panel, starts, sums| {
+            self.groups(e, count, sums, |e, k, sums| {
+                let p = e.element(panel, k, 4 * self.nr());
+                let b = self.lines(e, p, I8X64);
+                let at = e.times(k, 4);
+                let mut next = Vec::new();
+                for (r, &row) in starts.iter().enumerate() {
+                    let p = e.at(row, at);
+                    let x = self.broadcast_word(e, p);
+                    for (v, &w) in b.iter().enumerate() {
+                        next.push(atom::dot_u8s8(e, sums[r * self.vectors + v], x, w));
+                    }
                 }
-            }
-            next
+                next
+            })
         })
     }
 
@@ -532,7 +564,14 @@ impl Body<'_> {
     fn finish(&self, e: &mut Emitter, sums: &[Value]) {
         let epilogue = &self.spec.epilogue;
         let t = &self.t;
+        // Sums of codes times finite multipliers are numbers; only then may clamps be one.
+        let exact = self.spec.product == Product::U8S8 && epilogue.scale == ActivationScale::Tensor;
         let writer = Writer::new(e, epilogue.output, t.out.0, t.out.1);
+        let (writer, activation) = if exact && !epilogue.bounded {
+            writer.take(e, epilogue.activation)
+        } else {
+            (writer, epilogue.activation)
+        };
         let columns = |e: &mut Emitter, p: Value| -> Vec<Value> {
             (0..self.vectors)
                 .map(|v| {
@@ -582,7 +621,7 @@ impl Body<'_> {
                         e.fma(s, x, bias[v])
                     }
                 };
-                let y = epilogue.activation.apply(e, y);
+                let y = activation.apply(e, y);
                 let y = bounds.get(v).map_or(y, |bound| e.smaller(*bound, y));
                 let stored = writer.encode(e, y);
                 debug_assert!(stored.ty() == F32X16 || stored.ty() == I8X16);

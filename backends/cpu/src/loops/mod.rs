@@ -10,6 +10,7 @@ mod integer;
 pub mod matmul;
 pub mod movement;
 pub mod packed_rows;
+pub mod planes;
 pub mod pool;
 pub mod reduce;
 pub mod storage;

@@ -108,7 +108,7 @@ impl Reduce {
             let p = e.element(row, i, self.storage.bytes());
             let x = self.storage.load(e, p);
             let left = e.sub(reduced, i);
-            let mask = e.mask(left);
+            let mask = e.mask(left, 16);
             let nothing = self.identity(e);
             let x = e.select(mask, x, nothing);
             vec![self.combine(e, carried[0], x)]

@@ -152,10 +152,17 @@ impl Lowering<'_> {
         let y = node.results[0];
         // Places first: a group that was refused a fused operand may still have to make it.
         let mut inputs = Vec::new();
-        for (x, _) in &group.inputs {
-            inputs.push(self.place(*x)?);
-        }
         let dims = self.function.ty(y).dims.clone();
+        // Sixteen elements at a time: nothing is read past the end of whole sixteens.
+        let sixteens = match Self::count(&dims)? {
+            Dim::Const(n) => n % 16 == 0,
+            Dim::Symbolic(p) => p.terms().iter().all(|(_, c)| c % 16 == 0),
+        };
+        for (x, own) in &group.inputs {
+            let exact =
+                sixteens && *own == dims && group.inputs.iter().all(|(_, d)| *d == dims || d.is_empty());
+            inputs.push(if exact { self.exact_place(*x)? } else { self.place(*x)? });
+        }
         let mut strides = vec![contiguous(&dims)?];
         for (_, own) in &group.inputs {
             strides.push(broadcast(own, dims.len())?);

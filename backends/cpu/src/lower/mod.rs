@@ -51,6 +51,7 @@ pub struct Lowered {
 pub fn lower(function: &Function, caps: &TargetCaps, features: Vec<String>) -> Result<Lowered, LowerError> {
     let mut lowering = Lowering::new(function, caps);
     lowering.arguments()?;
+    lowering.join()?;
     for &id in function.order() {
         let node = function.node(id);
         lowering.node(id, node).map_err(|e| e.at(node))?;
@@ -136,6 +137,10 @@ pub(crate) struct Lowering<'a> {
     buffers: Buffers,
     steps: Vec<PendingStep>,
     places: HashMap<ValueId, Place>,
+    /// Where the caller has the inputs.
+    callers: HashMap<ValueId, Place>,
+    /// Values that become a part of a concatenation where they are made.
+    joined: HashMap<ValueId, movement::Joined>,
     /// Values that are columns of others; they have no place until one is needed.
     views: HashMap<ValueId, View>,
     uses: HashMap<ValueId, Vec<(OpId, usize)>>,
@@ -170,6 +175,8 @@ impl<'a> Lowering<'a> {
             buffers: Buffers::default(),
             steps: Vec::new(),
             places: HashMap::new(),
+            callers: HashMap::new(),
+            joined: HashMap::new(),
             views: HashMap::new(),
             uses: function.uses(),
             block_sums: HashMap::new(),
@@ -185,7 +192,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Inputs are copied into buffers of our own first: kernels may read a little past an end, which a caller's buffer does not promise.
+    /// Inputs are copied into buffers of our own: kernels may read a little past an end, which a caller's buffer does not promise. Where the only
+    /// readers read exactly what there is, no copy is made ([`Lowering::exact_place`]).
     fn arguments(&mut self) -> Result<(), LowerError> {
         let function = self.function;
         let is_state = |index: usize| function.states.iter().any(|s| s.argument == index);
@@ -213,9 +221,10 @@ impl<'a> Lowering<'a> {
             } else {
                 self.inputs.push(port);
                 let input = Place { buffer: Buffer::Input(self.inputs.len() as u32 - 1), storage };
-                let own = Place { buffer: self.new_buffer(&function.ty(value).dims, storage)?, storage };
-                self.copy_all(own, input, &function.ty(value).dims, "input")?;
-                self.places.insert(value, own);
+                self.callers.insert(value, input);
+                if !self.may_wait(value) {
+                    self.place(value)?;
+                }
             }
         }
         for (index, &value) in function.results.iter().enumerate() {
@@ -406,6 +415,13 @@ impl<'a> Lowering<'a> {
             return self.materialise(value, view);
         }
         let storage = self.storage_of(value)?;
+        if let Some(input) = self.callers.get(&value).copied() {
+            let dims = self.function.ty(value).dims.clone();
+            let own = Place { buffer: self.new_buffer(&dims, storage)?, storage };
+            self.copy_all(own, input, &dims, "input")?;
+            self.places.insert(value, own);
+            return Ok(own);
+        }
         let Definition::Result(op, _) = self.function.value(value).definition else {
             return Err(LowerError::new("an argument was not lowered"));
         };
@@ -423,6 +439,24 @@ impl<'a> Lowering<'a> {
         let place = Place { buffer: self.parameter(packed), storage };
         self.places.insert(value, place);
         Ok(place)
+    }
+
+    /// Where an operand is, for a kernel that reads nothing past its end.
+    pub(crate) fn exact_place(&mut self, value: ValueId) -> Result<Place, LowerError> {
+        match self.callers.get(&value) {
+            Some(input) if !self.places.contains_key(&value) => Ok(*input),
+            _ => self.place(value),
+        }
+    }
+
+    /// Whether an input need not be copied before its readers are known to need that: they read its elements in order, or move them.
+    fn may_wait(&self, value: ValueId) -> bool {
+        let readers = self.uses.get(&value).map(Vec::as_slice).unwrap_or_default();
+        let plain = |(user, _): &(OpId, usize)| {
+            let node = self.function.node(*user);
+            matches!(node.op, Op::Transpose { .. } | Op::Quantize { .. })
+        };
+        !self.targets.contains_key(&value) && readers.iter().all(plain)
     }
 
     /// A buffer for a result: the output itself where that is its only target, else a virtual one that is copied there.

@@ -1,12 +1,14 @@
 //! Operations that move elements: one strided copy each (and a fill for pads). A reshape moves nothing.
 
-use qcc_ir::{Dim, Node, Op};
+use qcc_ir::{Dim, Node, Op, ValueId};
 use qcc_runtime::program::{Expr, Limit};
 
 use super::axes::{Axes, broadcast, contiguous};
 use super::{LowerError, Lowering, Operand, Place};
+use crate::loops::elementwise::activation;
 use crate::loops::gather::Gather;
 use crate::loops::movement::{Copy, Fill};
+use crate::loops::planes::Planes;
 use crate::loops::storage::Storage;
 
 /// A strided block: where it starts and how it is walked, in elements.
@@ -14,6 +16,14 @@ struct Block {
     place: Place,
     offset: Dim,
     strides: Vec<Dim>,
+}
+
+/// A value that becomes columns of a concatenation where it is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joined {
+    whole: ValueId,
+    column: i64,
+    width: i64,
 }
 
 /// Codes of one format may be stored in two ways; a copy does not convert them.
@@ -63,8 +73,11 @@ impl Lowering<'_> {
 
     fn copy(&mut self, to: Block, from: Block, dims: &[Dim], name: &str) -> Result<(), LowerError> {
         same_storage(from.place, to.place)?;
-        let axes = Axes { dims: dims.to_vec(), strides: vec![to.strides, from.strides] }.merged()?;
-        let mut axes = axes;
+        let strides = vec![to.strides.clone(), from.strides.clone()];
+        let mut axes = Axes { dims: dims.to_vec(), strides }.merged()?;
+        if self.planes(&axes, (&to, &from), name)? {
+            return Ok(());
+        }
         let one = Dim::Const(1);
         // A long contiguous run is cut into pieces of 4096 elements, so that several threads can share it.
         const PIECE: i64 = 4096;
@@ -93,6 +106,38 @@ impl Lowering<'_> {
         self.step(name, kernel, operands, &rows, 8)
     }
 
+    /// A copy of a few planes to pixels, by a kernel of its own; false where it is something else.
+    fn planes(&mut self, axes: &Axes, (to, from): (&Block, &Block), name: &str) -> Result<bool, LowerError> {
+        let bytes = to.place.storage.bytes();
+        let (dims, [out, inside]) = (&axes.dims, &axes.strides[..]) else { return Ok(false) };
+        let (one, rank) = (Dim::Const(1), dims.len());
+        let [.., pixels, channels] = &dims[..] else { return Ok(false) };
+        let Some(count) = channels.constant().filter(|n| Planes::fits(bytes, *n)) else { return Ok(false) };
+        let whole = pixels.checked_mul(channels).ok_or_else(LowerError::too_large)?;
+        let fits = rank <= 3
+            && (to.offset == Dim::Const(0) && from.offset == Dim::Const(0))
+            && (out[rank - 1] == one && out[rank - 2] == *channels && inside[rank - 2] == one)
+            && (rank == 2 || out[0] == whole);
+        if !fits {
+            return Ok(false);
+        }
+        let spec = Planes { bytes, channels: count as usize };
+        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| spec.generate(name, caps));
+        let images = if rank == 3 { dims[0].clone() } else { one };
+        let stride = if rank == 3 { inside[0].clone() } else { Dim::Const(0) };
+        let operands = vec![
+            Operand::Buffer(to.place.buffer),
+            Operand::Buffer(from.place.buffer),
+            Operand::Size(pixels.clone()),
+            Operand::Size(inside[rank - 1].clone()),
+            Operand::Size(stride),
+        ];
+        let pieces = self.expr_ceil_div(pixels, Planes::PIXELS as u64)?;
+        let items = Expr::Mul(Box::new(self.expr(&images)?), Box::new(pieces));
+        self.step_with(name, kernel, operands, items, 4, Expr::Const(0));
+        Ok(true)
+    }
+
     pub(super) fn movement(&mut self, node: &Node) -> Result<(), LowerError> {
         let operand = |i: usize| node.operands[i].expect("invariant: arity was checked");
         let dims = self.function.ty(node.results[0]).dims.clone();
@@ -102,7 +147,8 @@ impl Lowering<'_> {
         }
         let x = operand(0);
         let from_dims = self.function.ty(x).dims.clone();
-        let from = self.place(x)?;
+        // Copies read exactly what they copy.
+        let from = self.exact_place(x)?;
         let to = self.result(node.results[0])?;
         let own = contiguous(&from_dims)?;
         let whole = Block { place: to, offset: Dim::Const(0), strides: contiguous(&dims)? };
@@ -169,15 +215,79 @@ impl Lowering<'_> {
         }
     }
 
+    /// Finds what becomes a part of a concatenation where it is made: results of products that only a concatenation of columns reads.
+    pub(super) fn join(&mut self) -> Result<(), LowerError> {
+        let function = self.function;
+        for &id in function.order() {
+            let node = function.node(id);
+            let (Op::Concat { axis }, y) = (&node.op, node.results[0]) else { continue };
+            let dims = &function.ty(y).dims;
+            let last = *axis as usize + 1 == dims.len();
+            let Some(width) = dims.last().and_then(Dim::constant).filter(|_| last) else { continue };
+            if self.targets.contains_key(&y) || self.is_grown(y) {
+                continue;
+            }
+            let storage = self.storage_of(y)?;
+            let mut column = 0;
+            for x in node.operands.iter().copied().flatten() {
+                let own = function.ty(x).dims.last().and_then(Dim::constant).unwrap_or(0);
+                let alone =
+                    self.uses.get(&x).is_some_and(|uses| uses.len() == 1) && !self.targets.contains_key(&x);
+                if alone && self.storage_of(x)? == storage && self.is_product(x) {
+                    self.joined.insert(x, Joined { whole: y, column, width });
+                }
+                column += own;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a value is made by a matrix product, with what fuses into it.
+    fn is_product(&self, value: ValueId) -> bool {
+        let Some((_, node)) = self.function.defining(value) else { return false };
+        let made_by = |node: &Node| match &node.op {
+            Op::Conv { groups, .. } | Op::QuantizedConv { groups, .. } => *groups == 1,
+            _ => false,
+        };
+        let before = node.operands.first().copied().flatten().and_then(|x| self.function.defining(x));
+        made_by(node)
+            || (activation(&node.op).is_some()
+                && before.is_some_and(|(_, before)| {
+                    made_by(before) && self.uses.get(&before.results[0]).is_some_and(|uses| uses.len() == 1)
+                }))
+    }
+
+    /// Where a product puts a value that becomes a part of a concatenation: the place of all of it, the first column, and columns of a row.
+    pub(super) fn joined_place(&mut self, value: ValueId) -> Result<Option<(Place, i64, i64)>, LowerError> {
+        let Some(joined) = self.joined.get(&value).copied() else { return Ok(None) };
+        let whole = match self.places.get(&joined.whole) {
+            Some(place) => *place,
+            None => self.result(joined.whole)?,
+        };
+        // Nothing else reads it.
+        self.places.insert(value, whole);
+        Ok(Some((whole, joined.column, joined.width)))
+    }
+
     fn concat(&mut self, node: &Node, axis: usize) -> Result<(), LowerError> {
-        let to = self.result(node.results[0])?;
-        let strides = contiguous(&self.function.ty(node.results[0]).dims)?;
+        let y = node.results[0];
+        let to = match self.places.get(&y) {
+            Some(place) => *place,
+            None => self.result(y)?,
+        };
+        let strides = contiguous(&self.function.ty(y).dims)?;
         let mut start = Dim::Const(0);
         for &x in node.operands.iter().flatten() {
             let dims = self.function.ty(x).dims.clone();
-            let from = Block { place: self.place(x)?, offset: Dim::Const(0), strides: contiguous(&dims)? };
-            let offset = start.checked_mul(&strides[axis]).ok_or_else(LowerError::too_large)?;
-            self.copy(Block { place: to, offset, strides: strides.clone() }, from, &dims, &node.location)?;
+            let in_place =
+                self.joined.contains_key(&x) && self.places.get(&x).is_some_and(|p| p.buffer == to.buffer);
+            if !in_place {
+                let from =
+                    Block { place: self.place(x)?, offset: Dim::Const(0), strides: contiguous(&dims)? };
+                let offset = start.checked_mul(&strides[axis]).ok_or_else(LowerError::too_large)?;
+                let to = Block { place: to, offset, strides: strides.clone() };
+                self.copy(to, from, &dims, &node.location)?;
+            }
             start = start.checked_add(&dims[axis]).ok_or_else(LowerError::too_large)?;
         }
         Ok(())

@@ -94,8 +94,8 @@ impl Lowering<'_> {
         operands.extend(sizes.map(Operand::Size));
         operands.extend(pair(kernel, 1).into_iter().chain(pair(strides, 1)).map(|v| Operand::Bits(v as u64)));
         operands.extend(sides(pads).into_iter().chain(pair(dilations, 1)).map(|v| Operand::Bits(v as u64)));
-        let items = Self::count(&[out.batch, out.height, out.width])?;
-        self.step(&node.location, index, operands, &items, 4)
+        let items = Self::count(&[out.batch, out.height])?;
+        self.step(&node.location, index, operands, &items, 1)
     }
 
     pub(super) fn reduce(&mut self, node: &Node) -> Result<(), LowerError> {

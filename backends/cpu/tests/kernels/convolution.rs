@@ -3,7 +3,8 @@
 use qcc_cpu::kernels::depthwise::{self, DepthwiseSpec, Format};
 use qcc_cpu::kernels::epilogue::{Activation, Output};
 use qcc_cpu::kernels::gemm::{self, ActivationScale, Epilogue, GemmSpec, Product, Rows};
-use qcc_cpu::kernels::pack;
+use qcc_cpu::kernels::lines::{self, Lines};
+use qcc_cpu::kernels::{interleaved, pack};
 
 use crate::harness::*;
 
@@ -178,6 +179,113 @@ fn implicit_products() {
     }
 }
 
+/// Convolutions whose patches are read from lines: a kernel for each geometry.
+#[test]
+fn products_of_lines() {
+    for level in levels() {
+        let mut r = Random::new(17);
+        for case in 0..24 {
+            let (window, stride) = ([r.size(4), r.size(4)], [r.size(3), r.size(3)]);
+            let dilation = [r.size(2), 1];
+            let mut s = Shape::random(&mut r, window, stride, dilation);
+            if case % 4 == 0 {
+                s.pad = [0, 0];
+                s.out = std::array::from_fn(|d| {
+                    let room = s.image[d].checked_sub((window[d] - 1) * dilation[d] + 1);
+                    room.map_or(0, |room| room / stride[d] + 1)
+                });
+                if s.out.contains(&0) {
+                    continue;
+                }
+            }
+            let n = r.size(70);
+            let lines = Lines { count: r.size(s.out[0] as i64), pixels: s.out[1], padded: case % 4 != 0 };
+            let clamped = Activation::Clamp { lo: (-1.0).into(), hi: 6.0.into() };
+            let codes = Epilogue { activation: clamped, output: Output::Codes { lo: 0, hi: 255 }, ..OUT };
+            let spec = |product, epilogue| {
+                let spec = GemmSpec::new(&level.caps, product, Rows::Lines(lines), epilogue);
+                spec.fit(&level.caps, n as u64, Some(s.out[1] as u64))
+            };
+            let (float, integer) = (spec(Product::F32F32, OUT), spec(Product::U8S8, codes));
+            let text = gemm::generate(&float, "float", &level.caps)
+                + &gemm::generate(&integer, "integer", &level.caps);
+            let library = Library::new(&text, &level);
+            let what = format!("{} n={n} {lines:?} {s:?}", level.name);
+            let (run, runs) = (s.window[1] * s.channels, s.window[0]);
+            let (k, m) = (run * runs, s.pixels());
+            let image = s.batch * s.image[0] * s.image[1];
+            let items = s.batch * s.out[0].div_ceil(lines.count);
+            let span = ((s.out[1] - 1) * s.stride[1] + s.window[1]) * s.channels;
+            let needed = (lines.count - 1) * s.stride[0] + (s.window[0] - 1) * s.dilation[0] + 1;
+            let scratch = |spec: &GemmSpec, size: usize| {
+                spec.scratch_bytes(0) + lines::staged_bytes(needed as u64, (span * size) as u64)
+            };
+            let geometry = |size: usize, pad: u64| -> Vec<u64> {
+                let pixel = s.channels * size;
+                let sizes = [s.image, [pixel, pixel], s.out, s.window, s.stride, s.dilation, s.pad];
+                sizes.into_iter().flatten().map(|v| v as u64).chain([pad]).collect()
+            };
+            let bias = r.reals(n);
+
+            let (x, w) = (r.reals(image * s.channels), r.reals(n * k));
+            let (mut wanted, mut magnitude) = (vec![0f64; m * n], vec![0f64; m * n]);
+            for i in 0..m * n {
+                wanted[i] = f64::from(bias[i % n]);
+                magnitude[i] = wanted[i].abs();
+            }
+            s.taps(|out, tap, from| {
+                for (j, c) in (0..n).flat_map(|j| (0..s.channels).map(move |c| (j, c))) {
+                    let p = f64::from(x[from * s.channels + c]) * f64::from(w[j * k + tap * s.channels + c]);
+                    wanted[out * n + j] += p;
+                    magnitude[out * n + j] += p.abs();
+                }
+            });
+            let (xb, wb) =
+                (Buffer::f32(&x), Buffer::f32(&pack::pack_f32(&w, n, k, float.nr).expect("packs")));
+            let bias_at = Buffer::f32(&pack::pad_columns(&bias, float.nr));
+            let c = Buffer::zeros(m * n * 4);
+            let mut args = vec![xb.address(), 0, wb.address(), 0, 0, bias_at.address(), 0, 0, c.address()];
+            args.extend([4 * n as u64, 0, 0, m as u64, n as u64, run as u64, 0]);
+            args.extend(geometry(4, 0));
+            let all = (items * n.div_ceil(float.nr)) as u64;
+            library.run("float", &args, all, scratch(&float, 4), 1 + r.next() % 3);
+            assert_close(&c.to_f32(), &wanted, &magnitude, &what);
+
+            let (x, w) = (r.u8s(image * s.channels, 0, 255), r.i8s(n * k, -127, 127));
+            let zero = r.int(0, 255) as i32;
+            let mut sums = vec![0i32; m * n];
+            s.taps(|out, tap, from| {
+                for (j, c) in (0..n).flat_map(|j| (0..s.channels).map(move |c| (j, c))) {
+                    let w = i32::from(w[j * k + tap * s.channels + c]);
+                    sums[out * n + j] += (i32::from(x[from * s.channels + c]) - zero) * w;
+                }
+            });
+            let multipliers: Vec<f32> = (0..n).map(|_| r.real().abs() / 1000.0).collect();
+            let filled = run.next_multiple_of(4);
+            let mut rows = vec![0; n * runs * filled];
+            for (to, from) in rows.chunks_mut(filled).zip(w.chunks(run)) {
+                to[..run].copy_from_slice(from);
+            }
+            let packed = pack::pack_s8(&rows, n, runs * filled, integer.nr).expect("packs");
+            let (xb, wb) = (Buffer::bytes(&x), Buffer::bytes(&packed.bytes));
+            let start = Buffer::i32(&packed.corrections(zero));
+            let by_column = Buffer::f32(&pack::pad_columns(&multipliers, integer.nr));
+            let bias_at = Buffer::f32(&pack::pad_columns(&bias, integer.nr));
+            let (scale, c) = (Buffer::f32(&[0.05]), Buffer::zeros(m * n));
+            let mut args = vec![xb.address(), 0, wb.address(), start.address(), by_column.address()];
+            args.extend([bias_at.address(), 0, 0, c.address(), n as u64, scale.address(), 9]);
+            args.extend([m as u64, n as u64, run as u64, 0]);
+            args.extend(geometry(1, zero as u64));
+            let all = (items * n.div_ceil(integer.nr)) as u64;
+            library.run("integer", &args, all, scratch(&integer, 1), 1 + r.next() % 3);
+            for (i, (&sum, &q)) in sums.iter().zip(&c.to_bytes()).enumerate() {
+                let y = (sum as f32).mul_add(multipliers[i % n], bias[i % n]).clamp(-1.0, 6.0);
+                assert_eq!(i32::from(q), quantize(y, 0.05, 9, 0, 255), "{what}: element {i}");
+            }
+        }
+    }
+}
+
 #[test]
 fn depthwise_windows() {
     for level in levels() {
@@ -210,20 +318,40 @@ fn depthwise_windows() {
         let text: String = specs
             .iter()
             .enumerate()
-            .map(|(i, s)| depthwise::generate(s, &format!("depthwise{i}"), &level.caps))
+            .map(|(i, s)| {
+                let plain = depthwise::generate(s, &format!("depthwise{i}"), &level.caps);
+                let dots = interleaved::fits(s, &level.caps);
+                plain
+                    + &if dots {
+                        interleaved::generate(s, &format!("interleaved{i}"), &level.caps)
+                    } else {
+                        String::new()
+                    }
+            })
             .collect();
         let library = Library::new(&text, &level);
         let mut r = Random::new(13);
         for (index, spec) in specs.iter().enumerate() {
             for _ in 0..20 {
                 let s = Shape::random(&mut r, spec.window, spec.stride, spec.dilation);
-                check_depthwise(&mut r, &library, &format!("depthwise{index}"), spec, &s);
+                check_depthwise(&mut r, &library, &format!("depthwise{index}"), spec, &s, false);
+                if interleaved::fits(spec, &level.caps) {
+                    let s = Shape { channels: r.size(200), ..s };
+                    check_depthwise(&mut r, &library, &format!("interleaved{index}"), spec, &s, true);
+                }
             }
         }
     }
 }
 
-fn check_depthwise(r: &mut Random, library: &Library, name: &str, spec: &DepthwiseSpec, s: &Shape) {
+fn check_depthwise(
+    r: &mut Random,
+    library: &Library,
+    name: &str,
+    spec: &DepthwiseSpec,
+    s: &Shape,
+    dots: bool,
+) {
     let (n, taps) = (s.channels, s.window[0] * s.window[1]);
     let image = s.batch * s.image[0] * s.image[1] * n;
     let (count, float) = (s.pixels() * n, spec.format == Format::F32);
@@ -244,17 +372,25 @@ fn check_depthwise(r: &mut Random, library: &Library, name: &str, spec: &Depthwi
     let bounds: Vec<f32> = (0..n).map(|_| r.real().abs() * 3.0).collect();
     let bound_of = |i: usize| if spec.bounded { bounds[i % n] } else { f32::INFINITY };
     let size = spec.output.bytes() as usize;
+    let starts: Vec<i32> =
+        wq.chunks(taps).map(|w| -zero * w.iter().map(|&w| i32::from(w)).sum::<i32>()).collect();
+    let by_channel = |values: &[f32]| {
+        Buffer::f32(&if dots { interleaved::pack_channels(values, n) } else { values.to_vec() })
+    };
     let held = [
         if float { Buffer::f32(&x) } else { Buffer::bytes(&xq) },
         if float {
             Buffer::f32(&pack::pack_channel_blocks(&w, n, taps).expect("packs"))
+        } else if dots {
+            Buffer::i8(&interleaved::pack_weights(&wq, n, s.window).expect("packs"))
         } else {
             Buffer::i8(&pack::pack_channel_blocks_s8(&wq, n, taps).expect("packs"))
         },
-        Buffer::f32(&multipliers),
-        Buffer::f32(&bias),
+        by_channel(&multipliers),
+        by_channel(&bias),
         Buffer::f32(&[0.05]),
-        Buffer::f32(&bounds),
+        by_channel(&bounds),
+        Buffer::i32(&interleaved::pack_channels(&starts, n)),
     ];
     let y = Buffer::zeros(count * size);
     let at = |i: usize| held[i].address();
@@ -263,7 +399,13 @@ fn check_depthwise(r: &mut Random, library: &Library, name: &str, spec: &Depthwi
     args.extend(sizes.map(|v| v as u64));
     args.push(at(5));
     assert_eq!(args.len(), depthwise::ARGS.len());
-    library.run(name, &args, spec.items(s.batch as u64, s.out[0] as u64), 64, 1 + r.next() % 3);
+    let scratch = if dots {
+        args.extend([at(6), interleaved::period(n) as u64]);
+        interleaved::scratch_bytes(spec, n as u64, s.image[1] as u64, s.out[1] as u64)
+    } else {
+        64
+    };
+    library.run(name, &args, spec.items(s.batch as u64, s.out[0] as u64), scratch, 1 + r.next() % 3);
     let what = format!("{name} {spec:?} {s:?}");
     if float {
         let wanted: Vec<f64> = (0..count)

@@ -64,9 +64,9 @@ pub(super) const HEADS: &[Head] = &[
         },
     },
     Head {
-        name: "less",
+        name: "lowered",
         arity: 2,
-        doc: "(less ?b ?v): the bias ?b minus ?v, and −?v where there is no bias",
+        doc: "(lowered ?b ?v): the bias ?b minus ?v, and −?v where there is no bias",
         lower: |children| {
             if *children[0] == Facts::Absent {
                 return Ok(one(1, Op::Neg {}));

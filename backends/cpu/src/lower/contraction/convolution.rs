@@ -5,10 +5,13 @@ use qcc_runtime::program::Expr;
 
 use super::super::window::{Image, channels_last, pair, sides};
 use super::super::{LowerError, Lowering, Operand};
-use super::{Layer, Shape};
+use super::weights::{Columns, Vector};
+use super::{Form, Layer, Shape};
 use crate::kernels::coded::{Coded, Sharing};
 use crate::kernels::depthwise::{self, DepthwiseSpec};
-use crate::kernels::gemm::Rows;
+use crate::kernels::gemm::{Product, Rows};
+use crate::kernels::interleaved;
+use crate::kernels::lines::{self, Lines};
 use crate::loops::storage::Storage;
 
 impl Lowering<'_> {
@@ -28,10 +31,11 @@ impl Lowering<'_> {
         if *groups != 1 {
             return Err(LowerError::new("grouped convolutions that are not depthwise were not legalised"));
         }
-        let shape = Shape {
+        let mut shape = Shape {
             columns: weight[0],
             depth: weight[1] * taps,
             taps: Some((weight[1] as usize, taps as usize)),
+            runs: 1,
         };
         let rows = Self::count(&[
             geometry.image.batch.clone(),
@@ -41,16 +45,43 @@ impl Lowering<'_> {
         let (product, x) = self.product(&layer, &shape)?;
         let mut operands = Vec::new();
         let pointwise = taps == 1 && geometry.strides == [1, 1] && geometry.sides == [0; 4];
-        let kind = if pointwise { Rows::Matrix } else { Rows::Patches };
+        let lines = if pointwise { None } else { geometry.lines(product) };
+        let likely = match (&lines, geometry.out.height.constant(), geometry.out.width.constant()) {
+            (Some(lines), ..) => Some(lines.pixels as i64),
+            (None, Some(height), Some(width)) => height.checked_mul(width),
+            _ => None,
+        };
+        let kind = match lines {
+            _ if pointwise => Rows::Matrix,
+            Some(lines) => {
+                shape.runs = geometry.kernel[0] as usize;
+                Rows::Lines(lines)
+            }
+            None => Rows::Patches,
+        };
+        let widths = (shape.depth, shape.columns);
         let spec =
-            self.gemm(&layer, product, kind, &shape, x, &rows, shape.depth, shape.columns, &mut operands)?;
+            self.gemm(&layer, product, (kind, likely), &shape, x, &rows, widths.0, widths.1, &mut operands)?;
         if !pointwise {
             let bytes = weight[1] * x.storage.bytes();
             let pad =
                 if x.storage == Storage::F32 { 0 } else { i64::from(self.zero_point(&layer, x.storage)?) };
             operands.extend(geometry.operands(bytes, bytes, pad));
         }
-        self.launch(&layer, &spec, operands, &rows, &shape)
+        let (blocks, scratch) = match lines {
+            Some(lines) => {
+                let line_blocks = self.expr_ceil_div(&geometry.out.height, lines.count as u64)?;
+                let batch = self.expr(&geometry.image.batch)?;
+                let staged = geometry.staged_bytes(lines, weight[1] * x.storage.bytes());
+                let scratch = spec.scratch_bytes(0) + staged;
+                (Expr::Mul(Box::new(batch), Box::new(line_blocks)), scratch)
+            }
+            None => {
+                let blocks = self.expr_ceil_div(&rows, spec.block_rows() as u64)?;
+                (blocks, spec.scratch_bytes(shape.depth as u64))
+            }
+        };
+        self.launch(&layer, &spec, operands, blocks, &shape, scratch)
     }
 
     fn depthwise(
@@ -74,9 +105,49 @@ impl Lowering<'_> {
             bounded: layer.bounds.is_some(),
             output: layer.output,
         };
+        let zero = if integer { i64::from(self.zero_point(layer, x.storage)?) } else { 0 };
+        let y = self.result_of(layer)?;
+        let (out_scale, out_zero) = self.output_quantizer(layer)?;
+        let size = |d: &Dim| Operand::Size(d.clone());
+        let operands = |of: ByChannel| {
+            vec![
+                Operand::Buffer(x.buffer),
+                of.weights,
+                of.multipliers,
+                of.bias,
+                Operand::Bits(zero as u64),
+                Operand::Buffer(y.buffer),
+                out_scale,
+                out_zero,
+                size(&geometry.image.batch),
+                size(&geometry.image.height),
+                size(&geometry.image.width),
+                Operand::Bits(channels as u64),
+                size(&geometry.out.height),
+                size(&geometry.out.width),
+                Operand::Bits(geometry.sides[0] as u64),
+                Operand::Bits(geometry.sides[1] as u64),
+                of.bounds,
+            ]
+        };
+        let items = Self::count(&[geometry.image.batch.clone(), geometry.out.height.clone()])?;
+        let items = self.expr(&items)?;
+        let widths = [&geometry.image.width, &geometry.out.width].map(|d| d.constant().map(|n| n as u64));
+        let name = &layer.node.location;
+        if let ([Some(width), Some(out_width)], true) = (widths, interleaved::fits(&spec, self.caps)) {
+            let (by_channel, corrections) = self.interleaved(layer, channels, spec.window, zero as i32)?;
+            let mut operands = operands(by_channel);
+            operands.extend([corrections, Operand::Bits(interleaved::period(channels as usize) as u64)]);
+            let kernel = self.kernel(&format!("depthwise interleaved {spec:?}"), |name, caps| {
+                interleaved::generate(&spec, name, caps)
+            });
+            let scratch = interleaved::scratch_bytes(&spec, channels as u64, width, out_width);
+            self.step_with(name, kernel, operands, items, 1, Expr::Const(scratch));
+            return Ok(());
+        }
         /// Channels of a block.
         const LANES: usize = 16;
-        let shape = Shape { columns: channels, depth: taps, taps: None };
+        let shape = Shape::of_matrix(channels, taps);
         let weights = match coded {
             None => self.packed_depthwise(layer, (channels as usize, taps as usize), LANES, integer)?,
             Some(coded) => {
@@ -84,45 +155,45 @@ impl Lowering<'_> {
                 self.packed_codes(layer.weight, more, coded, &shape, LANES)?
             }
         };
+        let none = || Operand::Bits(0);
+        let order = Columns::Panels(LANES);
         let multipliers =
-            if integer { self.packed_multipliers(layer, &shape, LANES, false)? } else { Operand::Bits(0) };
-        let bias = match layer.bias {
-            Some(bias) => self.packed_vector(bias, channels, LANES, "bias")?,
-            None => Operand::Bits(0),
-        };
-        let bounds = match layer.bounds {
-            Some(bounds) => self.packed_vector(bounds, channels, LANES, "bounds")?,
-            None => Operand::Bits(0),
-        };
-        let zero = if integer { i64::from(self.zero_point(layer, x.storage)?) } else { 0 };
-        let y = self.result_of(layer)?;
-        let (out_scale, out_zero) = self.output_quantizer(layer)?;
-        let size = |d: &Dim| Operand::Size(d.clone());
-        let operands = vec![
-            Operand::Buffer(x.buffer),
-            weights,
-            multipliers,
-            bias,
-            Operand::Bits(zero as u64),
-            Operand::Buffer(y.buffer),
-            out_scale,
-            out_zero,
-            size(&geometry.image.batch),
-            size(&geometry.image.height),
-            size(&geometry.image.width),
-            Operand::Bits(channels as u64),
-            size(&geometry.out.height),
-            size(&geometry.out.width),
-            Operand::Bits(geometry.sides[0] as u64),
-            Operand::Bits(geometry.sides[1] as u64),
-            bounds,
-        ];
+            if integer { self.packed_multipliers(layer, &shape, order, false)? } else { none() };
+        let addend = if integer { Vector::Addend } else { Vector::Bias };
+        let bias = self.packed_or_none(layer.bias, channels, order, addend)?;
+        let bounds = self.packed_or_none(layer.bounds, channels, order, Vector::Bounds)?;
+        let operands = operands(ByChannel { weights, multipliers, bias, bounds });
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| depthwise::generate(&spec, name, caps));
-        let items = Self::count(&[geometry.image.batch.clone(), geometry.out.height.clone()])?;
-        let (items, scratch) = (self.expr(&items)?, Expr::Const(spec.scratch_bytes(channels as u64)));
-        self.step_with(&layer.node.location, kernel, operands, items, 1, scratch);
+        let scratch = Expr::Const(spec.scratch_bytes(channels as u64));
+        self.step_with(name, kernel, operands, items, 1, scratch);
         Ok(())
     }
+}
+
+impl Lowering<'_> {
+    /// The operands of an [`interleaved`] kernel that differ by channel, and its corrections.
+    fn interleaved(
+        &mut self,
+        layer: &Layer<'_>,
+        channels: i64,
+        window: [usize; 2],
+        zero: i32,
+    ) -> Result<(ByChannel, Operand), LowerError> {
+        let (weights, corrections) = self.packed_interleaved(layer, channels as usize, window, zero)?;
+        let shape = Shape::of_matrix(channels, (window[0] * window[1]) as i64);
+        let multipliers = self.packed_multipliers(layer, &shape, Columns::Period, false)?;
+        let bias = self.packed_or_none(layer.bias, channels, Columns::Period, Vector::Addend)?;
+        let bounds = self.packed_or_none(layer.bounds, channels, Columns::Period, Vector::Bounds)?;
+        Ok((ByChannel { weights, multipliers, bias, bounds }, corrections))
+    }
+}
+
+/// Operands of a depthwise convolution that differ by channel.
+struct ByChannel {
+    weights: Operand,
+    multipliers: Operand,
+    bias: Operand,
+    bounds: Operand,
 }
 
 /// What a depthwise convolution computes with, and the form of weights that are expanded to that.
@@ -189,6 +260,38 @@ impl Geometry {
             dilations: pair(dilations, 1),
             sides: sides(pads),
         })
+    }
+
+    /// How a convolution's output is cut into lines, where its patches are runs of the image's lines and sizes are known.
+    fn lines(&self, form: Form) -> Option<Lines> {
+        /// Pixels that are worth reading a panel of weights for.
+        const PIXELS: u64 = 128;
+        let plain = matches!(form.product, Product::U8S8 | Product::F32F32) && form.coded.is_none();
+        let known = [&self.image.height, &self.image.width].into_iter().all(|d| d.constant().is_some());
+        let size = |d: &Dim| d.constant().and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+        let (height, pixels) = (size(&self.out.height)?, size(&self.out.width)?);
+        if !plain || !known || self.dilations[1] != 1 {
+            return None;
+        }
+        let most = PIXELS.div_ceil(pixels).min(height);
+        // As even as may be.
+        let count = height.div_ceil(height.div_ceil(most));
+        Some(Lines {
+            count: usize::try_from(count).ok()?,
+            pixels: usize::try_from(pixels).ok()?,
+            padded: self.sides != [0; 4],
+        })
+    }
+
+    /// Bytes of the lines between pads that an item of `lines` needs.
+    fn staged_bytes(&self, lines: Lines, pixel_bytes: i64) -> u64 {
+        if !lines.padded {
+            return 0;
+        }
+        let needed =
+            (lines.count as i64 - 1) * self.strides[0] + (self.kernel[0] - 1) * self.dilations[0] + 1;
+        let span = ((lines.pixels as i64 - 1) * self.strides[1] + self.kernel[1]) * pixel_bytes;
+        lines::staged_bytes(needed as u64, span as u64)
     }
 
     /// In the order of the patch gatherer's arguments.

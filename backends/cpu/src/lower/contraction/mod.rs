@@ -10,6 +10,7 @@ use qcc_ir::{Dim, ElementType, Function, Granularity, Node, Op, OpId, QuantType,
 use qcc_params::{Data, Tensor};
 use qcc_runtime::program::Expr;
 
+use self::weights::{Columns, Vector};
 use super::{LowerError, Lowering, Operand, Place};
 use crate::kernels::blocks::{BlockCodes, BlockScales, Blocks};
 use crate::kernels::coded::{Coded, Sharing};
@@ -64,6 +65,25 @@ struct Shape {
     depth: i64,
     /// How to bring a weight `[columns, depth]` into the kernel's depth order: (in channels, taps) of a convolution.
     taps: Option<(usize, usize)>,
+    /// Runs that the kernel reads one after the other: each has whole k-groups.
+    runs: usize,
+}
+
+impl Shape {
+    fn of_matrix(columns: i64, depth: i64) -> Shape {
+        Shape { columns, depth, taps: None, runs: 1 }
+    }
+
+    /// Values along K of a run.
+    fn run(&self) -> usize {
+        self.depth as usize / self.runs.max(1)
+    }
+
+    /// Values along K of a panel: runs are filled up to whole k-groups where there are several.
+    fn packed_depth(&self, product: Product) -> usize {
+        let group = if product == Product::U8S8 && self.runs > 1 { 4 } else { 1 };
+        self.runs * self.run().next_multiple_of(group)
+    }
 }
 
 impl<'a> Lowering<'a> {
@@ -157,7 +177,7 @@ impl<'a> Lowering<'a> {
     pub(super) fn linear(&mut self, node: &Node) -> Result<(), LowerError> {
         let layer = self.layer(node)?;
         let weight = self.function.ty(layer.weight).constant_dims().ok_or_else(LowerError::too_large)?;
-        let shape = Shape { columns: weight[0], depth: weight[1], taps: None };
+        let shape = Shape::of_matrix(weight[0], weight[1]);
         let dims = self.function.ty(layer.x).dims.clone();
         let rows = Self::count(&dims[..dims.len() - 1])?;
         let strided = if self.views.contains_key(&layer.x)
@@ -174,10 +194,11 @@ impl<'a> Lowering<'a> {
             None => self.product(&layer, &shape)?,
         };
         let mut operands = Vec::new();
+        let likely = rows.constant();
         let spec = self.gemm(
             &layer,
             product,
-            Rows::Matrix,
+            (Rows::Matrix, likely),
             &shape,
             x,
             &rows,
@@ -188,7 +209,8 @@ impl<'a> Lowering<'a> {
         if let Some(rows) = strided {
             (operands[0], operands[1]) = (rows.start, rows.stride);
         }
-        self.launch(&layer, &spec, operands, &rows, &shape)
+        let blocks = self.expr_ceil_div(&rows, spec.block_rows() as u64)?;
+        self.launch(&layer, &spec, operands, blocks, &shape, spec.scratch_bytes(shape.depth as u64))
     }
 
     /// Which product a layer is, and where its input is.
@@ -207,13 +229,14 @@ impl<'a> Lowering<'a> {
         Ok((product, x))
     }
 
-    /// The kernel of a layer and its operands, in the order of [`gemm::ARGS`]. `a_width` and `c_width`: elements from one row to the next.
+    /// The kernel of a layer and its operands, in the order of [`gemm::ARGS`]. `rows`: what they are, and how many there are likely (of lines: in a
+    /// line). `a_width` and `c_width`: elements from one row to the next.
     #[allow(clippy::too_many_arguments, reason = "one for each side of the product")]
     fn gemm(
         &mut self,
         layer: &Layer<'_>,
         form: Form,
-        rows: Rows,
+        (rows, likely): (Rows, Option<i64>),
         shape: &Shape,
         x: Place,
         row_count: &Dim,
@@ -233,7 +256,10 @@ impl<'a> Lowering<'a> {
             output: layer.output,
         };
         let Form { product, coded } = form;
+        // A single row is decoded token by token: nothing to fit.
+        let likely = likely.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 1);
         let spec = GemmSpec { coded, ..GemmSpec::new(self.caps, product, rows, epilogue) };
+        let spec = spec.fit(self.caps, shape.columns as u64, likely);
         let weights = match (product, coded) {
             (_, Some(coded)) => {
                 let more = (layer.weight_scale, &layer.weight_more[..]);
@@ -248,12 +274,12 @@ impl<'a> Lowering<'a> {
         match product {
             Product::F32F32 | Product::F32Block(_) | Product::F32Split(_) => {}
             Product::F32S8 | Product::F32S4 => {
-                multipliers = self.packed_multipliers(layer, shape, spec.nr, true)?;
+                multipliers = self.packed_multipliers(layer, shape, Columns::Panels(spec.nr), true)?;
             }
             Product::U8S8 | Product::U8S4 => {
                 let zero = self.zero_point(layer, x.storage)?;
                 corrections = self.packed_corrections(layer, product, shape, spec.nr, zero)?;
-                multipliers = self.packed_multipliers(layer, shape, spec.nr, token)?;
+                multipliers = self.packed_multipliers(layer, shape, Columns::Panels(spec.nr), token)?;
                 if token {
                     row_scales = Operand::Buffer(self.scale_place(layer)?.buffer);
                 }
@@ -263,15 +289,20 @@ impl<'a> Lowering<'a> {
                 row_sums = self.row_sums(layer, x, row_count, shape, blocks.block)?;
             }
         }
-        let bias = match layer.bias {
-            Some(bias) => self.packed_vector(bias, shape.columns, spec.nr, "bias")?,
-            None => none(),
+        let order = Columns::Panels(spec.nr);
+        let codes = matches!(product, Product::U8S8 | Product::U8S4);
+        let addend = if codes { Vector::Addend } else { Vector::Bias };
+        let bias = self.packed_or_none(layer.bias, shape.columns, order, addend)?;
+        let bounds = self.packed_or_none(layer.bounds, shape.columns, order, Vector::Bounds)?;
+        let (c, to, c_width) = match self.joined_place(layer.result)? {
+            Some((whole, column, width)) => {
+                (whole, Operand::At(whole.buffer, column * whole.storage.bytes()), width)
+            }
+            None => {
+                let own = self.result_of(layer)?;
+                (own, Operand::Buffer(own.buffer), c_width)
+            }
         };
-        let bounds = match layer.bounds {
-            Some(bounds) => self.packed_vector(bounds, shape.columns, spec.nr, "bounds")?,
-            None => none(),
-        };
-        let c = self.result_of(layer)?;
         let (out_scale, out_zero) = self.output_quantizer(layer)?;
         operands.extend([
             Operand::Buffer(x.buffer),
@@ -282,13 +313,13 @@ impl<'a> Lowering<'a> {
             bias,
             row_scales,
             row_sums,
-            Operand::Buffer(c.buffer),
+            to,
             Operand::Bits((c_width * c.storage.bytes()) as u64),
             out_scale,
             out_zero,
             Operand::Size(row_count.clone()),
             Operand::Bits(shape.columns as u64),
-            Operand::Bits(shape.depth as u64),
+            Operand::Bits(shape.run() as u64),
             bounds,
         ]);
         Ok(spec)
@@ -301,23 +332,23 @@ impl<'a> Lowering<'a> {
         }
     }
 
+    /// The step of a product: its items are the panels of so many blocks of rows.
     fn launch(
         &mut self,
         layer: &Layer<'_>,
         spec: &GemmSpec,
         operands: Vec<Operand>,
-        rows: &Dim,
+        blocks: Expr,
         shape: &Shape,
+        scratch: u64,
     ) -> Result<(), LowerError> {
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| gemm::generate(spec, name, caps));
-        let row_blocks = self.expr_ceil_div(rows, spec.block_rows() as u64)?;
         let panels = (shape.columns as u64).div_ceil(spec.nr as u64);
-        let items = match row_blocks {
+        let items = match blocks {
             Expr::Const(n) => Expr::Const(n * panels),
             e => Expr::Mul(Box::new(e), Box::new(Expr::Const(panels))),
         };
-        let scratch = Expr::Const(spec.scratch_bytes(shape.depth as u64));
-        self.step_with(&layer.node.location, kernel, operands, items, 1, scratch);
+        self.step_with(&layer.node.location, kernel, operands, items, 1, Expr::Const(scratch));
         Ok(())
     }
 
@@ -395,6 +426,11 @@ impl<'a> Lowering<'a> {
     fn output_quantizer(&mut self, layer: &Layer<'_>) -> Result<(Operand, Operand), LowerError> {
         Ok(match layer.y_scale {
             Some(scale) => {
+                if let Some(Data::F32(values)) = self.constant(scale).map(|t| t.data)
+                    && !values.iter().all(|s| s.is_normal() && *s > 0.0)
+                {
+                    return Err(LowerError::new("the scale of the result is no positive normal number"));
+                }
                 let zero = self.static_zero(layer.y_zero_point)? + layer.output_offset;
                 (Operand::Buffer(self.place(scale)?.buffer), Operand::Bits(zero as u64))
             }

@@ -4,6 +4,7 @@ use qcc_ir::{Node, ValueId};
 use qcc_runtime::program::Expr;
 
 use super::super::{LowerError, Lowering, Operand};
+use super::weights::Columns;
 use super::{Form, Shape, weight_form};
 use crate::kernels::gemm::{GemmSpec, Product};
 use crate::loops::packed_rows::{PackedRows, SCRATCH_BYTES};
@@ -18,7 +19,7 @@ impl Lowering<'_> {
         if dims[0] == 0 {
             return Err(LowerError::new("an embedding from a table without rows"));
         }
-        let shape = Shape { columns: dims[0], depth: dims[1], taps: None };
+        let shape = Shape::of_matrix(dims[0], dims[1]);
         let Form { product, coded } = match element.quantized() {
             Some(q) => weight_form(q, Storage::F32, &shape)?,
             None => Form::of_floats(element),
@@ -30,7 +31,7 @@ impl Lowering<'_> {
         };
         let multipliers = match product {
             Product::F32Block(_) | Product::F32F32 => Operand::Bits(0),
-            _ => self.packed_scales(scale, None, dims[0] as usize, nr)?,
+            _ => self.packed_scales(scale, None, dims[0] as usize, Columns::Panels(nr))?,
         };
         let ids = self.place(index)?;
         let spec = PackedRows { panels: product, coded, nr, wide: ids.index_is_wide()? };

@@ -12,8 +12,63 @@ use crate::kernels::blocks::{BlockCodes, BlockScales};
 use crate::kernels::coded::pack::Parts;
 use crate::kernels::coded::{Coded, Sharing};
 use crate::kernels::gemm::Product;
+use crate::kernels::interleaved;
 use crate::kernels::pack::{self, PackError};
 use crate::kernels::split::{SplitCodes, pack_split};
+
+/// How a vector by column lies in memory.
+#[derive(Clone, Copy)]
+pub(super) enum Columns {
+    /// Padded to whole panels of so many.
+    Panels(usize),
+    /// A period of blocks, for [`interleaved`].
+    Period,
+}
+
+impl Columns {
+    pub(super) fn arrange(self, values: &[f32]) -> Vec<f32> {
+        match self {
+            Columns::Panels(nr) => pack::pad_columns(values, nr),
+            Columns::Period => interleaved::pack_channels(values, values.len()),
+        }
+    }
+
+    fn bytes(self, columns: usize) -> u64 {
+        match self {
+            Columns::Panels(nr) => padded_bytes(columns, nr),
+            Columns::Period => 4 * interleaved::period_length(columns) as u64,
+        }
+    }
+}
+
+impl std::fmt::Display for Columns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Columns::Panels(nr) => write!(f, "padded to {nr}"),
+            Columns::Period => f.write_str("in blocks of 64"),
+        }
+    }
+}
+
+/// What a vector by column is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vector {
+    /// Added to sums of floats.
+    Bias,
+    /// Added to sums of codes: kernels rely on its being finite.
+    Addend,
+    /// Upper bounds.
+    Bounds,
+}
+
+impl Vector {
+    fn name(self) -> &'static str {
+        match self {
+            Vector::Bias | Vector::Addend => "bias",
+            Vector::Bounds => "bounds",
+        }
+    }
+}
 
 impl Lowering<'_> {
     /// The parameter that an operand is.
@@ -31,11 +86,15 @@ impl Lowering<'_> {
         nr: usize,
     ) -> Result<Operand, LowerError> {
         let name = self.parameter_of(weight, "weight")?;
-        let (columns, depth, taps) = (shape.columns as usize, shape.depth as usize, shape.taps);
+        let (columns, taps) = (shape.columns as usize, shape.taps);
+        let (run, runs, depth) = (shape.run(), shape.runs, shape.packed_depth(product));
         let panels = columns.div_ceil(nr) as u64;
         let bytes =
             panels.checked_mul(product.panel_bytes(nr, depth as u64)).ok_or_else(LowerError::too_large)?;
-        let order = if taps.is_some_and(|(_, taps)| taps > 1) { " taps first" } else { "" };
+        let mut order = if taps.is_some_and(|(_, taps)| taps > 1) { " taps first" } else { "" }.to_string();
+        if depth != run * runs {
+            order += &format!(", {runs} runs filled up");
+        }
         let title = |form: &str| format!("{name} {form} panels of {nr}{order}");
         // Products with either activation share one form.
         let packed = match product {
@@ -46,7 +105,8 @@ impl Lowering<'_> {
             }),
             Product::U8S8 | Product::F32S8 => {
                 PackedParameter::new(title("s8"), bytes, [name.clone()], move |[weight]| {
-                    Ok(pack::pack_s8(&reorder(codes(weight)?, columns, taps), columns, depth, nr)?.bytes)
+                    let rows = reorder(codes(weight)?, columns, taps);
+                    Ok(pack::pack_s8(&fill_runs(rows, run, depth / runs), columns, depth, nr)?.bytes)
                 })
             }
             Product::U8S4 | Product::F32S4 => {
@@ -233,7 +293,7 @@ impl Lowering<'_> {
         &mut self,
         layer: &Layer<'_>,
         shape: &Shape,
-        nr: usize,
+        order: Columns,
         token: bool,
     ) -> Result<Operand, LowerError> {
         let x_scale = match (token, layer.x_scale) {
@@ -247,7 +307,7 @@ impl Lowering<'_> {
             },
             _ => None,
         };
-        self.packed_scales(layer.weight_scale, x_scale, shape.columns as usize, nr)
+        self.packed_scales(layer.weight_scale, x_scale, shape.columns as usize, order)
     }
 
     /// Scales of a weight by column, each times `x_scale`.
@@ -256,12 +316,12 @@ impl Lowering<'_> {
         scale: Option<ValueId>,
         x_scale: Option<f32>,
         columns: usize,
-        nr: usize,
+        order: Columns,
     ) -> Result<Operand, LowerError> {
         let name = self.scale_name(scale)?;
         let bits = x_scale.map_or_else(|| "token".to_string(), |s| format!("{:08x}", s.to_bits()));
-        let title = format!("{name} multipliers {bits} of {columns} padded to {nr}");
-        let packed = PackedParameter::new(title, padded_bytes(columns, nr), [name], move |[scale]| {
+        let title = format!("{name} multipliers {bits} of {columns} {order}");
+        let packed = PackedParameter::new(title, order.bytes(columns), [name], move |[scale]| {
             let mut scales = scale.to_f32_vec();
             if let [one] = scales[..] {
                 scales = vec![one; columns];
@@ -269,7 +329,8 @@ impl Lowering<'_> {
             if let Some(x) = x_scale {
                 scales.iter_mut().for_each(|s| *s *= x);
             }
-            Ok(f32_bytes(&pack::pad_columns(&scales, nr)))
+            finite("a scale", &scales)?;
+            Ok(f32_bytes(&order.arrange(&scales)))
         });
         Ok(Operand::Buffer(self.parameter(packed)))
     }
@@ -279,24 +340,72 @@ impl Lowering<'_> {
         &mut self,
         value: ValueId,
         columns: i64,
-        nr: usize,
-        what: &str,
+        order: Columns,
+        kind: Vector,
     ) -> Result<Operand, LowerError> {
+        let what = kind.name();
+        let bytes_of = move |values: Vec<f32>| {
+            if kind == Vector::Addend {
+                finite("a bias", &values)?;
+            }
+            Ok(f32_bytes(&order.arrange(&values)))
+        };
         let packed = match self.constant(value) {
             Some(tensor) => {
-                let values = f32_bytes(&pack::pad_columns(&tensor.to_f32_vec(), nr));
+                let values =
+                    bytes_of(tensor.to_f32_vec()).map_err(|e: PackError| LowerError::new(e.to_string()))?;
                 let name = format!("constant {what} {}", blake3::hash(&values).to_hex());
                 PackedParameter::given(name, values)
             }
             None => {
                 let name = self.parameter_of(value, what)?;
-                let bytes = padded_bytes(columns as usize, nr);
-                PackedParameter::new(format!("{name} padded to {nr}"), bytes, [name], move |[vector]| {
-                    Ok(f32_bytes(&pack::pad_columns(&vector.to_f32_vec(), nr)))
+                let bytes = order.bytes(columns as usize);
+                PackedParameter::new(format!("{name} {order}"), bytes, [name], move |[vector]| {
+                    bytes_of(vector.to_f32_vec())
                 })
             }
         };
         Ok(Operand::Buffer(self.parameter(packed)))
+    }
+
+    /// A vector by column, or nothing.
+    pub(super) fn packed_or_none(
+        &mut self,
+        value: Option<ValueId>,
+        columns: i64,
+        order: Columns,
+        kind: Vector,
+    ) -> Result<Operand, LowerError> {
+        value.map_or(Ok(Operand::Bits(0)), |value| self.packed_vector(value, columns, order, kind))
+    }
+
+    /// A depthwise convolution's weight codes and start values for this zero point, as [`interleaved`] reads them.
+    pub(super) fn packed_interleaved(
+        &mut self,
+        layer: &Layer<'_>,
+        channels: usize,
+        window: [usize; 2],
+        zero: i32,
+    ) -> Result<(Operand, Operand), LowerError> {
+        let name = self.parameter_of(layer.weight, "weight")?;
+        let length = interleaved::period_length(channels);
+        let registers = window[0].div_ceil(4) * window[1];
+        let title = format!("{name} s8 interleaved taps {window:?}");
+        let weights =
+            PackedParameter::new(title, (length * 4 * registers) as u64, [name.clone()], move |[weight]| {
+                let packed = interleaved::pack_weights(codes(weight)?, channels, window)?;
+                Ok(packed.into_iter().map(|code| code as u8).collect())
+            });
+        let title = format!("{name} corrections for zero {zero} in blocks of 64");
+        let corrections = PackedParameter::new(title, 4 * length as u64, [name], move |[weight]| {
+            let taps = window[0] * window[1];
+            let codes = codes(weight)?;
+            let sum = |codes: &[i8]| codes.iter().fold(0i32, |s, &w| s.wrapping_add(i32::from(w)));
+            let starts: Vec<i32> =
+                codes.chunks(taps).map(|codes| sum(codes).wrapping_mul(zero).wrapping_neg()).collect();
+            Ok(i32_bytes(&interleaved::pack_channels(&starts, channels)))
+        });
+        Ok((Operand::Buffer(self.parameter(weights)), Operand::Buffer(self.parameter(corrections))))
     }
 
     /// A depthwise convolution's weight `[channels, taps]` in blocks of `lanes` channels.
@@ -377,6 +486,22 @@ fn codes(tensor: &Tensor) -> Result<&[i8], PackError> {
 }
 
 /// Rows `[in][taps]` of a convolution's weight as `[taps][in]`, the order in which patches are gathered.
+fn finite(what: &'static str, values: &[f32]) -> Result<(), PackError> {
+    match values.iter().position(|v| !v.is_finite()) {
+        Some(index) => Err(PackError::NotFinite { what, index }),
+        None => Ok(()),
+    }
+}
+
+/// Runs of so many codes, filled up with zeros.
+fn fill_runs(codes: Cow<'_, [i8]>, run: usize, filled: usize) -> Cow<'_, [i8]> {
+    if run == filled || run == 0 {
+        return codes;
+    }
+    let fill = std::iter::repeat_n(0, filled - run);
+    codes.chunks(run).flat_map(|codes| codes.iter().copied().chain(fill.clone())).collect()
+}
+
 fn reorder<T: Copy>(weights: &[T], columns: usize, taps: Option<(usize, usize)>) -> Cow<'_, [T]> {
     match taps {
         Some((channels, taps)) if taps > 1 => (0..columns)
