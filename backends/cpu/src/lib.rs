@@ -8,6 +8,7 @@
 //! | kernel text | [`kernels`] (products, norms, scans), [`loops`] (elementwise, movement) |
 //! | machine code | [`compile`] |
 //! | what weights take | [`stored_bits`] |
+//! | what this machine can do | [`machine`] |
 //!
 //! **Architecture invariants.** Sizes stay symbolic: one program serves every length. A kernel is a pure function of its spec and the
 //! target, so the same module gives the same bytes. Weights are packed after everything is decided, a few at a time.
@@ -22,6 +23,7 @@ pub mod legalize;
 mod load;
 pub mod loops;
 pub mod lower;
+pub mod machine;
 mod pack;
 pub mod pipeline;
 mod stored;

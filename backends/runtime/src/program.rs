@@ -7,7 +7,7 @@ use crate::RuntimeError;
 pub use crate::expr::Expr;
 
 /// Version of the serial form. A program of another version is refused.
-pub const SCHEMA: u32 = 3;
+pub const SCHEMA: u32 = 4;
 
 const MAGIC: &[u8; 4] = b"QCCP";
 
@@ -129,6 +129,23 @@ pub struct Step {
     pub grain: u64,
     /// Bytes of scratch memory each worker needs.
     pub scratch: Expr,
+    /// What it computes, for comparisons with what a machine can do.
+    pub work: Work,
+}
+
+/// Arithmetic that a step cannot do without: products and sums, each an operation. 0 where moving data is what takes time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// On codes of 8 bits and fewer.
+    pub integer: Expr,
+    /// On floats.
+    pub float: Expr,
+}
+
+impl Default for Work {
+    fn default() -> Work {
+        Work { integer: Expr::Const(0), float: Expr::Const(0) }
+    }
 }
 
 /// An argument of a kernel: an address or a number.
@@ -178,6 +195,21 @@ impl Entry {
 }
 
 impl Program {
+    /// Bytes of the weights that a step reads whatever its inputs; none where it looks up rows, and so can be asked for one that is not there.
+    pub fn weight_bytes(&self, step: &Step) -> u64 {
+        if step.args.contains(&Arg::Fault) {
+            return 0;
+        }
+        let mut read: Vec<u32> = step
+            .args
+            .iter()
+            .filter_map(|arg| if let Arg::Parameter { index, .. } = arg { Some(*index) } else { None })
+            .collect();
+        read.sort_unstable();
+        read.dedup();
+        read.iter().filter_map(|index| self.parameters.get(*index as usize)).map(|p| p.bytes).sum()
+    }
+
     /// The serial form: a magic number, the version, then the fields.
     ///
     /// # Errors

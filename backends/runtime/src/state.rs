@@ -44,6 +44,21 @@ pub struct StepTime {
     pub calls: u64,
     /// Wall time, all calls together.
     pub seconds: f64,
+    /// Operations on codes and on floats, all calls together.
+    pub integer_operations: f64,
+    /// As above.
+    pub float_operations: f64,
+    /// Bytes of the weights that a call reads; 0 where it looks up rows of them.
+    pub weight_bytes: u64,
+}
+
+/// What is counted of a step.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    calls: u64,
+    seconds: f64,
+    integer: f64,
+    float: f64,
 }
 
 /// A persistent buffer.
@@ -84,8 +99,8 @@ pub struct State {
     symbols: Vec<u64>,
     /// Working space of a call: addresses of inputs, then outputs.
     addresses: Vec<u64>,
-    /// Calls and seconds of each step of each entry point, when profiling.
-    profile: Option<Vec<Vec<(u64, f64)>>>,
+    /// Of each step of each entry point, when profiling.
+    profile: Option<Vec<Vec<Counted>>>,
 }
 
 impl State {
@@ -238,7 +253,7 @@ impl State {
     /// Starts measuring the time of each step, from zero, or stops it.
     pub fn set_profiling(&mut self, on: bool) {
         let entries = &self.model.program().entries;
-        self.profile = on.then(|| entries.iter().map(|e| vec![(0, 0.0); e.steps.len()]).collect());
+        self.profile = on.then(|| entries.iter().map(|e| vec![Counted::default(); e.steps.len()]).collect());
     }
 
     /// Times of an entry point's steps, in order; none unless profiling.
@@ -251,11 +266,14 @@ impl State {
         let Some(profile) = &self.profile else { return Ok(Vec::new()) };
         let steps = program.entries[index].steps.iter().zip(&profile[index]);
         Ok(steps
-            .map(|(step, &(calls, seconds))| StepTime {
+            .map(|(step, counted)| StepTime {
                 name: step.name.clone(),
                 kernel: program.kernels[step.kernel as usize].clone(),
-                calls,
-                seconds,
+                calls: counted.calls,
+                seconds: counted.seconds,
+                integer_operations: counted.integer,
+                float_operations: counted.float,
+                weight_bytes: program.weight_bytes(step),
             })
             .collect())
     }
@@ -617,8 +635,9 @@ impl State {
         let schedule = &self.schedules[schedule];
         let args = schedule.args.as_ptr() as usize;
         let (scratch, stride) = (self.scratch.address(), schedule.scratch_bytes);
+        let steps = &self.model.program().entries[schedule.entry].steps;
         let mut times = self.profile.as_mut().map(|p| p[schedule.entry].iter_mut());
-        for command in &schedule.commands {
+        for (command, step) in schedule.commands.iter().zip(steps) {
             let start = times.is_some().then(Instant::now);
             let (kernel, args) = (command.kernel, args + command.args * size_of::<u64>());
             self.pool.parallel_for(command.items, command.grain, |worker, begin, end| {
@@ -628,10 +647,14 @@ impl State {
                 unsafe { kernel(args as *const u64, begin, end, scratch as *mut u8) }
             });
             if let (Some(start), Some(times)) = (start, &mut times)
-                && let Some((calls, seconds)) = times.next()
+                && let Some(counted) = times.next()
             {
-                *calls += 1;
-                *seconds += start.elapsed().as_secs_f64();
+                counted.seconds += start.elapsed().as_secs_f64();
+                counted.calls += 1;
+                // A count that does not fit is none.
+                let count = |size: &Expr| size.evaluate(&self.symbols).map_or(0.0, |n| n as f64);
+                counted.integer += count(&step.work.integer);
+                counted.float += count(&step.work.float);
             }
         }
     }

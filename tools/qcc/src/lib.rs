@@ -34,7 +34,6 @@ mod progress;
 mod quality;
 mod recipe;
 mod report;
-mod roofline;
 mod run;
 mod samples;
 mod session;

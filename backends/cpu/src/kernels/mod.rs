@@ -26,6 +26,7 @@ pub mod math;
 pub mod norm;
 pub mod pack;
 mod patches;
+pub mod peak;
 pub mod quantize;
 pub mod rotary;
 mod row;

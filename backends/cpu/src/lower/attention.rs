@@ -518,6 +518,16 @@ impl Lowering<'_> {
             values.window.map_or(Operand::Bits(0), Operand::Buffer),
         ];
         operands.extend(self.bias(node, &q_dims)?);
+        // Each query with each key that it sees, and its value: of a key `features` products and sums, of a value `width`.
+        let each = Dim::Const(i64::from(spec.features + spec.width));
+        let twice = keys.total.checked_mul(&Dim::Const(2)).ok_or_else(LowerError::too_large)?;
+        let seen = if causal {
+            let hidden = q_dims[1].checked_mul(&Dim::Const(-1)).ok_or_else(LowerError::too_large)?;
+            twice.checked_add(&plus(&hidden, 1)?).ok_or_else(LowerError::too_large)?
+        } else {
+            twice
+        };
+        let operations = Self::count(&[q_dims[0].clone(), q_dims[1].clone(), q_dims[2].clone(), seen, each])?;
         operands.push(Operand::Size(keys.total));
         let group = Dim::Const(i64::from(spec.heads / spec.shared));
         let rows = q_dims[1].checked_mul(&group).ok_or_else(LowerError::too_large)?;
@@ -525,7 +535,7 @@ impl Lowering<'_> {
         let blocks = self.expr_ceil_div(&rows, u64::from(ROWS))?;
         let items = Expr::Mul(Box::new(self.expr(&heads)?), Box::new(blocks));
         self.step_with(&node.location, kernel, operands, items, 1, Expr::Const(spec.scratch_bytes()));
-        Ok(())
+        self.works(&Dim::Const(0), &operations)
     }
 
     /// Where what is added to scores is, and the bytes to that of the next sequence, head and token.

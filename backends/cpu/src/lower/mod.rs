@@ -23,7 +23,7 @@ mod window;
 use std::collections::{HashMap, HashSet};
 
 use qcc_ir::{Definition, Dim, ElementType, Function, Node, Op, OpId, ValueId};
-use qcc_runtime::program::{Arg, Entry, Expr, Limit, ParameterSlot, Port, Program, SCHEMA, Step};
+use qcc_runtime::program::{Arg, Entry, Expr, Limit, ParameterSlot, Port, Program, SCHEMA, Step, Work};
 
 pub(crate) use contraction::{is_coded_weight, only_products_read, split_codes};
 pub use error::LowerError;
@@ -124,6 +124,7 @@ pub(crate) struct PendingStep {
     items: Expr,
     grain: u64,
     scratch: Expr,
+    work: Work,
 }
 
 pub(crate) struct Lowering<'a> {
@@ -529,7 +530,17 @@ impl<'a> Lowering<'a> {
             items,
             grain: grain.max(1),
             scratch,
+            work: Work::default(),
         });
+    }
+
+    /// Says how many operations on codes and on floats the last step does.
+    pub(crate) fn works(&mut self, integer: &Dim, float: &Dim) -> Result<(), LowerError> {
+        let work = Work { integer: self.expr(integer)?, float: self.expr(float)? };
+        if let Some(step) = self.steps.last_mut() {
+            step.work = work;
+        }
+        Ok(())
     }
 
     fn finish(mut self, features: Vec<String>) -> Result<Lowered, LowerError> {
@@ -572,6 +583,7 @@ impl<'a> Lowering<'a> {
                 items: step.items.clone(),
                 grain: step.grain,
                 scratch: step.scratch.clone(),
+                work: step.work.clone(),
             });
         }
         let growth = self.growth()?;

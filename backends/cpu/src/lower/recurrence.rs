@@ -196,7 +196,11 @@ impl Lowering<'_> {
             Operand::Buffer(to.buffer),
             Operand::Bits(step as u64),
         ];
-        self.channel_step(node, kernel, operands, &dims, spec.scratch_bytes())
+        self.channel_step(node, kernel, operands, &dims, spec.scratch_bytes())?;
+        // For each state: the decay (one operation of many), its product with the state, the sum, and the product and sum of the result.
+        let all = [dims[0].clone(), dims[1].clone(), dims[2].clone(), Dim::Const(states), Dim::Const(6)];
+        let operations = Self::count(&all)?;
+        self.works(&Dim::Const(0), &operations)
     }
 
     /// The gate `y · silu(z)`, or with a scaled SiLU, that is the only user of a scan's result, if z is there already.

@@ -163,8 +163,10 @@ impl Lowering<'_> {
         let kernel = self.kernel("Matmul", |name, caps| Matmul.generate(name, caps));
         let mut operands =
             vec![Operand::Buffer(to.buffer), Operand::Buffer(left.buffer), Operand::Buffer(right.buffer)];
-        operands.extend([m.clone(), n, k, stride_a, stride_b].map(Operand::Size));
+        operands.extend([m.clone(), n.clone(), k.clone(), stride_a, stride_b].map(Operand::Size));
         let items = Self::count(batch)?.checked_mul(&m).ok_or_else(LowerError::too_large)?;
-        self.step(&node.location, kernel, operands, &items, 4)
+        self.step(&node.location, kernel, operands, &items, 4)?;
+        let operations = Self::count(&[items, n, k, Dim::Const(2)])?;
+        self.works(&Dim::Const(0), &operations)
     }
 }

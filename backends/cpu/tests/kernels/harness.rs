@@ -48,6 +48,7 @@ impl Library {
                 let v4 = Target::named("x86-64-v4").expect("a known target");
                 Target { features: v4.features + ",+avx512vnni", ..v4 }
             }
+            "host" => Target::host(),
             "x86-64" => {
                 let v2 = Target::named("x86-64-v2").expect("a known target");
                 Target { cpu: "x86-64".into(), features: String::new(), ..v2 }
@@ -57,9 +58,14 @@ impl Library {
         Library { code: Jit::load(text, &target).expect("kernels compile") }
     }
 
+    /// The address of a kernel.
+    pub fn address(&self, name: &str) -> usize {
+        self.code.address(name).expect("the kernel is there")
+    }
+
     /// Runs a kernel over `items`, cut into `ranges` as a thread pool would.
     pub fn run(&self, name: &str, args: &[u64], items: u64, scratch_bytes: u64, ranges: u64) {
-        let address = self.code.address(name).expect("the kernel is there");
+        let address = self.address(name);
         // SAFETY: every generated kernel has the kernel ABI.
         let entry = unsafe { std::mem::transmute::<usize, Entry>(address) };
         for r in 0..ranges {

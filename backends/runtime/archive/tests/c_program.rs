@@ -23,6 +23,7 @@ fn program() -> Program {
         items: Expr::Symbol(0),
         grain: 1,
         scratch: Expr::Const(4 * WIDTH),
+        work: Work::default(),
     };
     let doubled = || Arg::Slot { index: 0, offset: Expr::Const(0) };
     let width = || Arg::Value(Expr::Const(WIDTH));

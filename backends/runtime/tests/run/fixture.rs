@@ -68,6 +68,7 @@ pub fn program() -> Program {
         items: batch(),
         grain: 1,
         scratch: Expr::Const(row_bytes),
+        work: Work::default(),
     };
     let width = || Arg::Value(Expr::Const(WIDTH));
     // The doubled values lie at an offset, to exercise it.

@@ -63,7 +63,15 @@ fn program() -> Program {
         let all = vec![Arg::State(state), Arg::Output(state), number(&tokens), number(&capacity), block];
         for (kernel, args) in [(0, args), (1, all)] {
             let (name, items) = (format!("step {kernel} of {state}"), batch.clone());
-            steps.push(Step { name, kernel, args, items, grain: 1, scratch: Expr::Const(0) });
+            steps.push(Step {
+                name,
+                kernel,
+                args,
+                items,
+                grain: 1,
+                scratch: Expr::Const(0),
+                work: Work::default(),
+            });
         }
     }
     let rows = Expr::Mul(Box::new(batch.clone()), Box::new(Expr::Const(HEADS)));

@@ -70,6 +70,7 @@ fn what_a_kernel_finds_outside_fails_the_call_and_resets_states() {
         items: Expr::Const(1),
         grain: 1,
         scratch: Expr::Const(0),
+        work: Work::default(),
     };
     let entry = Entry {
         name: "step".into(),

@@ -109,7 +109,8 @@ pub struct EvalArgs {
 #[derive(Debug, Args)]
 pub struct BenchArgs {
     /// An artifact, a checkpoint folder or an .onnx file.
-    pub model: PathBuf,
+    #[arg(required_unless_present = "calibrate_target")]
+    pub model: Option<PathBuf>,
     /// Tokens of the prompt; of models that take other arrays, sizes of inputs that may be any (but for the batch).
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = super::positive)]
     pub prompt_len: usize,
@@ -125,13 +126,14 @@ pub struct BenchArgs {
     /// Measurements, of which the median is shown.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = super::positive)]
     pub repeat: usize,
-    /// Compare with what the machine could do: generating text, with its read bandwidth, measured around each run (takes 1 GiB of memory).
+    /// Compare with what the machine could do, measured in the same run: its products a second of int8 and f32, and its read bandwidth (takes
+    /// 1 GiB of memory). With `--kernels`, each kernel too.
     #[arg(long)]
     pub roofline: bool,
     /// Show the time of each kernel.
     #[arg(long)]
     pub kernels: bool,
-    /// Measure this machine and write its description.
+    /// Measure this machine and write its description, for `compile --target-description`; needs no model.
     #[arg(long, value_name = "FILE")]
     pub calibrate_target: Option<PathBuf>,
     /// Print one JSON object.

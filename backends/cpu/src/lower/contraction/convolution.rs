@@ -81,7 +81,8 @@ impl Lowering<'_> {
                 (blocks, spec.scratch_bytes(shape.depth as u64))
             }
         };
-        self.launch(&layer, &spec, operands, blocks, &shape, scratch)
+        self.launch(&layer, &spec, operands, blocks, &shape, scratch)?;
+        self.products(product.product, &rows, shape.columns, shape.depth)
     }
 
     fn depthwise(
@@ -130,8 +131,10 @@ impl Lowering<'_> {
                 of.bounds,
             ]
         };
-        let items = Self::count(&[geometry.image.batch.clone(), geometry.out.height.clone()])?;
-        let items = self.expr(&items)?;
+        let lines = Self::count(&[geometry.image.batch.clone(), geometry.out.height.clone()])?;
+        let pixels = lines.checked_mul(&geometry.out.width).ok_or_else(LowerError::too_large)?;
+        let product = if integer { Product::U8S8 } else { Product::F32F32 };
+        let items = self.expr(&lines)?;
         let widths = [&geometry.image.width, &geometry.out.width].map(|d| d.constant().map(|n| n as u64));
         let name = &layer.node.location;
         if let ([Some(width), Some(out_width)], true) = (widths, interleaved::fits(&spec, self.caps)) {
@@ -143,7 +146,7 @@ impl Lowering<'_> {
             });
             let scratch = interleaved::scratch_bytes(&spec, channels as u64, width, out_width);
             self.step_with(name, kernel, operands, items, 1, Expr::Const(scratch));
-            return Ok(());
+            return self.products(product, &pixels, channels, taps);
         }
         /// Channels of a block.
         const LANES: usize = 16;
@@ -166,7 +169,7 @@ impl Lowering<'_> {
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| depthwise::generate(&spec, name, caps));
         let scratch = Expr::Const(spec.scratch_bytes(channels as u64));
         self.step_with(name, kernel, operands, items, 1, scratch);
-        Ok(())
+        self.products(product, &pixels, channels, taps)
     }
 }
 

@@ -210,7 +210,8 @@ impl<'a> Lowering<'a> {
             (operands[0], operands[1]) = (rows.start, rows.stride);
         }
         let blocks = self.expr_ceil_div(&rows, spec.block_rows() as u64)?;
-        self.launch(&layer, &spec, operands, blocks, &shape, spec.scratch_bytes(shape.depth as u64))
+        self.launch(&layer, &spec, operands, blocks, &shape, spec.scratch_bytes(shape.depth as u64))?;
+        self.products(product.product, &rows, shape.columns, shape.depth)
     }
 
     /// Which product a layer is, and where its input is.
@@ -330,6 +331,15 @@ impl<'a> Lowering<'a> {
             Some(place) => Ok(*place),
             None => self.result(layer.result),
         }
+    }
+
+    /// Counts the operations of the last step: so many rows and columns of sums of so many products.
+    fn products(&mut self, product: Product, rows: &Dim, columns: i64, depth: i64) -> Result<(), LowerError> {
+        let each =
+            columns.checked_mul(depth).and_then(|n| n.checked_mul(2)).ok_or_else(LowerError::too_large)?;
+        let all = rows.checked_mul(&Dim::Const(each)).ok_or_else(LowerError::too_large)?;
+        let none = Dim::Const(0);
+        if product.activation_bytes() == 1 { self.works(&all, &none) } else { self.works(&none, &all) }
     }
 
     /// The step of a product: its items are the panels of so many blocks of rows.

@@ -1,0 +1,60 @@
+//! As many products as a machine can do: sums in registers that depend on nothing but themselves. What kernels are measured against.
+
+use super::TargetCaps;
+use super::atom;
+use super::emit::{Emitter, F32X16, I8X64, I32X16};
+
+/// What is multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peak {
+    /// Four products of bytes into each of sixteen sums, as `U8S8` products do.
+    Int8,
+    /// A product into each of sixteen sums of f32.
+    F32,
+}
+
+impl Peak {
+    /// Sums of sixteen lanes that are independent of each other and fit into registers beside their factors.
+    fn sums(self, caps: &TargetCaps) -> usize {
+        match self {
+            _ if caps.avx512 => 24,
+            // Each is two registers of sixteen, or four of thirty-two.
+            Peak::F32 => 5,
+            Peak::Int8 => 2,
+        }
+    }
+
+    /// Operations (products and sums) of a work item.
+    pub fn operations(self, caps: &TargetCaps) -> u64 {
+        let each = match self {
+            Peak::Int8 => 128,
+            Peak::F32 => 32,
+        };
+        self.sums(caps) as u64 * each
+    }
+
+    /// The kernel's MLIR text. It has no arguments; its factors are the first 64 bytes of scratch, and it writes there.
+    pub fn generate(self, name: &str, caps: &TargetCaps) -> String {
+        let mut e = Emitter::new(caps);
+        e.kernel(name, |e, k| {
+            let one = e.int(1);
+            let (x, start) = match self {
+                Peak::Int8 => (e.load(k.scratch, I8X64), e.ints(0)),
+                Peak::F32 => (e.load(k.scratch, F32X16), e.floats(0.0)),
+            };
+            let start = vec![start; self.sums(caps)];
+            let sums = e.repeat(k.begin, k.end, one, &start, |e, _, sums| {
+                sums.iter()
+                    .map(|&sum| match self {
+                        Peak::Int8 => atom::dot_u8s8(e, sum, x, x),
+                        Peak::F32 => e.multiply_add(x, x, sum),
+                    })
+                    .collect()
+            });
+            let total = sums[1..].iter().fold(sums[0], |a, &b| e.add(a, b));
+            debug_assert!([F32X16, I32X16].contains(&total.ty()));
+            e.store(total, k.scratch);
+        });
+        e.finish()
+    }
+}
