@@ -10,6 +10,7 @@ use qcc_cpu::kernels::blocks::Blocks;
 use qcc_cpu::kernels::emit::{Emitter, I8X64, I32X16};
 use qcc_cpu::kernels::epilogue::{Activation, Output};
 use qcc_cpu::kernels::gemm::{ActivationScale, Epilogue, GemmSpec, Product, Rows, generate};
+use qcc_cpu::kernels::scan::{self, Gate, ScanResult, ScanSpec};
 use qcc_cpu::kernels::{TargetCaps, atom};
 
 /// 24 independent sums in registers, `end` rounds.
@@ -126,4 +127,49 @@ fn main() {
             );
         }
     }
+    if kernels.is_empty() || kernels.iter().any(|k| *k == "scan") {
+        scan(&level);
+    }
+}
+
+/// A selective scan of 1024 steps of 1536 channels with 16 states.
+fn scan(level: &Level) {
+    let (time, channels, states) = (1024u64, 1536u64, 16u64);
+    let result = ScanResult::Sums { skip: true, gate: Gate::None };
+    let spec = ScanSpec { states: states as usize, softplus: false, delta_bias: false, result };
+    let library = Library::new(&scan::generate(&spec, "scan", &level.caps), level);
+    let rows = || Buffer::f32(&vec![1e-2; (time * channels) as usize]);
+    let (u, delta, y) = (rows(), rows(), rows());
+    let by_channel = Buffer::f32(&vec![-0.5; (channels * states) as usize]);
+    let by_time = Buffer::f32(&vec![0.1; (time * states) as usize]);
+    let state = Buffer::zeros((4 * channels * states) as usize);
+    let (row, shared) = (4 * channels, 4 * states);
+    let args = [
+        u.address(),
+        row,
+        delta.address(),
+        row,
+        by_channel.address(),
+        by_time.address(),
+        shared,
+        by_time.address(),
+        shared,
+        by_channel.address(),
+        0,
+        0,
+        0,
+        0,
+        state.address(),
+        y.address(),
+        row,
+        1,
+        time,
+        channels,
+    ];
+    let t = best(|| library.run("scan", &args, spec.items(1, channels), spec.scratch_bytes(), 1));
+    println!(
+        "scan T={time} D={channels} N={states}: {:.2} ms, {:.2} G states/s",
+        t * 1e3,
+        (time * channels * states) as f64 / t / 1e9
+    );
 }

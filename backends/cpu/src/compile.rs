@@ -13,7 +13,8 @@ use rayon::prelude::*;
 
 use crate::CpuError;
 use crate::kernels::TargetCaps;
-use crate::lower::{PackedParameter, lower};
+use crate::lower::{LowerError, PackedParameter, lower};
+use crate::next::next;
 use crate::pipeline::legalize;
 
 /// A compiled module: code and a table of calls; weights are still to be packed.
@@ -43,7 +44,7 @@ pub fn capabilities(target: &Target) -> TargetCaps {
     TargetCaps::from_features(target.is_aarch64(), target.present_features())
 }
 
-/// Compiles the entry function of a module.
+/// Compiles the entry function of a module, and what may be asked of it [for the last position alone](mod@crate::next).
 ///
 /// # Errors
 /// When a pass fails, an operation has no kernel, or a kernel does not compile.
@@ -57,7 +58,8 @@ pub fn compile(
     let legal = legalize(module, parameters, evaluator)?;
     let function = legal.module.entry().ok_or(CpuError::Empty)?;
     let features = checkable(target.present_features());
-    let lowered = lower(function, &capabilities(target), features)?;
+    let next = next(function).map_err(|e| LowerError::new(e.to_string()))?;
+    let lowered = lower([function].into_iter().chain(&next), &capabilities(target), features)?;
     let total = lowered.kernels.len();
     let done = AtomicUsize::new(0);
     let objects: Vec<_> = lowered

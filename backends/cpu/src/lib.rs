@@ -4,6 +4,7 @@
 //! | stage | module |
 //! | --- | --- |
 //! | to operations that have kernels | [`pipeline`], [`legalize`] |
+//! | an entry point for the last position alone | [`next`](mod@next) |
 //! | to a table of kernel calls and packed parameters | [`lower`] |
 //! | kernel text | [`kernels`] (products, norms, scans), [`loops`] (elementwise, movement) |
 //! | machine code | [`compile`] |
@@ -24,6 +25,7 @@ mod load;
 pub mod loops;
 pub mod lower;
 pub mod machine;
+pub mod next;
 mod pack;
 pub mod pipeline;
 mod stored;

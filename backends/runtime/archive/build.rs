@@ -1,4 +1,5 @@
-//! Builds `qcc-runtime-capi` as an optimised static library for this target, whatever profile the compiler itself is built with.
+//! Builds `qcc-runtime-capi` as an optimised static library for this target, and for others that artifacts are made for, whatever profile the
+//! compiler itself is built with.
 //!
 //! Cargo cannot hand a static library of one crate to another (artifact dependencies are not stable), so this runs it once more, in a
 //! target directory of its own: the outer one is locked while this runs.
@@ -26,8 +27,38 @@ fn main() {
     }
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-env=QCC_RUNTIME_TARGET={target}");
+    build(&variable("CARGO"), workspace, &out, &target).unwrap_or_else(|e| fail(&e));
+    std::fs::rename(out.join(library(&target)), out.join("libqcc_runtime.a"))
+        .unwrap_or_else(|e| fail(&e.to_string()));
+    // Where the standard library for them is not installed, artifacts for other machines are refused.
+    let mut table = String::from("&[");
+    for other in OTHERS.into_iter().filter(|other| *other != target && has_standard_library(other)) {
+        build(&variable("CARGO"), workspace, &out, other).unwrap_or_else(|e| fail(&e));
+        table += &format!(
+            "({other:?}, include_bytes!(concat!(env!(\"OUT_DIR\"), {:?}))),",
+            format!("/{}", library(other))
+        );
+    }
+    std::fs::write(out.join("others.rs"), table + "]").unwrap_or_else(|e| fail(&e.to_string()));
+}
 
-    let mut cargo = Command::new(variable("CARGO"));
+/// Machines that artifacts can be made for elsewhere.
+const OTHERS: [&str; 2] = ["aarch64-unknown-linux-gnu", "x86_64-unknown-linux-gnu"];
+
+fn library(target: &str) -> String {
+    format!("libqcc_runtime-{target}.a")
+}
+
+fn has_standard_library(target: &str) -> bool {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let found = Command::new(rustc).args(["--print", "target-libdir", "--target", target]).output();
+    let folder = found.ok().filter(|o| o.status.success()).and_then(|o| String::from_utf8(o.stdout).ok());
+    folder.is_some_and(|folder| Path::new(folder.trim()).is_dir())
+}
+
+/// Builds the library for a target.
+fn build(cargo: &std::ffi::OsStr, workspace: &Path, out: &Path, target: &str) -> Result<(), String> {
+    let mut cargo = Command::new(cargo);
     // Wrappers and flags of the outer build (clippy, coverage) are not for code that is shipped.
     for name in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CARGO_BUILD_TARGET"] {
         cargo.env_remove(name);
@@ -44,7 +75,7 @@ fn main() {
             "--package",
             "qcc-runtime-capi",
         ])
-        .args(["--target", &target])
+        .args(["--target", target])
         .arg("--target-dir")
         .arg(out.join("target"))
         // One object, so that the linker takes and drops code by function; no paths of this machine in it.
@@ -52,18 +83,21 @@ fn main() {
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
         .env("CARGO_ENCODED_RUSTFLAGS", path_prefixes(workspace).join("\x1f"))
+        // For other machines no C compiler is needed: hashes are computed in Rust.
+        .envs((std::env::var("TARGET").as_deref() != Ok(target)).then_some(("CARGO_FEATURE_PURE", "1")))
         .status();
     match status {
         Ok(status) if status.success() => {}
         Ok(status) => {
-            fail(&format!("building the runtime library failed ({status}); its messages are above"))
+            return Err(format!(
+                "building the runtime library for {target} failed ({status}); its messages are above"
+            ));
         }
-        Err(e) => fail(&format!("cannot run cargo to build the runtime library: {e}")),
+        Err(e) => return Err(format!("cannot run cargo to build the runtime library: {e}")),
     }
-    let built = out.join("target").join(&target).join("release/libqcc_runtime_capi.a");
-    if let Err(e) = std::fs::copy(&built, out.join("libqcc_runtime.a")) {
-        fail(&format!("{}: {e}", built.display()));
-    }
+    let built = out.join("target").join(target).join("release/libqcc_runtime_capi.a");
+    std::fs::copy(&built, out.join(library(target))).map_err(|e| format!("{}: {e}", built.display()))?;
+    Ok(())
 }
 
 /// Flags that replace this machine's folders in messages of panics.

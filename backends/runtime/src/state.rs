@@ -34,7 +34,7 @@ pub struct OutputBuffer<'a> {
 }
 
 /// Time that a step took so far.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepTime {
     /// The source operation.
     pub name: String,

@@ -28,7 +28,7 @@ pub fn generate(
     let (mut sequence, mut unread) = (prompt.to_vec(), 0);
     while sequence.len() - prompt.len() < limit {
         let vocabulary = model.vocabulary();
-        let logits = model.logits(&sequence[unread..], 1)?;
+        let logits = model.next_logits(&sequence[unread..], 1)?;
         let next = sampler.sample(&logits[logits.len() - vocabulary..])?;
         if model.remembers() {
             unread = sequence.len();

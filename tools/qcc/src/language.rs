@@ -1,6 +1,6 @@
 //! Language models: token ids in, one row of logits a token out, with what was read before kept in the state.
 
-use qcc_runtime::{InputView, Model};
+use qcc_runtime::{InputView, Model, RuntimeError};
 
 use crate::Failure;
 use crate::session::{ENTRY, Session, constant};
@@ -24,6 +24,14 @@ pub trait NextToken {
     /// # Errors
     /// When a token is not in the vocabulary or the model cannot run.
     fn logits(&mut self, tokens: &[u32], batch: usize) -> Result<&[f32], Failure>;
+
+    /// As `logits`, but only those behind the last token are certain to be there: they are the last ones of a single sequence.
+    ///
+    /// # Errors
+    /// As above.
+    fn next_logits(&mut self, tokens: &[u32], batch: usize) -> Result<&[f32], Failure> {
+        self.logits(tokens, batch)
+    }
 }
 
 /// Tokens of generated text that there is room for at once.
@@ -81,6 +89,20 @@ impl LanguageModel {
         self.session.state().reserve_tokens(prompt.saturating_add(generated.min(SOON)) as u64);
     }
 
+    fn run(
+        &mut self,
+        tokens: &[u32],
+        batch: usize,
+        run: impl Fn(&mut Session, &[InputView<'_>]) -> Result<(), RuntimeError>,
+    ) -> Result<&[f32], Failure> {
+        check_tokens(tokens, self.vocabulary)?;
+        self.ids.clear();
+        self.ids.extend(tokens.iter().map(|&id| i64::from(id)));
+        let shape = [batch as u64, (tokens.len() / batch.max(1)) as u64];
+        run(&mut self.session, &[InputView { shape: &shape, data: bytemuck::cast_slice(&self.ids) }])?;
+        Ok(self.session.output_f32(0)?.1)
+    }
+
     /// The session, to measure.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
@@ -105,12 +127,11 @@ impl NextToken for LanguageModel {
     }
 
     fn logits(&mut self, tokens: &[u32], batch: usize) -> Result<&[f32], Failure> {
-        check_tokens(tokens, self.vocabulary)?;
-        self.ids.clear();
-        self.ids.extend(tokens.iter().map(|&id| i64::from(id)));
-        let shape = [batch as u64, (tokens.len() / batch.max(1)) as u64];
-        self.session.run(&[InputView { shape: &shape, data: bytemuck::cast_slice(&self.ids) }])?;
-        Ok(self.session.output_f32(0)?.1)
+        self.run(tokens, batch, Session::run)
+    }
+
+    fn next_logits(&mut self, tokens: &[u32], batch: usize) -> Result<&[f32], Failure> {
+        self.run(tokens, batch, Session::run_next)
     }
 }
 

@@ -3,6 +3,8 @@
 use qcc_runtime::program::{Entry, Expr, Port};
 use qcc_runtime::{AlignedBuffer, Element, InputView, Model, OutputBuffer, RuntimeError, State};
 
+use qcc_cpu::next::NEXT;
+
 use crate::Failure;
 
 /// The entry point that every model has.
@@ -12,6 +14,10 @@ pub const ENTRY: &str = "main";
 pub struct Session {
     state: State,
     entry: Entry,
+    /// The entry point for the last position alone, if there is one.
+    next: Option<Entry>,
+    /// Whether the last run was of that one.
+    ran_next: bool,
     buffers: Vec<AlignedBuffer>,
     shapes: Vec<Vec<u64>>,
 }
@@ -23,9 +29,11 @@ impl Session {
     /// When the model has no entry point `main`, or threads cannot be started.
     pub fn new(model: &Model, threads: usize) -> Result<Session, RuntimeError> {
         let entry = model.entry(ENTRY)?.clone();
+        let next = model.entry(NEXT).ok().cloned();
         let buffers = entry.outputs.iter().map(|_| AlignedBuffer::zeroed(0, "outputs"));
         let buffers = buffers.collect::<Result<_, _>>()?;
-        Ok(Session { state: State::new(model, threads)?, entry, buffers, shapes: Vec::new() })
+        let state = State::new(model, threads)?;
+        Ok(Session { state, entry, next, ran_next: false, buffers, shapes: Vec::new() })
     }
 
     /// The entry point.
@@ -43,15 +51,34 @@ impl Session {
         self.state.reset();
     }
 
+    /// Name of the entry point that [`Session::run_next`] runs.
+    pub fn next_name(&self) -> &'static str {
+        if self.next.is_some() { NEXT } else { ENTRY }
+    }
+
     /// Runs the model; see [`Session::output`].
     ///
     /// # Errors
     /// When the inputs do not fit, or memory is short.
     pub fn run(&mut self, inputs: &[InputView<'_>]) -> Result<(), RuntimeError> {
+        self.run_entry(ENTRY, inputs)
+    }
+
+    /// Runs the model for its last position alone, where it has an entry point for that, else for all.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_next(&mut self, inputs: &[InputView<'_>]) -> Result<(), RuntimeError> {
+        self.run_entry(self.next_name(), inputs)
+    }
+
+    fn run_entry(&mut self, name: &'static str, inputs: &[InputView<'_>]) -> Result<(), RuntimeError> {
+        self.ran_next = name == NEXT;
         let dims: Vec<&[u64]> = inputs.iter().map(|i| i.shape).collect();
         let _span = tracing::info_span!("run", inputs = ?dims).entered();
-        self.shapes = self.state.output_shapes(ENTRY, &dims)?;
-        for ((buffer, port), shape) in self.buffers.iter_mut().zip(&self.entry.outputs).zip(&self.shapes) {
+        self.shapes = self.state.output_shapes(name, &dims)?;
+        let ports = &self.next.as_ref().filter(|_| self.ran_next).unwrap_or(&self.entry).outputs;
+        for ((buffer, port), shape) in self.buffers.iter_mut().zip(ports).zip(&self.shapes) {
             let width = Element::named(&port.element).map_or(1, Element::bytes);
             let bytes = shape.iter().try_fold(width, |n, &d| n.checked_mul(d));
             let bytes = bytes.ok_or_else(|| RuntimeError::Overflow { symbols: shape.clone() })?;
@@ -60,7 +87,7 @@ impl Session {
             }
         }
         let mut outputs: Vec<_> = self.buffers.iter_mut().map(|data| OutputBuffer { data }).collect();
-        self.state.run(ENTRY, inputs, &mut outputs)
+        self.state.run(name, inputs, &mut outputs)
     }
 
     /// Shape and bytes of an output of the last run.

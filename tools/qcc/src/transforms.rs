@@ -55,8 +55,13 @@ mod tests {
 
     #[test]
     fn the_share_is_that_of_transform_kernels() {
-        let step =
-            |kernel: &str, seconds| StepTime { name: "a".into(), kernel: kernel.into(), calls: 1, seconds };
+        let step = |kernel: &str, seconds| StepTime {
+            name: "a".into(),
+            kernel: kernel.into(),
+            calls: 1,
+            seconds,
+            ..StepTime::default()
+        };
         let steps = [step("qcc_kernel_0_gemm", 3.0), step("qcc_kernel_1_hadamard", 1.0)];
         assert_eq!(share(&steps), 0.25);
         assert_eq!(share(&[]), 0.0);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use qcc_ir::Module;
 use qcc_mlir::{CodegenOptions, LinkInputs, Target, compile_object, link_shared};
@@ -100,18 +100,30 @@ fn write_parameters(
 /// Whether artifacts for a target can be linked: better asked before minutes of work.
 ///
 /// # Errors
-/// When this build's runtime is for another kind of machine.
+/// When this build has no runtime for that kind of machine.
 pub fn check_target(target: &Target) -> Result<(), CpuError> {
-    let host = qcc_runtime_archive::TARGET.split('-').next().unwrap_or_default();
-    if target.triple.starts_with(host) {
+    if qcc_runtime_archive::library(&target.triple).is_some() {
         return Ok(());
     }
     Err(CpuError::Mlir(qcc_mlir::MlirError::Target {
         target: target.triple.clone(),
-        message: format!(
-            "artifacts for it are not possible yet: this build carries a runtime for {host} alone"
-        ),
+        message: "this build carries no runtime for it: `rustup target add` its standard library and build qcc again".into(),
     }))
+}
+
+/// Empty shared libraries that stand for those another kind of machine has.
+fn stand_ins(target: &Target, folder: &Path) -> Result<Vec<PathBuf>, CpuError> {
+    let object = folder.join("nothing.o");
+    let code = compile_object("", target, &CodegenOptions::default())?;
+    std::fs::write(&object, code).map_err(|e| CpuError::file(&object, e))?;
+    let mut libraries = Vec::new();
+    for name in qcc_runtime_archive::NEEDED {
+        let path = folder.join(name);
+        let flags = vec!["-soname".into(), name.into()];
+        link_shared(&LinkInputs { objects: vec![object.clone()], flags, ..LinkInputs::default() }, &path)?;
+        libraries.push(path);
+    }
+    Ok(libraries)
 }
 
 fn write_library(compiled: &Compiled, target: &Target, folder: &Path) -> Result<(), CpuError> {
@@ -126,13 +138,11 @@ fn write_library(compiled: &Compiled, target: &Target, folder: &Path) -> Result<
         std::fs::write(&path, object).map_err(|e| CpuError::file(&path, e))?;
         objects.push(path);
     }
-    let linkage = Linkage::write(work.path()).map_err(|e| CpuError::file(work.path(), e))?;
-    let inputs = LinkInputs {
-        objects,
-        archives: vec![linkage.archive],
-        flags: linkage.flags,
-        libraries: linkage.libraries,
-    };
+    let linkage =
+        Linkage::write_for(&target.triple, work.path()).map_err(|e| CpuError::file(work.path(), e))?;
+    let foreign = qcc_runtime_archive::is_foreign(&target.triple);
+    let libraries = if foreign { stand_ins(target, work.path())? } else { linkage.libraries };
+    let inputs = LinkInputs { objects, archives: vec![linkage.archive], flags: linkage.flags, libraries };
     link_shared(&inputs, &folder.join(LIBRARY_FILE))?;
     Ok(())
 }

@@ -45,6 +45,9 @@ impl CausalConv1dSpec {
     }
 }
 
+/// Time steps that are asked for ahead.
+const AHEAD: i64 = 16;
+
 /// The kernel's MLIR text.
 pub fn generate(spec: &CausalConv1dSpec, name: &str, caps: &TargetCaps) -> String {
     let mut e = Emitter::new(caps);
@@ -99,6 +102,13 @@ pub fn generate(spec: &CausalConv1dSpec, name: &str, caps: &TargetCaps) -> Strin
             });
             let (zero, one) = (e.int(0), e.int(1));
             let window = e.repeat(zero, time, one, &window, |e, t, window| {
+                // Steps lie pages apart, which no hardware looks ahead across.
+                let later = e.plus(t, AHEAD);
+                for (at, stride) in [(x_at, x_stride), (y_at, y_stride)] {
+                    let bytes = e.mul(later, stride);
+                    let p = e.at(at, bytes);
+                    e.prefetch(p);
+                }
                 let bytes = e.mul(t, x_stride);
                 let p = e.at(x_at, bytes);
                 let mut seen = window.to_vec();

@@ -630,6 +630,18 @@ impl Emitter {
         self.line(format_args!("llvm.store {x}, {p} {{alignment = 1 : i64}} : {}, !llvm.ptr", x.ty));
     }
 
+    /// Reads the lanes that `mask` names and nothing else; the others are `other`'s.
+    pub fn load_masked(&mut self, p: Value, mask: Value, other: Value) -> Value {
+        let ty = other.ty;
+        self.op(
+            ty,
+            format_args!(
+                "llvm.intr.masked.load {p}, {mask}, {other} {{alignment = 1 : i32}} : (!llvm.ptr, {}, {ty}) -> {ty}",
+                mask.ty
+            ),
+        )
+    }
+
     /// Writes the lanes that `mask` names.
     pub fn store_masked(&mut self, x: Value, p: Value, mask: Value) {
         self.line(format_args!(

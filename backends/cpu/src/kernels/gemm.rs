@@ -187,6 +187,7 @@ impl GemmSpec {
         let wide = caps.avx512;
         let neon = !caps.sse2;
         match (wide, block) {
+            (true, false) if product == Product::U8S4 => (10, 32),
             (true, false) => (12, 32),
             (true, true) => (6, 32),
             _ if neon => (4, 16),

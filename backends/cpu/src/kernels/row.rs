@@ -23,11 +23,16 @@ impl Stretch {
         }
     }
 
-    /// The row's f32 values at `p` (the row's start), `other` past its end.
+    /// The row's f32 values at `p` (the row's start), `other` past its end, where nothing is read.
     pub fn load(&self, e: &mut Emitter, p: Value, other: f32) -> Value {
         let p = e.element(p, self.column, 4);
-        let x = e.load(p, F32X16);
-        self.or(e, x, other)
+        match self.mask {
+            None => e.load(p, F32X16),
+            Some(mask) => {
+                let other = e.floats(other);
+                e.load_masked(p, mask, other)
+            }
+        }
     }
 
     /// Stores the stretch of elements of `size` bytes into the row at `p`.

@@ -85,6 +85,9 @@ impl ScanSpec {
     }
 }
 
+/// Time steps that are asked for ahead.
+const AHEAD: i64 = 8;
+
 /// The kernel's MLIR text.
 pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
     let mut e = Emitter::new(caps);
@@ -160,6 +163,21 @@ pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
                     let bytes = e.mul(t, stride);
                     e.at(p, bytes)
                 };
+                // Steps lie pages apart, which no hardware looks ahead across.
+                let ahead = |e: &mut Emitter, (p, stride): (Value, Value)| {
+                    let later = e.plus(t, AHEAD);
+                    let bytes = e.mul(later, stride);
+                    let p = e.at(p, bytes);
+                    e.prefetch(p);
+                };
+                ahead(e, u);
+                ahead(e, delta);
+                if gate != Gate::None {
+                    ahead(e, z);
+                }
+                if summed {
+                    ahead(e, y);
+                }
                 let u_at = now(e, u);
                 let u = e.load(u_at, F32X16);
                 let delta_at = now(e, delta);

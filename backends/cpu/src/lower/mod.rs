@@ -1,6 +1,6 @@
-//! Lowering: a function of the IR becomes a [`Program`] (a table of kernel calls), the text of the kernels it calls, and packed parameters.
+//! Lowering: functions of the IR become a [`Program`] (a table of kernel calls), the text of the kernels it calls, and packed parameters.
 //!
-//! The function must be in the form the backend's pipeline leaves behind (see [`crate::pipeline`]): legal operations only, images channels
+//! They must be in the form the backend's pipeline leaves behind (see [`crate::pipeline`]): legal operations only, images channels
 //! last, weights folded into parameters. Each operation becomes a few steps; elementwise operations fuse into one. Buffers are virtual
 //! until every step is known; then the memory plan gives them slots.
 
@@ -44,19 +44,49 @@ pub struct Lowered {
     pub parameters: Vec<PackedParameter>,
 }
 
-/// Lowers a function for a machine.
+/// Lowers functions, the entry points of a program, for a machine.
 ///
 /// # Errors
 /// When an operation, type or shape has no kernel on the CPU.
-pub fn lower(function: &Function, caps: &TargetCaps, features: Vec<String>) -> Result<Lowered, LowerError> {
-    let mut lowering = Lowering::new(function, caps);
-    lowering.arguments()?;
-    lowering.join()?;
-    for &id in function.order() {
-        let node = function.node(id);
-        lowering.node(id, node).map_err(|e| e.at(node))?;
+pub fn lower<'f>(
+    functions: impl IntoIterator<Item = &'f Function>,
+    caps: &TargetCaps,
+    features: Vec<String>,
+) -> Result<Lowered, LowerError> {
+    let (mut shared, mut entries) = (Shared::default(), Vec::new());
+    for function in functions {
+        let mut lowering = Lowering::new(function, caps, shared);
+        lowering.arguments()?;
+        lowering.join()?;
+        for &id in function.order() {
+            let node = function.node(id);
+            lowering.node(id, node).map_err(|e| e.at(node))?;
+        }
+        let (entry, tables) = lowering.finish()?;
+        entries.push(entry);
+        shared = tables;
     }
-    lowering.finish(features)
+    let Shared { symbols, kernels, parameters, .. } = shared;
+    let slots = parameters.iter().map(|p| ParameterSlot { name: p.name.clone(), bytes: p.bytes }).collect();
+    let program = Program {
+        schema: SCHEMA,
+        symbols,
+        parameters: slots,
+        kernels: kernels.iter().map(|(name, _)| name.clone()).collect(),
+        features,
+        entries,
+    };
+    Ok(Lowered { program, kernels, parameters })
+}
+
+/// What the entry points of a program share.
+#[derive(Default)]
+struct Shared {
+    symbols: Vec<String>,
+    kernels: Vec<(String, String)>,
+    kernel_index: HashMap<String, u32>,
+    parameters: Vec<PackedParameter>,
+    parameter_index: HashMap<String, u32>,
 }
 
 /// The name of an input or state in the program: the argument's, or its number.
@@ -164,15 +194,16 @@ pub(crate) struct Lowering<'a> {
 }
 
 impl<'a> Lowering<'a> {
-    fn new(function: &'a Function, caps: &'a TargetCaps) -> Self {
+    fn new(function: &'a Function, caps: &'a TargetCaps, shared: Shared) -> Self {
+        let Shared { symbols, kernels, kernel_index, parameters, parameter_index } = shared;
         Lowering {
             function,
             caps,
-            symbols: Vec::new(),
-            kernels: Vec::new(),
-            kernel_index: HashMap::new(),
-            parameters: Vec::new(),
-            parameter_index: HashMap::new(),
+            symbols,
+            kernels,
+            kernel_index,
+            parameters,
+            parameter_index,
             buffers: Buffers::default(),
             steps: Vec::new(),
             places: HashMap::new(),
@@ -543,11 +574,9 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    fn finish(mut self, features: Vec<String>) -> Result<Lowered, LowerError> {
+    fn finish(mut self) -> Result<(Entry, Shared), LowerError> {
         self.store_results()?;
         let plan = self.buffers.plan();
-        let parameters: Vec<ParameterSlot> =
-            self.parameters.iter().map(|p| ParameterSlot { name: p.name.clone(), bytes: p.bytes }).collect();
         let mut steps = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
             let args = step
@@ -597,15 +626,8 @@ impl<'a> Lowering<'a> {
             slots: plan.slots,
             steps,
         };
-        let program = Program {
-            schema: SCHEMA,
-            symbols: self.symbols,
-            parameters,
-            kernels: self.kernels.iter().map(|(name, _)| name.clone()).collect(),
-            features,
-            entries: vec![entry],
-        };
-        Ok(Lowered { program, kernels: self.kernels, parameters: self.parameters })
+        let Lowering { symbols, kernels, kernel_index, parameters, parameter_index, .. } = self;
+        Ok((entry, Shared { symbols, kernels, kernel_index, parameters, parameter_index }))
     }
 
     /// Copies results to outputs and states where the step that made them did not write there itself.

@@ -102,7 +102,7 @@ impl Fixture {
         let mut instrumentation = Instrumentation { verify_each, ..Instrumentation::default() };
         pipeline.run(&mut module, &mut context, &mut instrumentation).map_err(|e| e.to_string())?;
         let function = &module.functions[0];
-        lower(function, &TargetCaps::default(), Vec::new()).map_err(|e| e.to_string())?;
+        lower([function], &TargetCaps::default(), Vec::new()).map_err(|e| e.to_string())?;
         let names = function.order().iter().map(|id| function.node(*id).op.name());
         Ok(names.filter(|name| !["parameter", "constant"].contains(name)).collect())
     }

@@ -26,6 +26,25 @@ pub const LIBRARY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libqcc_runt
 /// The target it was built for, as Rust names it.
 pub const TARGET: &str = env!("QCC_RUNTIME_TARGET");
 
+/// The libraries for other targets.
+const OTHERS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/others.rs"));
+
+/// The static library for the kind of machine of an LLVM triple, if this build carries it.
+pub fn library(triple: &str) -> Option<&'static [u8]> {
+    let machine = |triple: &str| triple.split('-').next().map(str::to_string);
+    let mut all = [(TARGET, LIBRARY)].into_iter().chain(OTHERS.iter().copied());
+    all.find(|(target, _)| machine(target) == machine(triple)).map(|(_, library)| library)
+}
+
+/// Whether a triple is of another kind of machine than this one.
+pub fn is_foreign(triple: &str) -> bool {
+    triple.split('-').next() != TARGET.split('-').next()
+}
+
+/// Shared libraries that the runtime needs on any machine, by the names they are loaded by. For another kind of machine the linker is given
+/// empty ones.
+pub const NEEDED: [&str; 2] = ["libc.so.6", "libgcc_s.so.1"];
+
 /// The C header, `model.h` of an artifact.
 pub const HEADER: &str = include_str!("../../capi/include/qcc_model.h");
 
@@ -40,18 +59,28 @@ pub struct Linkage {
     /// Flags in the linker's own spelling, each one argument; to `cc` each is passed as `-Wl,FLAG`.
     pub flags: Vec<String>,
     /// Shared libraries that the runtime needs. `cc` adds them by itself, a plain linker takes them last. They are those of this very
-    /// process, so they are right where the target is the host.
+    /// process; none for another kind of machine, which has its own [`NEEDED`].
     pub libraries: Vec<PathBuf>,
 }
 
 impl Linkage {
-    /// Writes the library and a version script into a folder, which must stay until the link is done.
+    /// Writes the library for this machine and a version script into a folder, which must stay until the link is done.
     ///
     /// # Errors
     /// When a file cannot be written.
     pub fn write(directory: &Path) -> std::io::Result<Linkage> {
+        Linkage::write_for(TARGET, directory)
+    }
+
+    /// The same for the kind of machine of an LLVM triple.
+    ///
+    /// # Errors
+    /// When this build has no library for it, or a file cannot be written.
+    pub fn write_for(triple: &str, directory: &Path) -> std::io::Result<Linkage> {
         let archive = directory.join("libqcc_runtime.a");
-        std::fs::write(&archive, LIBRARY)?;
+        let library = library(triple)
+            .ok_or_else(|| std::io::Error::other(format!("this build carries no runtime for {triple}")))?;
+        std::fs::write(&archive, library)?;
         let script = directory.join("exports.map");
         let functions = exported_functions();
         let global = [functions.as_slice(), &EXPORTED_DATA].concat().join("; ");
@@ -65,7 +94,8 @@ impl Linkage {
         ];
         // Nothing refers to the functions yet, and a linker leaves in an archive what nothing refers to.
         flags.extend(functions.iter().map(|name| format!("--undefined={name}")));
-        Ok(Linkage { archive, flags, libraries: system_libraries() })
+        let libraries = if is_foreign(triple) { Vec::new() } else { system_libraries() };
+        Ok(Linkage { archive, flags, libraries })
     }
 }
 

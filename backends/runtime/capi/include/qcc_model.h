@@ -13,7 +13,7 @@
  *     qcc_model_close(model);
  *
  * Functions that return a pointer return NULL on failure, the others a negative number; qcc_last_error() then says why.
- * Tensors are dense, row-major and little-endian. They may lie anywhere; a multiple of 64 bytes saves a copy.
+ * Tensors are dense, row-major and little-endian. They may lie anywhere; a multiple of an element's size saves a copy.
  * A model may be used by any number of threads at once, a state by one thread at a time.
  * All states must be freed before the library is unloaded: they own threads.
  */

@@ -232,6 +232,7 @@ impl Bench<'_> {
         &self,
         model: &mut M,
         session: &impl Fn(&mut M) -> &mut Session,
+        entry_of: impl Fn(&Session) -> &'static str,
         once: impl FnOnce(&mut M) -> Result<(), Failure>,
     ) -> Result<Round, Failure> {
         let counts = self.args.kernels || self.roofline.is_some();
@@ -239,7 +240,8 @@ impl Bench<'_> {
         let start = Instant::now();
         once(model)?;
         let seconds = start.elapsed().as_secs_f64();
-        let steps = session(model).state().profile(ENTRY)?;
+        let entry = entry_of(session(model));
+        let steps = session(model).state().profile(entry)?;
         Ok(Round { seconds, limits: Limits::default(), steps })
     }
 
@@ -304,14 +306,14 @@ impl Bench<'_> {
             // The first round warms up.
             let before = self.look()?;
             model.reset();
-            let read = self.timed(model, &LanguageModel::session, |model| {
-                model.logits(&prompt, batch)?;
+            let read = self.timed(model, &LanguageModel::session, Session::next_name, |model| {
+                model.next_logits(&prompt, batch)?;
                 Ok(())
             })?;
-            let written = self.timed(model, &LanguageModel::session, |model| {
+            let written = self.timed(model, &LanguageModel::session, Session::next_name, |model| {
                 for generated in 1..=self.args.gen_len {
                     let unread = if model.remembers() { 1 } else { self.args.prompt_len + generated };
-                    model.logits(&ids(tokens(batch, unread)?), batch)?;
+                    model.next_logits(&ids(tokens(batch, unread)?), batch)?;
                 }
                 Ok(())
             })?;
@@ -378,8 +380,11 @@ impl Bench<'_> {
         if self.args.kernels || self.roofline.is_some() {
             let rounds = if self.args.kernels { self.args.repeat } else { 1 };
             for of in 0..self.args.repeat {
-                let steps =
-                    if of < rounds { self.timed(model, &session, &mut once)?.steps } else { Vec::new() };
+                let steps = if of < rounds {
+                    self.timed(model, &session, |_| ENTRY, &mut once)?.steps
+                } else {
+                    Vec::new()
+                };
                 self.phases[0].rounds[of].steps = steps;
                 self.phases[0].rounds[of].limits = limits;
             }

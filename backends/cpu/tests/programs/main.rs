@@ -1,6 +1,8 @@
 //! Compiled functions against the interpreter: every file of `test/codegen`, after the passes it names in `// PIPELINE:` lines (none: as it
 //! is), on seeded random weights and inputs of several sizes, with one thread and with two.
 
+mod machines;
+
 use std::path::{Path, PathBuf};
 
 use qcc_cpu::CpuExecutor;
@@ -67,13 +69,15 @@ fn inputs(function: &Function, random: &mut Random, sizes: &[(&str, i64)]) -> Ve
     function.arguments().iter().map(|&a| random.tensor(function.ty(a), sizes)).collect()
 }
 
-fn check(path: &Path) {
+/// The functions of a file, each after each of the pipelines that it names, with what it is called and its weights.
+fn quantized(path: &Path) -> Vec<(String, Module, Parameters)> {
     let text = std::fs::read_to_string(path).expect("a readable file");
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let module = qcc_ir::parse::parse_module(name, &text).unwrap_or_else(|e| panic!("{name}: {}", e[0]));
     let pipelines: Vec<&str> =
         text.lines().filter_map(|l| l.strip_prefix("// PIPELINE:")).map(str::trim).collect();
     let interpreter = Interpreter::new(Precision::F32);
+    let mut all = Vec::new();
     for function in &module.functions {
         let single = Module { functions: vec![function.clone()] };
         for pipeline in if pipelines.is_empty() { &[""][..] } else { &pipelines } {
@@ -82,19 +86,19 @@ fn check(path: &Path) {
             Pipeline::parse(pipeline, &Registry::builtin())
                 .and_then(|p| p.run(&mut module, &mut context, &mut Instrumentation::default()))
                 .unwrap_or_else(|e| panic!("{name}: {e}"));
-            compare(name, pipeline, &module, &context.parameters);
+            all.push((format!("{name} @{} {pipeline}", function.name), module, context.parameters));
         }
     }
+    all
 }
 
-fn compare(name: &str, pipeline: &str, module: &Module, parameters: &Parameters) {
+fn compare(at: &str, module: &Module, parameters: &Parameters) {
     let interpreter = Interpreter::new(Precision::F32);
     let function = module.entry().expect("a function");
     let mut reference = interpreter.prepare(module, parameters).expect("the interpreter takes every module");
     let executors = [CpuExecutor { threads: 1 }, CpuExecutor { threads: 2 }];
-    let mut compiled = executors.each_ref().map(|e| {
-        e.prepare(module, parameters).unwrap_or_else(|e| panic!("{name} @{} {pipeline}: {e}", function.name))
-    });
+    let mut compiled =
+        executors.each_ref().map(|e| e.prepare(module, parameters).unwrap_or_else(|e| panic!("{at}: {e}")));
     let mut random = Random(7);
     for sizes in [
         [("B", 1), ("T", 1), ("P", 0)],
@@ -105,30 +109,32 @@ fn compare(name: &str, pipeline: &str, module: &Module, parameters: &Parameters)
         let inputs = inputs(function, &mut random, &sizes);
         let expected = reference.run(&inputs).expect("the interpreter runs every module");
         for run in &mut compiled {
-            let got =
-                run.run(&inputs).unwrap_or_else(|e| panic!("{name} @{} {pipeline}: {e}", function.name));
+            let got = run.run(&inputs).unwrap_or_else(|e| panic!("{at}: {e}"));
             for (i, (a, b)) in got.iter().zip(&expected).enumerate() {
                 let error = relative_error(a, b);
-                assert!(
-                    error <= TOLERANCE,
-                    "{name} @{} {pipeline}: output {i} at {sizes:?} is off by {error:.2e}",
-                    function.name
-                );
+                assert!(error <= TOLERANCE, "{at}: output {i} at {sizes:?} is off by {error:.2e}");
             }
         }
     }
 }
 
-#[test]
-fn compiled_functions_agree_with_the_interpreter() {
+/// The files of the suite.
+fn codegen_files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test/codegen");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).expect("the suite").filter_map(|e| Some(e.ok()?.path())).collect();
     files.retain(|f| f.extension().is_some_and(|e| e == "mlir"));
     files.sort();
     assert!(!files.is_empty());
-    for file in &files {
-        check(file);
+    files
+}
+
+#[test]
+fn compiled_functions_agree_with_the_interpreter() {
+    for file in codegen_files() {
+        for (at, module, parameters) in quantized(&file) {
+            compare(&at, &module, &parameters);
+        }
     }
 }
 
