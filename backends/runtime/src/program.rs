@@ -131,6 +131,8 @@ pub struct Step {
     pub scratch: Expr,
     /// What it computes, for comparisons with what a machine can do.
     pub work: Work,
+    /// Whether it may run at the same time as the step before, and those that it may run with: none reads or writes what another writes.
+    pub beside: bool,
 }
 
 /// Arithmetic that a step cannot do without: products and sums, each an operation. 0 where moving data is what takes time.

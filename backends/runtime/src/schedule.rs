@@ -15,6 +15,8 @@ pub(crate) struct Command {
     pub args: usize,
     pub items: u64,
     pub grain: u64,
+    /// Whether it runs together with the one before.
+    pub beside: bool,
 }
 
 /// Bytes of an [`Arg::Fault`].
@@ -131,6 +133,7 @@ impl Schedule {
             args: self.args.len(),
             items: step.items.evaluate(&self.symbols)?,
             grain: step.grain,
+            beside: step.beside && index > 0,
         });
         self.scratch_bytes = self.scratch_bytes.max(step.scratch.evaluate(&self.symbols)?);
         for (arg_index, arg) in step.args.iter().enumerate() {

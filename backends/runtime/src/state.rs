@@ -636,26 +636,51 @@ impl State {
         let args = schedule.args.as_ptr() as usize;
         let (scratch, stride) = (self.scratch.address(), schedule.scratch_bytes);
         let steps = &self.model.program().entries[schedule.entry].steps;
-        let mut times = self.profile.as_mut().map(|p| p[schedule.entry].iter_mut());
-        for (command, step) in schedule.commands.iter().zip(steps) {
+        let mut times = self.profile.as_mut().map(|p| p[schedule.entry].as_mut_slice());
+        let mut first = 0;
+        while first < schedule.commands.len() {
+            let more = schedule.commands[first + 1..].iter().take_while(|command| command.beside).count();
+            let group = first..first + 1 + more;
+            let commands = &schedule.commands[group.clone()];
             let start = times.is_some().then(Instant::now);
-            let (kernel, args) = (command.kernel, args + command.args * size_of::<u64>());
-            self.pool.parallel_for(command.items, command.grain, |worker, begin, end| {
+            let items = commands.iter().fold(0u64, |sum, command| sum.saturating_add(command.items));
+            let grain = commands.iter().map(|command| command.grain).min().unwrap_or(1);
+            self.pool.parallel_for(items, grain, |worker, begin, end| {
                 let scratch = scratch + worker as u64 * stride;
-                // SAFETY: `Model::new`'s caller promises that the kernel keeps to its arguments. Those point into buffers of the sizes
-                // that the program asked for, alive and not moved until this call ends; each worker has scratch memory of its own.
-                unsafe { kernel(args as *const u64, begin, end, scratch as *mut u8) }
+                // The items of all follow each other.
+                let mut before = 0u64;
+                for command in commands {
+                    let (from, to) = (begin.max(before), end.min(before + command.items));
+                    if from < to {
+                        let args = args + command.args * size_of::<u64>();
+                        // SAFETY: `Model::new`'s caller promises that the kernel keeps to its arguments. Those point into buffers of the
+                        // sizes that the program asked for, alive and not moved until this call ends; each worker has scratch memory
+                        // of its own, and what runs together writes nothing that the others use.
+                        unsafe {
+                            (command.kernel)(
+                                args as *const u64,
+                                from - before,
+                                to - before,
+                                scratch as *mut u8,
+                            )
+                        }
+                    }
+                    before += command.items;
+                }
             });
-            if let (Some(start), Some(times)) = (start, &mut times)
-                && let Some(counted) = times.next()
-            {
-                counted.seconds += start.elapsed().as_secs_f64();
-                counted.calls += 1;
+            if let (Some(start), Some(times)) = (start, &mut times) {
+                let seconds = start.elapsed().as_secs_f64();
                 // A count that does not fit is none.
                 let count = |size: &Expr| size.evaluate(&self.symbols).map_or(0.0, |n| n as f64);
-                counted.integer += count(&step.work.integer);
-                counted.float += count(&step.work.float);
+                for (command, at) in commands.iter().zip(group.clone()) {
+                    let counted = &mut times[at];
+                    counted.seconds += seconds * command.items as f64 / (items as f64).max(1.0);
+                    counted.calls += 1;
+                    counted.integer += count(&steps[at].work.integer);
+                    counted.float += count(&steps[at].work.float);
+                }
             }
+            first = group.end;
         }
     }
 

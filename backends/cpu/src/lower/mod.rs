@@ -58,7 +58,7 @@ pub fn lower<'f>(
         let mut lowering = Lowering::new(function, caps, shared);
         lowering.arguments()?;
         lowering.join()?;
-        for &id in function.order() {
+        for id in lowering.order() {
             let node = function.node(id);
             lowering.node(id, node).map_err(|e| e.at(node))?;
         }
@@ -155,6 +155,8 @@ pub(crate) struct PendingStep {
     grain: u64,
     scratch: Expr,
     work: Work,
+    /// Of a matrix product, which reads all else: where its result goes.
+    product: Option<Buffer>,
 }
 
 pub(crate) struct Lowering<'a> {
@@ -277,6 +279,38 @@ impl<'a> Lowering<'a> {
             self.targets.entry(value).or_default().push(target);
         }
         Ok(())
+    }
+
+    /// The function's operations, linear layers of the same input one after the other: their steps may run at the same time.
+    fn order(&self) -> Vec<OpId> {
+        let function = self.function;
+        let is_linear = |id: OpId| matches!(function.node(id).op, Op::Linear {} | Op::QuantizedLinear { .. });
+        let (mut order, mut done) = (Vec::with_capacity(function.order().len()), HashSet::new());
+        for &id in function.order() {
+            if !done.insert(id) {
+                continue;
+            }
+            order.push(id);
+            let Some(x) = function.node(id).operands.first().copied().flatten().filter(|_| is_linear(id))
+            else {
+                continue;
+            };
+            for &(other, slot) in self.uses.get(&x).map(Vec::as_slice).unwrap_or_default() {
+                let ready = |value: ValueId| match function.defining(value) {
+                    None => true,
+                    Some((made, node)) => {
+                        let stored = matches!(node.op, Op::Parameter { .. } | Op::Constant { .. });
+                        stored || done.contains(&made) || is_coded_weight(function, node)
+                    }
+                };
+                let operands = function.node(other).operands.iter().flatten();
+                if slot == 0 && is_linear(other) && !done.contains(&other) && operands.copied().all(ready) {
+                    done.insert(other);
+                    order.push(other);
+                }
+            }
+        }
+        order
     }
 
     fn port(&self, value: ValueId, name: &str, storage: Storage) -> Result<Port, LowerError> {
@@ -562,7 +596,39 @@ impl<'a> Lowering<'a> {
             grain: grain.max(1),
             scratch,
             work: Work::default(),
+            product: None,
         });
+    }
+
+    /// Says that the last step is a matrix product, and where its result goes.
+    pub(crate) fn is_product_into(&mut self, result: Buffer) {
+        if let Some(step) = self.steps.last_mut() {
+            step.product = Some(result);
+        }
+    }
+
+    /// Which steps may run at the same time as those before them: matrix products of which none reads or writes another's result.
+    fn beside(&self) -> Vec<bool> {
+        let touches = |step: &PendingStep, buffer: Buffer| {
+            step.operands.iter().any(|operand| match operand {
+                Operand::Buffer(b) | Operand::At(b, _) => *b == buffer,
+                _ => false,
+            })
+        };
+        let mut first = 0;
+        let mut beside = Vec::with_capacity(self.steps.len());
+        for (index, step) in self.steps.iter().enumerate() {
+            let apart = |other: &PendingStep| match (step.product, other.product) {
+                (Some(mine), Some(theirs)) => !touches(other, mine) && !touches(step, theirs),
+                _ => false,
+            };
+            let joins = index > 0 && self.steps[first..index].iter().all(apart);
+            if !joins {
+                first = index;
+            }
+            beside.push(joins);
+        }
+        beside
     }
 
     /// Says how many operations on codes and on floats the last step does.
@@ -578,7 +644,7 @@ impl<'a> Lowering<'a> {
         self.store_results()?;
         let plan = self.buffers.plan();
         let mut steps = Vec::with_capacity(self.steps.len());
-        for step in &self.steps {
+        for (step, beside) in self.steps.iter().zip(self.beside()) {
             let args = step
                 .operands
                 .iter()
@@ -613,6 +679,7 @@ impl<'a> Lowering<'a> {
                 grain: step.grain,
                 scratch: step.scratch.clone(),
                 work: step.work.clone(),
+                beside,
             });
         }
         let growth = self.growth()?;

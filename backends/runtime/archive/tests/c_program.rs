@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step};
+use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step, Work};
 use qcc_runtime::{PARAMETER_FILE, ParameterWriter};
 use qcc_runtime_archive::{EXPORTED_DATA, HEADER, Linkage};
 
@@ -24,6 +24,7 @@ fn program() -> Program {
         grain: 1,
         scratch: Expr::Const(4 * WIDTH),
         work: Work::default(),
+        beside: false,
     };
     let doubled = || Arg::Slot { index: 0, offset: Expr::Const(0) };
     let width = || Arg::Value(Expr::Const(WIDTH));

@@ -1,7 +1,7 @@
 //! A small model with kernels written by hand: `y = total += 2·x + bias`, rows shared among threads, `total` kept from call to call.
 //! Its entry points are `step` (any batch) and `peek`, which returns the total.
 
-use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step};
+use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step, Work};
 use qcc_runtime::{AlignedBuffer, KernelFn, Model, Parameters};
 
 pub const WIDTH: u64 = 5;
@@ -69,6 +69,7 @@ pub fn program() -> Program {
         grain: 1,
         scratch: Expr::Const(row_bytes),
         work: Work::default(),
+        beside: false,
     };
     let width = || Arg::Value(Expr::Const(WIDTH));
     // The doubled values lie at an offset, to exercise it.

@@ -1,6 +1,6 @@
 //! States that grow: `y[b, h, f] = Σ` over all tokens so far, which lie token by token in one state and in blocks of four in another.
 
-use qcc_runtime::program::{Arg, Blocks, Entry, Expr, Growth, Port, Program, SCHEMA, Step};
+use qcc_runtime::program::{Arg, Blocks, Entry, Expr, Growth, Port, Program, SCHEMA, Step, Work};
 use qcc_runtime::{InputView, KernelFn, Model, OutputBuffer, Parameters, RuntimeError, State};
 
 const HEADS: u64 = 2;
@@ -71,6 +71,7 @@ fn program() -> Program {
                 grain: 1,
                 scratch: Expr::Const(0),
                 work: Work::default(),
+                beside: false,
             });
         }
     }

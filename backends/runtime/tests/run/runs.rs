@@ -2,7 +2,7 @@
 
 use crate::fixture::{WIDTH, bytes, expected, kernels, model, parameters, program, ramp};
 use crate::step;
-use qcc_runtime::program::{Arg, Entry, Expr, Limit, Port, Program, Step};
+use qcc_runtime::program::{Arg, Entry, Expr, Limit, Port, Program, Step, Work};
 use qcc_runtime::{AlignedBuffer, InputView, Model, OutputBuffer, Parameters, State};
 
 fn failure(state: &mut State, shape: &[u64], data: &[u8], room: usize) -> String {
@@ -71,6 +71,7 @@ fn what_a_kernel_finds_outside_fails_the_call_and_resets_states() {
         grain: 1,
         scratch: Expr::Const(0),
         work: Work::default(),
+        beside: false,
     };
     let entry = Entry {
         name: "step".into(),

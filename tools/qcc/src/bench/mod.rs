@@ -463,6 +463,7 @@ mod tests {
             grain: 1,
             scratch: Expr::Const(0),
             work: Work::default(),
+            beside: false,
         };
         let weight = |index| Arg::Parameter { index, offset: 0 };
         let steps = vec![

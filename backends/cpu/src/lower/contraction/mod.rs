@@ -36,6 +36,9 @@ pub(super) fn feeds_block_weights(
     })
 }
 
+/// Where `c` stands in [`gemm::ARGS`].
+const RESULT: usize = 8;
+
 /// A layer, its operands resolved as far as kernels care.
 struct Layer<'n> {
     node: &'n Node,
@@ -358,7 +361,14 @@ impl<'a> Lowering<'a> {
             Expr::Const(n) => Expr::Const(n * panels),
             e => Expr::Mul(Box::new(e), Box::new(Expr::Const(panels))),
         };
+        let result = match operands.get(RESULT) {
+            Some(Operand::Buffer(buffer) | Operand::At(buffer, _)) => Some(*buffer),
+            _ => None,
+        };
         self.step_with(&layer.node.location, kernel, operands, items, 1, Expr::Const(scratch));
+        if let Some(result) = result {
+            self.is_product_into(result);
+        }
         Ok(())
     }
 
