@@ -82,7 +82,7 @@ fn main() {
             let (mut reads, mut products) = (Vec::new(), Vec::new());
             for round in 0..=ROUNDS {
                 let begun = Instant::now();
-                pool.parallel_for(layers * bytes >> 16, 1, |_, begin, end| {
+                pool.parallel_for((layers * bytes) >> 16, 1, |_, begin, end| {
                     // SAFETY: within the buffer.
                     let words = unsafe {
                         std::slice::from_raw_parts(

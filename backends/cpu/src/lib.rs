@@ -10,6 +10,7 @@
 //! | machine code | [`compile`] |
 //! | what weights take | [`stored_bits`] |
 //! | what this machine can do | [`machine`] |
+//! | what layers take on a described one | [`estimate`] |
 //!
 //! **Architecture invariants.** Sizes stay symbolic: one program serves every length. A kernel is a pure function of its spec and the
 //! target, so the same module gives the same bytes. Weights are packed after everything is decided, a few at a time.
@@ -17,6 +18,7 @@
 pub mod artifact;
 pub mod compile;
 mod error;
+pub mod estimate;
 mod executor;
 pub mod halves;
 pub mod kernels;

@@ -6,12 +6,16 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use qcc_ir::ScaleType;
 use qcc_mlir::{Jit, Target};
 use qcc_runtime::{AlignedBuffer, KernelFn, Pool};
 
 use crate::CpuError;
 use crate::compile::capabilities;
 use crate::kernels::TargetCaps;
+use crate::kernels::coded::{Coded, Levels, Sharing};
+use crate::kernels::epilogue::{Activation, Output};
+use crate::kernels::gemm::{self, ActivationScale, Epilogue, GemmSpec, Product, Rows};
 use crate::kernels::peak::Peak;
 
 /// Bytes that are read from memory: many times what caches hold.
@@ -141,6 +145,61 @@ impl Machine {
         Ok(best)
     }
 
+    /// Elements of weights a second that one thread expands from `nf4` codes, with the products of one row that come with them.
+    ///
+    /// # Errors
+    /// When code cannot be made.
+    pub fn decoding(&mut self) -> Result<f64, CpuError> {
+        const SIZE: u64 = 1024;
+        let epilogue = Epilogue {
+            bias: false,
+            scale: ActivationScale::Tensor,
+            activation: Activation::None,
+            bounded: false,
+            output: Output::F32,
+        };
+        let coded = Coded {
+            bits: 4,
+            levels: Levels::Table,
+            scale: ScaleType::F32,
+            sharing: Sharing::Column,
+            zero_points: false,
+        };
+        let spec = GemmSpec::new(&self.caps, Product::F32F32, Rows::Matrix, epilogue);
+        let spec = GemmSpec { coded: Some(coded), ..spec };
+        let code = Jit::load(&gemm::generate(&spec, "decoding", &self.caps), &Target::host())?;
+        let address = code.address("decoding")?;
+        // SAFETY: generated kernels have this type.
+        let kernel = unsafe { std::mem::transmute::<usize, KernelFn>(address) };
+        let zeroed = |bytes: u64| AlignedBuffer::zeroed(bytes, "measuring codes");
+        let weights = zeroed(spec.weight_bytes(SIZE, SIZE).unwrap_or_default())?;
+        let (x, mut y) = (zeroed(4 * SIZE)?, zeroed(4 * SIZE)?);
+        let mut scratch = zeroed(spec.scratch_bytes(SIZE))?;
+        let mut args = [0u64; gemm::ARGS.len()];
+        for (slot, value) in [
+            ("a", x.as_ptr() as u64),
+            ("a_stride", 4 * SIZE),
+            ("weights", weights.as_ptr() as u64),
+            ("c", y.as_mut_ptr() as u64),
+            ("c_stride", 4 * SIZE),
+            ("rows", 1),
+            ("columns", SIZE),
+            ("depth", SIZE),
+        ] {
+            let at = gemm::ARGS.iter().position(|name| *name == slot);
+            args[at.expect("invariant: a slot of products")] = value;
+        }
+        let items = spec.items(1, SIZE);
+        let mut best = f64::INFINITY;
+        for _ in 0..64 {
+            let start = Instant::now();
+            // SAFETY: the buffers have the sizes that the kernel documents.
+            unsafe { kernel(args.as_ptr(), 0, items, scratch.as_mut_ptr()) };
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        Ok((SIZE * SIZE) as f64 / best)
+    }
+
     /// Seconds to start a step on all threads.
     pub fn start(&mut self) -> f64 {
         let (threads, rounds) = (self.pool.threads() as u64, 20_000);
@@ -225,6 +284,7 @@ mod tests {
             assert!(peak.is_finite() && peak > 1e6, "{what:?}: {peak}");
         }
         assert!(machine.cache_bandwidth().unwrap() > 1e6);
+        assert!(machine.decoding().unwrap() > 1e6);
         assert!(machine.start() > 0.0);
         assert_eq!(machine.bytes(), 0, "bandwidth was not asked for");
     }

@@ -21,6 +21,10 @@ pub struct Target {
     pub memory_bytes: f64,
     /// Bytes of activations moved in caches a second.
     pub cache_bytes: f64,
+    /// Bytes of weights that caches hold from one call to the next.
+    pub cached_bytes: f64,
+    /// Elements of weights a second that are expanded from codes no product reads as they are.
+    pub decoded_elements: f64,
     /// Seconds to start one operation.
     pub start: f64,
     /// Bits of a weight as it will be stored: of the format, not of the machine.
@@ -38,6 +42,8 @@ impl Default for Target {
             int8_operations: 1.6e11,
             memory_bytes: 1.2e10,
             cache_bytes: 6e10,
+            cached_bytes: 1.6e7,
+            decoded_elements: 4e9,
             start: 2e-7,
             weight_bits: stored_bits(),
             tokens: 1.0,
@@ -56,13 +62,15 @@ impl Target {
     /// When it is no TOML, has unknown keys, or numbers that are not above zero.
     pub fn parse(text: &str) -> Result<Target, String> {
         let target: Target = toml::from_str(text).map_err(|e| e.to_string())?;
-        let Target { float_operations, int8_operations, memory_bytes, cache_bytes, start, tokens, .. } =
-            target;
+        let Target { float_operations, int8_operations, memory_bytes, cache_bytes, .. } = target;
+        let Target { cached_bytes, decoded_elements, start, tokens, .. } = target;
         let all = [
             ("float-operations", float_operations),
             ("int8-operations", int8_operations),
             ("memory-bytes", memory_bytes),
             ("cache-bytes", cache_bytes),
+            ("cached-bytes", cached_bytes),
+            ("decoded-elements", decoded_elements),
             ("start", start),
             ("tokens", tokens),
         ];

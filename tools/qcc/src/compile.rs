@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use qcc_cpu::CpuExecutor;
 use qcc_cpu::artifact::{ArtifactExtras, Written, write};
+use qcc_cpu::estimate::{Bound, estimates};
 use qcc_interpreter::{Interpreter, Precision};
 use qcc_ir::Module;
 use qcc_passes::assign::Choices;
@@ -159,6 +160,7 @@ pub fn run(
     let quantized = reported.then(|| snapshot(&module, &context));
     outcomes.extend(lower.run(&mut module, &mut context, &mut instrumentation)?);
     warn_of_idle_transforms(&settings, &outcomes, &mut context);
+    warn_of_slow_layers(&module, &mut context);
     let chat = match kind {
         Kind::Checkpoint => source::chat_template(&args.model).unwrap_or_else(|e| {
             context.warn("chat", format!("the artifact has no chat template: {e}"));
@@ -289,6 +291,33 @@ fn takes_costs(pass: &str) -> bool {
 }
 
 /// What was asked for and changes nothing.
+/// Warns of layers that are estimated to take longer than in f32.
+fn warn_of_slow_layers(module: &Module, context: &mut Context<'_>) {
+    /// By more than estimates are worth.
+    const SLOWER: f64 = 1.05;
+    let Some(function) = module.entry() else { return };
+    let mut slow = estimates(function, &context.target);
+    slow.retain(|layer| layer.slowdown() > SLOWER);
+    slow.sort_by(|a, b| b.slowdown().total_cmp(&a.slowdown()));
+    let Some(worst) = slow.first() else { return };
+    let more = match slow.len() {
+        1 => String::new(),
+        2 => " and another layer".into(),
+        n => format!(" and {} other layers", n - 1),
+    };
+    let reason = match worst.bound {
+        Bound::Memory => "reading its weights",
+        Bound::Arithmetic | Bound::Decoding => "expanding its weights at each call",
+    };
+    let message = format!(
+        "`{}`{more} will be slower than in f32: {} is estimated at {:.1} × its time, for {reason}; choose another format, keep it with `[[override]]` and `weights = \"f32\"`, or describe the machine (`--target-description`)",
+        worst.name,
+        worst.format,
+        worst.slowdown()
+    );
+    context.warn("slow", message);
+}
+
 fn warn_of_idle_options(
     args: &CompileArgs,
     settings: &Settings,
@@ -301,9 +330,6 @@ fn warn_of_idle_options(
             "rules",
             "no pass uses `--rules`: transforms do (`--transforms`), and `rewrite{rules=FILE}`",
         );
-    }
-    if args.target_description.is_some() && !has(takes_costs) {
-        context.warn("costs", "no pass uses `--target-description`: transforms do (`--transforms`)");
     }
     if args.pareto && !has(|name| name == "transform") {
         context.warn("pareto", "there are no trade-offs: only `--transforms auto` chooses among plans");

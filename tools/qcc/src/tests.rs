@@ -57,7 +57,7 @@ fn an_error_in_the_input_is_1() {
         ),
         (&["compile", "/nonexistent/m", "-o", "x.qcc", "--pass-pipeline", "canonicalise"], "did you mean"),
         (&["compile", "/nonexistent/m", "-o", "/nonexistent/x.qcc"], "no such folder"),
-        (&["bench", "m", "--calibrate-target", "t"], "`--calibrate-target` is not supported yet"),
+        (&["bench", "/nonexistent/m", "--calibrate-target", "t"], "/nonexistent/m: cannot read it"),
     ] {
         let (code, out, err) = qcc(args);
         assert_eq!((code, out.as_str()), (1, ""), "{args:?}: {err}");

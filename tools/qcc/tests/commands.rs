@@ -337,6 +337,37 @@ fn bench_measures_the_machine_beside_a_model() {
     assert!(number("peak_anonymous_bytes") < 512e6, "without the memory that is measured");
 }
 
+/// Images, and each kernel, are compared with what the machine does in the same run.
+#[test]
+fn bench_compares_each_kernel_with_its_limit() {
+    let image = suite("frontends/onnx/bert/bert-23.onnx");
+    let flags = ["--repeat", "2", "--threads", "1", "--prompt-len", "16", "--roofline", "--kernels"];
+    let report = qcc("bench", &image, &flags);
+    for key in ["peak_int8_gop_per_s", "peak_f32_gflop_per_s", "read_bandwidth_gb_per_s", "percent_of_peak"] {
+        assert!(report[key].as_f64().is_some_and(|n| n > 0.0), "{key} in {report}");
+    }
+    let kernels = report["kernels"].as_array().expect("kernels");
+    let limited = kernels.iter().filter(|k| k["percent_of_limit"].as_f64().is_some_and(|n| n > 0.0)).count();
+    let products =
+        kernels.iter().filter(|k| k["kernel"].as_str().is_some_and(|n| n.contains("gemm"))).count();
+    assert!(products > 0 && limited >= products, "{limited} of {products}");
+}
+
+/// The description that is written is one that compiling takes.
+#[test]
+fn bench_describes_the_machine_for_costs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let description = folder.path().join("machine.toml");
+    let described = description.display().to_string();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut streams = Streams { stdin: &mut std::io::empty(), stdout: &mut out, stderr: &mut err };
+    let code = qcc::run(["qcc", "bench", "--calibrate-target", &described].map(OsString::from), &mut streams);
+    assert_eq!((code, &out[..]), (0, &b""[..]), "{}", String::from_utf8_lossy(&err));
+    let text = std::fs::read_to_string(&description).expect("written");
+    let target = qcc_passes::transform::Target::parse(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+    assert!(target.int8_operations > 1e8 && target.memory_bytes > 1e8, "{text}");
+}
+
 /// Encoders take several arrays of any size.
 #[test]
 fn bench_makes_up_arrays() {

@@ -107,7 +107,7 @@ pub(super) fn tile_name(kernel: &str, rows: usize) -> String {
 pub(super) fn emit_tile(e: &mut Emitter, spec: &GemmSpec, kernel: &str, rows: usize) {
     e.function(&tile_name(kernel, rows), false, &Tile::TYPES, |e, values| {
         let t = Tile::from_values(values);
-        let body = Body { spec, rows, vectors: spec.nr / 16, t, ahead: if rows <= 4 { 2048 } else { 0 } };
+        let body = Body { spec, rows, vectors: spec.nr / 16, t, ahead: if rows <= 4 { 4096 } else { 0 } };
         let starts: Vec<Value> = (0..rows)
             .map(|r| {
                 let bytes = e.times(t.a.1, r as i64);

@@ -25,7 +25,7 @@ use std::collections::{HashMap, HashSet};
 use qcc_ir::{Definition, Dim, ElementType, Function, Node, Op, OpId, ValueId};
 use qcc_runtime::program::{Arg, Entry, Expr, Limit, ParameterSlot, Port, Program, SCHEMA, Step, Work};
 
-pub(crate) use contraction::{is_coded_weight, only_products_read, split_codes};
+pub(crate) use contraction::{KernelForm, is_coded_weight, kernel_form, only_products_read, split_codes};
 pub use error::LowerError;
 pub use packing::{PackedParameter, PackingError};
 

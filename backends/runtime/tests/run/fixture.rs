@@ -11,7 +11,7 @@ unsafe extern "C" fn double(args: *const u64, begin: u64, end: u64, scratch: *mu
     unsafe {
         let (x, out, width) = (*args as *const f32, *args.add(1) as *mut f32, *args.add(2));
         assert!(
-            x.addr().is_multiple_of(64) && out.addr().is_multiple_of(64) && scratch.addr().is_multiple_of(64)
+            x.addr().is_multiple_of(4) && out.addr().is_multiple_of(4) && scratch.addr().is_multiple_of(64)
         );
         let scratch = scratch.cast::<f32>();
         for row in begin..end {

@@ -46,6 +46,66 @@ fn sizes_beyond_a_limit_are_refused_before_anything_runs() {
     assert_eq!(step(&mut state, 3, &x).unwrap(), expected(&x, 2), "the state is as it was");
 }
 
+/// Writes the number of its item plus a number.
+unsafe extern "C" fn number(args: *const u64, begin: u64, end: u64, _: *mut u8) {
+    // SAFETY: the program below has these arguments.
+    unsafe {
+        for item in begin..end {
+            *(*args as *mut f32).add(item as usize) = (item + *args.add(1)) as f32;
+        }
+    }
+}
+
+/// Three steps that may run together, of different lengths and one of none, and one that may not.
+#[test]
+fn steps_that_run_together_do_what_they_do_apart() {
+    let sizes = [3u64, 0, 70, 5];
+    let port = |index: usize| Port {
+        name: format!("y{index}"),
+        element: "f32".into(),
+        dims: vec![Expr::Const(sizes[index])],
+    };
+    let step = |index: usize| Step {
+        name: format!("layer{index}"),
+        kernel: 0,
+        args: vec![Arg::Output(index as u32), Arg::Value(Expr::Const(1000 * index as u64))],
+        items: Expr::Const(sizes[index]),
+        grain: 1 + index as u64,
+        scratch: Expr::Const(0),
+        work: Work { integer: Expr::Const(7), ..Work::default() },
+        beside: index == 1 || index == 2,
+    };
+    let entry = Entry {
+        name: "step".into(),
+        inputs: Vec::new(),
+        outputs: (0..4).map(port).collect(),
+        states: Vec::new(),
+        growth: None,
+        limits: Vec::new(),
+        slots: Vec::new(),
+        steps: (0..4).map(step).collect(),
+    };
+    let program =
+        Program { entries: vec![entry], kernels: vec!["number".into()], parameters: vec![], ..program() };
+    // SAFETY: the kernel is the one that the program was written for.
+    #[allow(unsafe_code)]
+    let model = unsafe { Model::new(program, vec![number], Parameters::default()) }.unwrap();
+    for threads in [1, 2, 5] {
+        let mut state = State::new(&model, threads).unwrap();
+        state.set_profiling(true);
+        let mut results: Vec<Vec<u8>> = sizes.iter().map(|n| vec![0xff; 4 * *n as usize]).collect();
+        let mut outputs: Vec<OutputBuffer<'_>> =
+            results.iter_mut().map(|data| OutputBuffer { data }).collect();
+        state.run("step", &[], &mut outputs).unwrap();
+        for (index, result) in results.iter().enumerate() {
+            let wanted: Vec<f32> = (0..sizes[index]).map(|i| (i + 1000 * index as u64) as f32).collect();
+            assert_eq!(*result, bytes(&wanted), "step {index}, {threads} threads");
+        }
+        let times = state.profile("step").unwrap();
+        assert!(times.iter().all(|t| t.calls == 1 && t.integer_operations == 7.0), "{times:?}");
+    }
+}
+
 /// Adds one to a state, and finds numbers from 100 on outside.
 unsafe extern "C" fn checked(args: *const u64, _: u64, _: u64, _: *mut u8) {
     // SAFETY: the program below has these arguments.

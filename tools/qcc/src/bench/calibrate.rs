@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use qcc_cpu::kernels::peak::Peak;
-use qcc_cpu::machine::Machine;
+use qcc_cpu::machine::{Machine, cache_bytes};
 use qcc_mlir::Target;
 use qcc_passes::transform;
 
@@ -25,6 +25,8 @@ pub fn calibrate(path: &Path) -> Result<(), Failure> {
         ),
         ("memory-bytes", "bytes a second from memory", machine.bandwidth()?),
         ("cache-bytes", "bytes a second from caches", machine.cache_bandwidth()?),
+        ("cached-bytes", "bytes of weights that caches hold", cache_bytes() as f64),
+        ("decoded-elements", "elements a second that are expanded from codes", machine.decoding()?),
         ("start", "seconds to start an operation", Machine::new(0)?.start()),
     ];
     let mut text =

@@ -24,12 +24,12 @@ use roofline::{Limits, Roofline};
 /// # Errors
 /// When the model cannot be read or run.
 pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -> Result<(), Failure> {
+    let model = args.model.as_deref().map(|path| Runnable::open(path, progress)).transpose()?;
     if let Some(path) = &args.calibrate_target {
         calibrate::calibrate(path)?;
     }
     // The arguments ask for one or the other.
-    let Some(path) = &args.model else { return Ok(()) };
-    let model = Runnable::open(path, progress)?;
+    let Some(model) = model else { return Ok(()) };
     let weights = weight_bytes(model.model.program());
     let roofline = args.roofline.then(|| Roofline::new(args.threads, weights)).transpose()?;
     let mut bench = Bench { args, progress, anonymous: None, phases: [const { Phase::new() }; 2], roofline };

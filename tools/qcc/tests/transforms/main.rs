@@ -178,11 +178,11 @@ fn options_that_nothing_uses_are_warnings() {
     let rules = folder.path().join("own.rules");
     std::fs::write(&rules, "rule twice (neg (neg ?x)) => ?x\n").expect("written");
     let costs = folder.path().join("costs.toml");
-    std::fs::write(&costs, "tokens = 2\n").expect("written");
+    std::fs::write(&costs, "decoded-elements = 1e3\n").expect("written");
     let (rules, costs) = (rules.display().to_string(), costs.display().to_string());
     for (flags, expected) in [
         (["--recipe", "w8a8", "--rules", &rules], "no pass uses `--rules`"),
-        (["--recipe", "w8a8", "--target-description", &costs], "no pass uses `--target-description`"),
+        (["--weights", "nf4", "--target-description", &costs], "will be slower than in f32"),
         (["--recipe", "w8a8", "--pareto", "--explain"], "only `--transforms auto` chooses among plans"),
         (["--recipe", "f32", "--transforms", "auto"], "no weight is rounded; say `--weights` too"),
     ] {

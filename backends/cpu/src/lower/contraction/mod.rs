@@ -1,6 +1,7 @@
 //! Linear layers and convolutions: one matrix product kernel with a fused epilogue, whatever the formats.
 
 mod convolution;
+mod form;
 mod table;
 mod weights;
 
@@ -10,10 +11,11 @@ use qcc_ir::{Dim, ElementType, Function, Granularity, Node, Op, OpId, QuantType,
 use qcc_params::{Data, Tensor};
 use qcc_runtime::program::Expr;
 
+use self::form::{Form, weight_form};
+pub(crate) use self::form::{KernelForm, kernel_form};
 use self::weights::{Columns, Vector};
 use super::{LowerError, Lowering, Operand, Place};
-use crate::kernels::blocks::{BlockCodes, BlockScales, Blocks};
-use crate::kernels::coded::{Coded, Sharing};
+use crate::kernels::coded::Coded;
 use crate::kernels::epilogue::{Activation, Output};
 use crate::kernels::gemm::{self, ActivationScale, Epilogue, GemmSpec, Product, Rows};
 use crate::kernels::split::SplitCodes;
@@ -459,24 +461,6 @@ impl<'a> Lowering<'a> {
     }
 }
 
-/// The product that a weight goes into, and its form in panels where that is not the product's own.
-#[derive(Clone, Copy)]
-struct Form {
-    product: Product,
-    coded: Option<Coded>,
-}
-
-impl Form {
-    fn native(product: Product) -> Form {
-        Form { product, coded: None }
-    }
-
-    /// Of f32 or narrower floats.
-    fn of_floats(element: ElementType) -> Form {
-        Form { product: Product::F32F32, coded: Coded::of_float(element) }
-    }
-}
-
 /// The form in which split codes of a weight lie in panels, if they can.
 pub fn split_codes(q: QuantType) -> Option<SplitCodes> {
     let shared = match q.granularity {
@@ -535,73 +519,4 @@ fn reads_levels(function: &Function, node: &Node, slot: usize) -> bool {
         let q = codes.and_then(|codes| function.ty(codes).element.quantized());
         is_coded_weight(function, decoded) && q.is_none_or(|q| !q.storage.is_split())
     })
-}
-
-/// How a quantized weight is multiplied with an input that is stored as `x`.
-fn weight_form(q: QuantType, x: Storage, shape: &Shape) -> Result<Form, LowerError> {
-    if let (Some(codes), Storage::F32) = (split_codes(q), x) {
-        return Ok(Form::native(Product::F32Split(codes)));
-    }
-    let channels =
-        shape.taps.filter(|(_, taps)| *taps > 1).and_then(|(channels, _)| u32::try_from(channels).ok());
-    let coded = Coded::of(q, channels);
-    let native = native_product(q, x, shape).map(Form::native);
-    let form = native.or_else(|| match (x, q.granularity, q.storage.integer_range(false)) {
-        (Storage::F32, ..) => coded.map(|coded| Form { product: Product::F32F32, coded: Some(coded) }),
-        // Scales are in the epilogue.
-        (
-            Storage::U8 | Storage::Biased,
-            Granularity::Tensor | Granularity::Channel { axis: 0 },
-            Some((low, _)),
-        ) if low < 0 && !q.zero_point => coded.map(|coded| Form {
-            product: Product::U8S8,
-            coded: Some(Coded { sharing: Sharing::Tensor, scale: ScaleType::F32, ..coded }),
-        }),
-        (Storage::I8, Granularity::Block { axis: 1, block }, Some((low, _)))
-            if low < 0 && !q.zero_point && Blocks::fits(block) && shape.taps.is_none() =>
-        {
-            let scales = if q.scale == ScaleType::F16 { BlockScales::F16 } else { BlockScales::F32 };
-            let blocks = Blocks { block, codes: BlockCodes::U8, scales };
-            coded.map(|coded| Form { product: Product::S8Block(blocks), coded: Some(coded) })
-        }
-        _ => None,
-    });
-    form.ok_or_else(|| {
-        LowerError::new(format!(
-            "weights {} on an input stored as {x:?} have no CPU kernel",
-            ElementType::Quant(q)
-        ))
-    })
-}
-
-/// The product whose panels hold a weight of 4 or 8 bits as it is.
-fn native_product(q: QuantType, x: Storage, shape: &Shape) -> Option<Product> {
-    let bits = match q.storage {
-        qcc_ir::Storage::Int(bits @ (4 | 8)) if !q.zero_point => bits,
-        _ => return None,
-    };
-    match (q.granularity, q.scale) {
-        (Granularity::Tensor | Granularity::Channel { axis: 0 }, ScaleType::F32) => match (bits, x) {
-            (8, Storage::U8 | Storage::Biased) => Some(Product::U8S8),
-            (4, Storage::U8 | Storage::Biased) => Some(Product::U8S4),
-            (8, Storage::F32) => Some(Product::F32S8),
-            (4, Storage::F32) => Some(Product::F32S4),
-            _ => None,
-        },
-        (Granularity::Block { axis: 1, block }, scale) if shape.taps.is_none() && Blocks::fits(block) => {
-            let codes = if bits == 4 { BlockCodes::U4 } else { BlockCodes::U8 };
-            let scales = match scale {
-                ScaleType::F16 => BlockScales::F16,
-                ScaleType::F32 => BlockScales::F32,
-                _ => return None,
-            };
-            let blocks = Blocks { block, codes, scales };
-            match x {
-                Storage::I8 => Some(Product::S8Block(blocks)),
-                Storage::F32 => Some(Product::F32Block(blocks)),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
 }
