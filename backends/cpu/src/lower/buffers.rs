@@ -41,7 +41,7 @@ impl Buffers {
     pub(crate) fn used(&mut self, buffer: Buffer, step: usize) {
         if let Buffer::Virtual(v) = buffer {
             let steps = &mut self.lifetimes[v as usize].steps;
-            *steps = Some(steps.map_or((step, step), |(first, _)| (first, step)));
+            *steps = Some(steps.map_or((step, step), |(first, last)| (first.min(step), last.max(step))));
         }
     }
 

@@ -640,11 +640,34 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
+    /// What any of the steps that may run together uses has its place while the first and the last of them run.
+    fn keep_while_together(&mut self, beside: &[bool]) {
+        let mut first = 0;
+        for at in 0..self.steps.len() {
+            if !beside[at] {
+                first = at;
+                continue;
+            }
+            // Those in between were widened before.
+            for (step, other) in
+                [(first, at), (at, first)].into_iter().chain((first + 1..at).map(|step| (step, at)))
+            {
+                for operand in &self.steps[step].operands {
+                    if let Operand::Buffer(buffer) | Operand::At(buffer, _) = operand {
+                        self.buffers.used(*buffer, other);
+                    }
+                }
+            }
+        }
+    }
+
     fn finish(mut self) -> Result<(Entry, Shared), LowerError> {
         self.store_results()?;
+        let beside = self.beside();
+        self.keep_while_together(&beside);
         let plan = self.buffers.plan();
         let mut steps = Vec::with_capacity(self.steps.len());
-        for (step, beside) in self.steps.iter().zip(self.beside()) {
+        for (step, beside) in self.steps.iter().zip(beside) {
             let args = step
                 .operands
                 .iter()

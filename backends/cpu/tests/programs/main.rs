@@ -11,6 +11,7 @@ use qcc_ir::{ElementType, Function, Module, Op, TensorType};
 use qcc_params::{Data, Parameters, Tensor};
 use qcc_passes::verify_each::relative_error;
 use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry};
+use qcc_runtime::program::{Arg, Step};
 
 /// Relative to the largest value of an output.
 const TOLERANCE: f64 = 1e-5;
@@ -166,4 +167,47 @@ fn states_that_grow_for_others_than_attention_are_refused() {
         }) {qcc.states = array<i64: 1, 1>} : () -> ()"#,
     );
     assert!(read.contains("something else than attention reads it"), "{read}");
+}
+
+/// Two layers side by side, of which the first is the last reader of its input: the second one's result must not take its place.
+#[test]
+fn products_that_run_together_share_no_memory_that_one_writes() {
+    let text = r#""func.func"() <{arg_attrs = [{qcc.dims = ["B", "64"]}], function_type = (tensor<?x64xf32>) -> tensor<?x64xf32>, sym_name = "main"}> ({
+    ^bb0(%x: tensor<?x64xf32>):
+        %v = "qcc.parameter"() {name = "v"} : () -> tensor<64x64xf32>
+        %w = "qcc.parameter"() {name = "w"} : () -> tensor<64x64xf32>
+        %a = "qcc.exp"(%x) : (tensor<?x64xf32>) -> tensor<?x64xf32>
+        %b = "qcc.neg"(%x) : (tensor<?x64xf32>) -> tensor<?x64xf32>
+        %p = "qcc.linear"(%a, %v) : (tensor<?x64xf32>, tensor<64x64xf32>) -> tensor<?x64xf32>
+        %q = "qcc.linear"(%b, %w) : (tensor<?x64xf32>, tensor<64x64xf32>) -> tensor<?x64xf32>
+        %r = "qcc.linear"(%b, %v) : (tensor<?x64xf32>, tensor<64x64xf32>) -> tensor<?x64xf32>
+        %s = "qcc.add"(%p, %q) : (tensor<?x64xf32>, tensor<?x64xf32>) -> tensor<?x64xf32>
+        %y = "qcc.add"(%s, %r) : (tensor<?x64xf32>, tensor<?x64xf32>) -> tensor<?x64xf32>
+        "func.return"(%y) : (tensor<?x64xf32>) -> ()
+    }) : () -> ()"#;
+    let module = qcc_ir::parse::parse_module("test", text).unwrap_or_else(|e| panic!("{}", e[0]));
+    let (interpreter, target) = (Interpreter::new(Precision::F32), qcc_mlir::Target::host());
+    let progress = qcc_passes::SilentProgress;
+    let compiled = qcc_cpu::compile::compile(&module, &weights(&module), &interpreter, &target, &progress);
+    let program = compiled.expect("it compiles").program;
+    let steps = &program.entries[0].steps;
+    let slots = |step: &Step| -> Vec<u32> {
+        let slot = |arg: &Arg| if let Arg::Slot { index, .. } = arg { Some(*index) } else { None };
+        step.args.iter().filter_map(slot).collect()
+    };
+    let result = |step: &Step| match step.args[8] {
+        Arg::Slot { index, .. } => index,
+        _ => panic!("the result lies elsewhere"),
+    };
+    let group: Vec<&Step> = {
+        let first = steps.iter().position(|s| s.beside).expect("some run together") - 1;
+        steps[first..].iter().enumerate().take_while(|(i, s)| *i == 0 || s.beside).map(|(_, s)| s).collect()
+    };
+    assert_eq!(group.len(), 3);
+    for (i, step) in group.iter().enumerate() {
+        for (j, other) in group.iter().enumerate() {
+            assert!(i == j || !slots(other).contains(&result(step)), "step {j} uses what step {i} writes");
+        }
+    }
+    compare("side by side", &module, &weights(&module));
 }
