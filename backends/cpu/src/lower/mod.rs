@@ -643,8 +643,8 @@ impl<'a> Lowering<'a> {
     /// What any of the steps that may run together uses has its place while the first and the last of them run.
     fn keep_while_together(&mut self, beside: &[bool]) {
         let mut first = 0;
-        for at in 0..self.steps.len() {
-            if !beside[at] {
+        for (at, joins) in beside.iter().enumerate() {
+            if !joins {
                 first = at;
                 continue;
             }
