@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use qcc_ir::{Dim, Function, Node, Op, Str, TensorType, ValueId};
+use qcc_ir::{Dim, ElementType, Function, Node, Op, Str, TensorType, ValueId};
 use qcc_passes::transform::Target;
 
 use crate::lower::{KernelForm, kernel_form};
@@ -24,8 +24,8 @@ pub enum Bound {
 pub struct Estimate {
     /// Name of its source.
     pub name: Str,
-    /// Format of its weight.
-    pub format: String,
+    /// Type of its weight's elements.
+    pub element: ElementType,
     /// Seconds of a token or image.
     pub seconds: f64,
     /// The same in f32.
@@ -57,7 +57,7 @@ pub fn estimates(function: &Function, target: &Target) -> Vec<Estimate> {
 
 struct Layer<'f> {
     node: &'f Node,
-    format: String,
+    element: ElementType,
     form: KernelForm,
     /// Elements of the weight, and bits of each.
     elements: f64,
@@ -81,7 +81,7 @@ impl<'f> Layer<'f> {
         };
         Some(Layer {
             node,
-            format: weight.element.to_string(),
+            element: weight.element,
             elements: size(weight),
             bits: f64::from(weight.element.bits()),
             rows: outputs,
@@ -105,7 +105,7 @@ impl<'f> Layer<'f> {
         };
         Estimate {
             name: self.node.location.clone(),
-            format: self.format.clone(),
+            element: self.element,
             seconds: (arithmetic + decoding).max(memory),
             float_seconds: (operations / target.float_operations).max(read(32.0, floats_in_memory)),
             bound,
@@ -170,7 +170,7 @@ mod tests {
         let [expanded] = &of("weights=nf4", &target)[..] else { panic!("one layer") };
         let more = 64.0 * 64.0 / target.decoded_elements;
         assert_eq!(expanded.seconds, expanded.float_seconds + more);
-        assert!(expanded.slowdown() > 1.0 && expanded.format.contains("nf4"), "{expanded:?}");
+        assert!(expanded.slowdown() > 1.0 && expanded.element.to_string().contains("nf4"), "{expanded:?}");
         // Where weights come from memory, fewer bits are what counts.
         let slow = Target { cached_bytes: 1.0, memory_bytes: 1e6, ..target };
         let [expanded] = &of("weights=nf4", &slow)[..] else { panic!("one layer") };

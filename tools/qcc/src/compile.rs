@@ -312,7 +312,7 @@ fn warn_of_slow_layers(module: &Module, context: &mut Context<'_>) {
     let message = format!(
         "`{}`{more} will be slower than in f32: {} is estimated at {:.1} × its time, for {reason}; choose another format, keep it with `[[override]]` and `weights = \"f32\"`, or describe the machine (`--target-description`)",
         worst.name,
-        worst.format,
+        crate::layers::format(worst.element, false),
         worst.slowdown()
     );
     context.warn("slow", message);

@@ -195,7 +195,7 @@ fn activation_format(function: &Function, value: ValueId, dynamic: bool) -> Stri
 }
 
 /// An element type in the grammar of formats.
-fn format(element: ElementType, dynamic: bool) -> String {
+pub fn format(element: ElementType, dynamic: bool) -> String {
     match element.quantized() {
         Some(q) => qcc_ir::format::spelled(q, dynamic),
         None => element.to_string(),

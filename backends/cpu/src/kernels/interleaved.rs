@@ -8,7 +8,7 @@
 //! Bytes interleave, and codes are packed, within the 128-bit pieces of a register: a permutation of words by fours before and after that
 //! keeps channels in their order.
 
-use super::depthwise::{DepthwiseSpec, Format};
+use super::depthwise::{self, DepthwiseSpec, Format};
 use super::emit::{Emitter, F32X16, I8X64, I32X16, Kernel, Scalar, Type, Value};
 use super::epilogue::{Output, Writer};
 use super::pack::PackError;
@@ -20,29 +20,11 @@ const BLOCK: usize = 64;
 /// Registers of a block.
 const PARTS: usize = 4;
 
-/// Argument slots: those of [`depthwise::ARGS`](super::depthwise::ARGS) and `corrections`, i32 start values; weights and vectors by channel as
-/// [`pack_weights`] and [`pack_channels`] make them; `period`: blocks until they repeat.
-pub const ARGS: [&str; 19] = [
-    "x",
-    "weights",
-    "multipliers",
-    "bias",
-    "zero",
-    "y",
-    "out_scale",
-    "out_zero",
-    "batch",
-    "height",
-    "width",
-    "channels",
-    "out_height",
-    "out_width",
-    "pad_top",
-    "pad_left",
-    "bounds",
-    "corrections",
-    "period",
-];
+/// Argument slots: those of [`depthwise::ARGS`]; `corrections`, i32 start values; weights and vectors by channel as [`pack_weights`] and
+/// [`pack_channels`] make them; `period`: blocks until they repeat.
+pub fn args() -> Vec<&'static str> {
+    depthwise::ARGS.into_iter().chain(["corrections", "period"]).collect()
+}
 
 /// Whether a depthwise convolution has a kernel of this kind.
 pub fn fits(spec: &DepthwiseSpec, caps: &TargetCaps) -> bool {
@@ -135,8 +117,9 @@ pub fn generate(spec: &DepthwiseSpec, name: &str, caps: &TargetCaps) -> String {
 }
 
 fn lines(e: &mut Emitter, spec: &DepthwiseSpec, k: &Kernel) {
-    let p = |e: &mut Emitter, slot: &str| k.pointer(e, &ARGS, slot);
-    let n = |e: &mut Emitter, slot: &str| k.size(e, &ARGS, slot);
+    let args = args();
+    let p = |e: &mut Emitter, slot: &str| k.pointer(e, &args, slot);
+    let n = |e: &mut Emitter, slot: &str| k.size(e, &args, slot);
     let (x, y, zero_point) = (p(e, "x"), p(e, "y"), n(e, "zero"));
     let (height, width, channels) = (n(e, "height"), n(e, "width"), n(e, "channels"));
     let (out_height, out_width) = (n(e, "out_height"), n(e, "out_width"));
@@ -322,15 +305,16 @@ struct Sums<'a> {
 
 impl<'a> Sums<'a> {
     fn new(e: &mut Emitter, spec: &'a DepthwiseSpec, k: &Kernel, channels: Value) -> Sums<'a> {
-        let p = |e: &mut Emitter, slot: &str| k.pointer(e, &ARGS, slot);
-        let (scale, zero) = (p(e, "out_scale"), k.size(e, &ARGS, "out_zero"));
+        let args = args();
+        let p = |e: &mut Emitter, slot: &str| k.pointer(e, &args, slot);
+        let (scale, zero) = (p(e, "out_scale"), k.size(e, &args, "out_zero"));
         let writer = Writer::new(e, spec.output, scale, zero);
         let (writer, activation) =
             if spec.bounded { (writer, spec.activation) } else { writer.take(e, spec.activation) };
         Sums {
             spec,
             channels,
-            period: k.size(e, &ARGS, "period"),
+            period: k.size(e, &args, "period"),
             weights: p(e, "weights"),
             corrections: p(e, "corrections"),
             multipliers: p(e, "multipliers"),

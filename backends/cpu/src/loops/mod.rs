@@ -15,11 +15,21 @@ pub mod pool;
 pub mod reduce;
 pub mod storage;
 
-use crate::kernels::emit::{Emitter, I64, Kernel, Value};
+use crate::kernels::emit::{Emitter, I64, Kernel, Scalar, Value};
 
 /// Slot names `prefix0 …` of an argument list.
 pub(crate) fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|i| format!("{prefix}{i}")).collect()
+}
+
+/// Integers of so many bytes, for elements that are only moved.
+pub(crate) fn integer_of(bytes: i64) -> Scalar {
+    match bytes {
+        8 => Scalar::I64,
+        4 => Scalar::I32,
+        2 => Scalar::I16,
+        _ => Scalar::I8,
+    }
 }
 
 /// The slots of a kernel, by the names of its argument list.

@@ -3,9 +3,9 @@
 //!
 //! Work item: one index over all axes but the innermost. Innermost, runs that are contiguous on both sides are one `memcpy`.
 
-use super::{Slots, coordinates, dot, numbered};
+use super::{Slots, coordinates, dot, integer_of, numbered};
 use crate::kernels::TargetCaps;
-use crate::kernels::emit::{Emitter, Scalar, Type};
+use crate::kernels::emit::{Emitter, Type};
 
 /// A strided copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,12 +32,7 @@ impl Copy {
     pub fn generate(&self, name: &str, caps: &TargetCaps) -> String {
         let mut e = Emitter::new(caps);
         let names = self.arguments();
-        let element = Type::One(match self.bytes {
-            8 => Scalar::I64,
-            4 => Scalar::I32,
-            2 => Scalar::I16,
-            _ => Scalar::I8,
-        });
+        let element = Type::One(integer_of(self.bytes));
         e.kernel(name, |e, kernel| {
             let slots = Slots::new(kernel, &names);
             let (out, from) = (slots.pointer(e, "out"), slots.pointer(e, "in"));
@@ -93,12 +88,7 @@ impl Fill {
             let slots = Slots::new(kernel, &names);
             let (out, count, value) =
                 (slots.pointer(e, "out"), slots.size(e, "count"), slots.size(e, "value"));
-            let value = match self.bytes {
-                8 => value,
-                4 => e.truncate(value, Scalar::I32),
-                2 => e.truncate(value, Scalar::I16),
-                _ => e.truncate(value, Scalar::I8),
-            };
+            let value = if self.bytes == 8 { value } else { e.truncate(value, integer_of(self.bytes)) };
             let from = e.times(kernel.begin, 64);
             let to = e.times(kernel.end, 64);
             let to = e.min_int(to, count);

@@ -3,7 +3,7 @@
 //!
 //! Work item: [`Planes::PIXELS`] pixels of one image.
 
-use super::Slots;
+use super::{Slots, integer_of};
 use crate::kernels::TargetCaps;
 use crate::kernels::emit::{Emitter, Scalar, Type, Value};
 
@@ -35,11 +35,7 @@ impl Planes {
     pub fn generate(&self, name: &str, caps: &TargetCaps) -> String {
         let mut e = Emitter::new(caps);
         let names: Vec<String> = Self::ARGUMENTS.map(String::from).to_vec();
-        let scalar = match self.bytes {
-            4 => Scalar::I32,
-            2 => Scalar::I16,
-            _ => Scalar::I8,
-        };
+        let scalar = integer_of(self.bytes);
         e.kernel(name, |e, kernel| {
             let slots = Slots::new(kernel, &names);
             let (out, from) = (slots.pointer(e, "out"), slots.pointer(e, "in"));
