@@ -7,33 +7,10 @@ use std::time::Instant;
 
 use harness::*;
 use qcc_cpu::kernels::blocks::Blocks;
-use qcc_cpu::kernels::emit::{Emitter, I8X64, I32X16};
 use qcc_cpu::kernels::epilogue::{Activation, Output};
 use qcc_cpu::kernels::gemm::{ActivationScale, Epilogue, GemmSpec, Product, Rows, generate};
+use qcc_cpu::kernels::peak::Peak;
 use qcc_cpu::kernels::scan::{self, Gate, ScanResult, ScanSpec};
-use qcc_cpu::kernels::{TargetCaps, atom};
-
-/// 24 independent sums in registers, `end` rounds.
-fn peak(caps: &TargetCaps, float: bool) -> String {
-    let mut e = Emitter::new(caps);
-    e.kernel(if float { "peak_f32" } else { "peak" }, |e, k| {
-        let u = e.load(k.scratch, if float { I32X16 } else { I8X64 });
-        let one = e.int(1);
-        let zero = if float { e.floats(0.0) } else { e.ints(0) };
-        let u = if float { e.bits(u, qcc_cpu::kernels::emit::F32X16) } else { u };
-        let out = e.repeat(k.begin, k.end, one, &vec![zero; 24], |e, _, s| {
-            s.iter()
-                .map(|&s| if float { e.multiply_add(u, u, s) } else { atom::dot_u8s8(e, s, u, u) })
-                .collect()
-        });
-        let mut t = out[0];
-        for &o in &out[1..] {
-            t = e.add(t, o);
-        }
-        e.store(t, k.scratch);
-    });
-    e.finish()
-}
 
 fn best(mut f: impl FnMut()) -> f64 {
     f();
@@ -47,8 +24,17 @@ fn best(mut f: impl FnMut()) -> f64 {
     best
 }
 
+/// `kernel_speed [--level NAME] [KERNEL...] [MxNxK...]`; levels are those of the tests of kernels, the default is this machine.
 fn main() {
-    let level = Level { name: "host", ..levels().remove(0) };
+    let mut asked: Vec<String> = std::env::args().skip(1).collect();
+    let level = match asked.iter().position(|text| text == "--level") {
+        None => Level { name: "host", ..levels().remove(0) },
+        Some(at) => {
+            let name = asked.drain(at..at + 2).nth(1).expect("a level");
+            let names: Vec<&str> = levels().iter().map(|level| level.name).collect();
+            levels().into_iter().find(|l| l.name == name).unwrap_or_else(|| panic!("levels are {names:?}"))
+        }
+    };
     let caps = &level.caps;
     let out = Epilogue {
         bias: true,
@@ -66,20 +52,19 @@ fn main() {
         ("u4s8_32", GemmSpec::new(caps, Product::S8Block(Blocks::nibbles(32)), Rows::Matrix, token)),
         ("u4s8_128", GemmSpec::new(caps, Product::S8Block(Blocks::nibbles(128)), Rows::Matrix, token)),
         ("u4f32", GemmSpec::new(caps, Product::F32Block(Blocks::nibbles(32)), Rows::Matrix, out)),
+        ("bf16", GemmSpec::new(caps, Product::BF16BF16, Rows::Matrix, out)),
         ("f32", GemmSpec::new(caps, Product::F32F32, Rows::Matrix, out)),
     ];
     let mut text: String = list.iter().map(|(n, s)| generate(s, n, caps)).collect();
-    text += &peak(caps, false);
-    text += &peak(caps, true);
+    text += &Peak::Int8.generate("peak", caps);
+    text += &Peak::F32.generate("peak_f32", caps);
     let library = Library::new(&text, &level);
     let rounds = 20_000_000u64;
     let t = best(|| library.run("peak", &[], rounds, 64, 1));
-    let peak8 = rounds as f64 * 24.0 * 128.0 / t / 1e9;
+    let peak8 = (rounds * Peak::Int8.operations(caps)) as f64 / t / 1e9;
     let t = best(|| library.run("peak_f32", &[], rounds, 64, 1));
-    let peak32 = rounds as f64 * 24.0 * 32.0 / t / 1e9;
-    println!("peak: vpdpbusd {peak8:.0} GOP/s, fma {peak32:.0} GFLOP/s");
-    // `kernel_speed [KERNEL...] [MxNxK...]`
-    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let peak32 = (rounds * Peak::F32.operations(caps)) as f64 / t / 1e9;
+    println!("peak: int8 {peak8:.0} GOP/s, f32 {peak32:.0} GFLOP/s");
     let sizes = |text: &String| {
         let sizes: Vec<u64> = text.split('x').filter_map(|n| n.parse().ok()).collect();
         <[u64; 3]>::try_from(sizes).ok()
@@ -118,7 +103,7 @@ fn main() {
             ];
             let t = best(|| library.run(name, &args, spec.items(m, n), spec.scratch_bytes(k), 1));
             let gops = 2.0 * (m * n * k) as f64 / t / 1e9;
-            let peak = if spec.product.activation_bytes() == 4 { peak32 } else { peak8 };
+            let peak = if spec.product.activation_bytes() > 1 { peak32 } else { peak8 };
             println!(
                 "{name} {m}x{n}x{k}: {:.3} ms, {gops:.1} GOP/s = {:.1}% of peak, weights {:.1} GB/s",
                 t * 1e3,

@@ -48,11 +48,42 @@ impl Target {
         }
     }
 
-    /// A machine by name; see [`Target::NAMES`].
+    /// What can follow a name after `+`, with a sentence each. `host` has all that it has.
+    pub const FEATURES: [(&'static str, &'static str); 5] = [
+        ("avxvnni", "x86-64-v3: products of bytes on 256-bit registers (Alder Lake, Zen 5 and later)"),
+        ("avx512vnni", "x86-64-v4: products of bytes on 512-bit registers (Ice Lake, Zen 4 and later)"),
+        ("avx512bf16", "x86-64-v4: products of bf16 (Cooper Lake, Zen 4 and later)"),
+        ("dotprod", "aarch64: products of signed bytes (Cortex-A75, Neoverse N1, Apple M1 and later)"),
+        ("i8mm", "aarch64: products of bytes of either sign (Neoverse V1, Cortex-A510, Apple M2 and later)"),
+    ];
+
+    /// A machine by name, see [`Target::NAMES`], and with what it has beside that, see [`Target::FEATURES`]: `x86-64-v3+avxvnni`.
     ///
     /// # Errors
-    /// When the name is unknown.
+    /// When the name is unknown, or a machine of this name cannot have a feature.
     pub fn named(name: &str) -> Result<Target, MlirError> {
+        let (base, more) = name.split_once('+').unwrap_or((name, ""));
+        let mut target = Target::base(base)?;
+        for feature in more.split('+').filter(|_| base.len() < name.len()) {
+            let taken_by = Target::FEATURES.iter().find(|(known, _)| *known == feature);
+            match taken_by.and_then(|(_, sentence)| sentence.split_once(':')) {
+                Some((machine, _)) if machine == base => target.features += &format!(",+{feature}"),
+                found => {
+                    let message = match found {
+                        Some((machine, _)) => format!("`{feature}` can follow {machine} only"),
+                        None => format!(
+                            "unknown feature `{feature}`; known are {}",
+                            Target::FEATURES.map(|(n, _)| n).join(", ")
+                        ),
+                    };
+                    return Err(MlirError::Target { target: name.into(), message });
+                }
+            }
+        }
+        Ok(target)
+    }
+
+    fn base(name: &str) -> Result<Target, MlirError> {
         let x86 = |cpu: &str, features: &str| Target {
             triple: "x86_64-unknown-linux-gnu".into(),
             cpu: cpu.into(),

@@ -12,6 +12,10 @@ pub fn run(streams: &mut Streams<'_>) -> Result<(), Failure> {
     for (name, sentence) in Target::NAMES {
         writeln!(streams.stdout, "{name:14} {sentence}")?;
     }
+    writeln!(streams.stdout, "after the name, `x86-64-v3+avxvnni`:")?;
+    for (name, sentence) in Target::FEATURES {
+        writeln!(streams.stdout, "  +{name:11} {sentence}")?;
+    }
     Ok(())
 }
 
@@ -20,7 +24,8 @@ pub fn run(streams: &mut Streams<'_>) -> Result<(), Failure> {
 /// # Errors
 /// When it is unknown, with the nearest, or one of those to come.
 pub fn named(name: &str) -> Result<Target, Failure> {
-    if Target::NAMES.iter().any(|(known, _)| *known == name) {
+    let base = name.split('+').next().unwrap_or(name);
+    if Target::NAMES.iter().any(|(known, _)| *known == base) {
         return Ok(Target::named(name)?);
     }
     if name == "nvptx" || name.starts_with("nvptx:") {

@@ -19,6 +19,7 @@ pub enum Scalar {
     I32,
     I64,
     F16,
+    BF16,
     F32,
     F64,
 }
@@ -60,6 +61,7 @@ impl Display for Type {
             Scalar::I32 => "i32",
             Scalar::I64 => "i64",
             Scalar::F16 => "f16",
+            Scalar::BF16 => "bf16",
             Scalar::F32 => "f32",
             Scalar::F64 => "f64",
         };
@@ -80,7 +82,7 @@ impl Type {
     }
 
     fn is_float(self) -> bool {
-        matches!(self.scalar(), Scalar::F16 | Scalar::F32 | Scalar::F64)
+        matches!(self.scalar(), Scalar::F16 | Scalar::BF16 | Scalar::F32 | Scalar::F64)
     }
 
     fn with(self, s: Scalar) -> Type {

@@ -21,6 +21,8 @@ use super::{SLACK, TargetCaps};
 pub enum Product {
     /// f32 activations, f32 weights.
     F32F32,
+    /// bf16 activations, bf16 weights, sums of f32.
+    BF16BF16,
     /// u8 activation codes, s8 weight codes; sums start at a correction by column, −zero point · Σ weights.
     U8S8,
     /// u8 activation codes, s4 weight codes, otherwise as `U8S8`.
@@ -46,6 +48,7 @@ impl Product {
             | Product::F32S4
             | Product::F32Block(_)
             | Product::F32Split(_) => 4,
+            Product::BF16BF16 => 2,
             Product::U8S8 | Product::U8S4 | Product::S8Block(_) => 1,
         }
     }
@@ -55,6 +58,7 @@ impl Product {
         let nr = nr as u64;
         match self {
             Product::F32F32 => 4 * nr * depth,
+            Product::BF16BF16 => 4 * nr * depth.div_ceil(2),
             Product::U8S8 | Product::F32S8 => 4 * nr * depth.div_ceil(4),
             Product::U8S4 | Product::F32S4 => 4 * nr * depth.div_ceil(8),
             Product::S8Block(blocks) | Product::F32Block(blocks) => {
@@ -68,6 +72,10 @@ impl Product {
     pub(crate) fn panel_bytes_value(self, e: &mut Emitter, nr: i64, depth: Value) -> Value {
         match self {
             Product::F32F32 => e.times(depth, 4 * nr),
+            Product::BF16BF16 => {
+                let groups = e.ceil_div(depth, 2);
+                e.times(groups, 4 * nr)
+            }
             Product::U8S8 | Product::F32S8 => {
                 let groups = e.ceil_div(depth, 4);
                 e.times(groups, 4 * nr)
@@ -152,7 +160,7 @@ impl GemmSpec {
     pub fn new(caps: &TargetCaps, product: Product, rows: Rows, epilogue: Epilogue) -> Self {
         let (mr, nr) = Self::tile(caps, product);
         // About a hundred rows of bytes, or fifty of f32, stay in the second-level cache beside a panel.
-        let block_rows = if product.activation_bytes() == 4 { 48 } else { 96 };
+        let block_rows = if product.activation_bytes() > 1 { 48 } else { 96 };
         GemmSpec { product, coded: None, mr, nr, row_tiles: block_rows / mr, rest: None, rows, epilogue }
     }
 
@@ -183,15 +191,19 @@ impl GemmSpec {
     /// Rows and columns of a tile: as many sums as the registers hold beside one step's operands.
     pub fn tile(caps: &TargetCaps, product: Product) -> (usize, usize) {
         // Decoded codes or block sums need registers beside the sums.
-        let block = !matches!(product, Product::F32F32 | Product::U8S8 | Product::U8S4);
+        let block = match product {
+            Product::F32F32 | Product::U8S8 | Product::U8S4 => false,
+            Product::BF16BF16 => !caps.bf16_512,
+            _ => true,
+        };
         let wide = caps.avx512;
-        let neon = !caps.sse2;
         match (wide, block) {
             (true, false) if product == Product::U8S4 => (10, 32),
             (true, false) => (12, 32),
             (true, true) => (6, 32),
-            _ if neon => (4, 16),
-            _ if caps.avx2 && product == Product::F32F32 => (6, 16),
+            _ if product == Product::F32F32 && (caps.avx2 || caps.neon) => (6, 16),
+            _ if product == Product::U8S8 && (caps.vnni256 || caps.i8mm) => (6, 16),
+            _ if caps.neon => (4, 16),
             _ if caps.avx2 => (4, 16),
             _ => (2, 16),
         }

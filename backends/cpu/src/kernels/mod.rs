@@ -53,16 +53,33 @@ pub struct TargetCaps {
     pub avx512: bool,
     /// `vpdpbusd` on 512-bit registers.
     pub vnni512: bool,
+    /// `vpdpbusd` on 256-bit registers.
+    pub vnni256: bool,
+    /// `vdpbf16ps` on 512-bit registers.
+    pub bf16_512: bool,
+    /// The vectors of 64-bit ARM.
+    pub neon: bool,
+    /// `sdot`.
+    pub dotprod: bool,
+    /// `usdot`.
+    pub i8mm: bool,
 }
 
 impl TargetCaps {
     /// From LLVM feature names (`avx512f`, `fma`, …, with or without `+`) of an x86-64 or AArch64 machine.
     pub fn from_features<'a>(aarch64: bool, features: impl IntoIterator<Item = &'a str>) -> Self {
-        if aarch64 {
-            return TargetCaps { fma: true, f16c: true, ..TargetCaps::default() };
-        }
         let names: Vec<&str> = features.into_iter().map(|f| f.trim_start_matches('+')).collect();
         let has = |f: &str| names.contains(&f);
+        if aarch64 {
+            return TargetCaps {
+                fma: true,
+                f16c: true,
+                neon: true,
+                dotprod: has("dotprod"),
+                i8mm: has("i8mm"),
+                ..TargetCaps::default()
+            };
+        }
         let avx512 = ["avx512f", "avx512bw", "avx512dq", "avx512vl"].into_iter().all(has);
         TargetCaps {
             sse2: true,
@@ -71,6 +88,9 @@ impl TargetCaps {
             f16c: has("f16c"),
             avx512,
             vnni512: avx512 && has("avx512vnni"),
+            vnni256: has("avxvnni") || avx512 && has("avx512vnni"),
+            bf16_512: avx512 && has("avx512bf16"),
+            ..TargetCaps::default()
         }
     }
 
@@ -82,12 +102,24 @@ impl TargetCaps {
             macro_rules! probe {
                 ($($f:tt),*) => { $(if std::arch::is_x86_feature_detected!($f) { found.push($f); })* };
             }
-            probe!("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni");
+            probe!("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl");
+            probe!("avxvnni", "avx512vnni", "avx512bf16");
             Self::from_features(false, found)
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
         {
-            Self::from_features(cfg!(target_arch = "aarch64"), [])
+            let mut found = Vec::new();
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                found.push("dotprod");
+            }
+            if std::arch::is_aarch64_feature_detected!("i8mm") {
+                found.push("i8mm");
+            }
+            Self::from_features(true, found)
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        {
+            Self::default()
         }
     }
 }

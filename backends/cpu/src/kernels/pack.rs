@@ -6,6 +6,7 @@
 //! | weights | panel, outermost first |
 //! | --- | --- |
 //! | f32 | `[K][nr]` |
+//! | bf16 | `[K/2][nr][2]` |
 //! | s8 | `[K/4][nr][4]` |
 //! | s4 | `[K/8][nr][4]` bytes: low nibbles are k 0…3 of the octet, high nibbles k 4…7; code + 8 |
 //! | u4 blocks | for each block: the octets as s4's (a padded nibble is 0), then `[nr]` scales |
@@ -123,6 +124,28 @@ pub fn pack_f32(weights: &[f32], columns: usize, depth: usize, nr: usize) -> Res
 pub fn unpack_f32(packed: &[f32], columns: usize, depth: usize, nr: usize) -> Result<Vec<f32>, PackError> {
     check("packed weights", Some(size(columns, depth, nr, depth.checked_mul(nr))?), packed.len())?;
     let at = |n: usize, k: usize| packed[n / nr * nr * depth + k * nr + n % nr];
+    Ok((0..columns).flat_map(|n| (0..depth).map(move |k| at(n, k))).collect())
+}
+
+/// Weights `[N, K]` of bf16, as their bits, in panels.
+pub fn pack_bf16(weights: &[u16], columns: usize, depth: usize, nr: usize) -> Result<Vec<u16>, PackError> {
+    check("weights", columns.checked_mul(depth), weights.len())?;
+    let pairs = depth.div_ceil(2);
+    let mut out = vec![0; size(columns, depth, nr, pairs.checked_mul(2 * nr))?];
+    for (n, column) in weights.chunks_exact(depth.max(1)).enumerate() {
+        let first = n / nr * pairs * 2 * nr + n % nr * 2;
+        for (k, pair) in column.chunks(2).enumerate() {
+            out[first + k * 2 * nr..][..pair.len()].copy_from_slice(pair);
+        }
+    }
+    Ok(out)
+}
+
+/// The inverse of [`pack_bf16`].
+pub fn unpack_bf16(packed: &[u16], columns: usize, depth: usize, nr: usize) -> Result<Vec<u16>, PackError> {
+    let pairs = depth.div_ceil(2);
+    check("packed weights", Some(size(columns, depth, nr, pairs.checked_mul(2 * nr))?), packed.len())?;
+    let at = |n: usize, k: usize| packed[n / nr * pairs * 2 * nr + k / 2 * 2 * nr + n % nr * 2 + k % 2];
     Ok((0..columns).flat_map(|n| (0..depth).map(move |k| at(n, k))).collect())
 }
 

@@ -2,7 +2,7 @@
 
 use super::TargetCaps;
 use super::atom;
-use super::emit::{Emitter, F32X16, I8X64, I32X16};
+use super::emit::{Emitter, F32X16, I8X64, I32X16, Scalar};
 
 /// What is multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,7 @@ impl Peak {
             _ if caps.avx512 => 24,
             // Each is two registers of sixteen, or four of thirty-two.
             Peak::F32 => 5,
+            Peak::Int8 if atom::has_dot(caps) => 5,
             Peak::Int8 => 2,
         }
     }
@@ -34,7 +35,7 @@ impl Peak {
     }
 
     /// The kernel's MLIR text. It has no arguments; its factors are the first 64 bytes of scratch, and it writes there.
-    pub fn generate(self, name: &str, caps: &TargetCaps) -> String {
+    pub fn generate(&self, name: &str, caps: &TargetCaps) -> String {
         let mut e = Emitter::new(caps);
         e.kernel(name, |e, k| {
             let one = e.int(1);
@@ -43,9 +44,24 @@ impl Peak {
                 Peak::F32 => (e.load(k.scratch, F32X16), e.floats(0.0)),
             };
             let start = vec![start; self.sums(caps)];
-            let sums = e.repeat(k.begin, k.end, one, &start, |e, _, sums| {
+            let sums = e.repeat(k.begin, k.end, one, &start, |e, round, sums| {
+                // What several instructions multiply must differ each time: else some of them are done once for all.
+                let several = *self == Peak::Int8 && !atom::has_dot(caps);
+                let u = if several {
+                    let round = e.truncate(round, Scalar::I32);
+                    let round = e.splat(round, 16);
+                    e.bits(round, I8X64)
+                } else {
+                    x
+                };
                 sums.iter()
-                    .map(|&sum| match self {
+                    .enumerate()
+                    .map(|(i, &sum)| match self {
+                        Peak::Int8 if several => {
+                            let other = e.int_of(I8X64, i as i64 + 1);
+                            let s = e.xor(x, other);
+                            atom::dot_u8s8(e, sum, u, s)
+                        }
                         Peak::Int8 => atom::dot_u8s8(e, sum, x, x),
                         Peak::F32 => e.multiply_add(x, x, sum),
                     })

@@ -3,7 +3,7 @@
 //! Each row's result depends only on that row: a row computed in a tail tile has the same bits as in a whole one.
 //! A k-group is what one step consumes: one value (f32), four bytes (s8, u8), eight nibbles (s4, u4), a word of split codes.
 
-use super::atom;
+use super::atom::{self, ShortSums};
 use super::blocks::{BlockCodes, BlockScales, Blocks};
 use super::emit::{Emitter, F32, F32X16, I8X16, I8X64, I32, I32X16, I64, Scalar, Type, Value};
 use super::epilogue::Writer;
@@ -116,6 +116,7 @@ pub(super) fn emit_tile(e: &mut Emitter, spec: &GemmSpec, kernel: &str, rows: us
             .collect();
         let sums = match spec.product {
             Product::F32F32 => body.f32_f32(e, &starts),
+            Product::BF16BF16 => body.bf16_bf16(e, &starts),
             Product::U8S8 => body.u8_s8(e, &starts),
             Product::U8S4 => body.u8_s4(e, &starts),
             Product::S8Block(blocks) => body.s8_block(e, &starts, blocks),
@@ -288,6 +289,36 @@ impl Body<'_> {
         })
     }
 
+    fn bf16_bf16(&self, e: &mut Emitter, starts: &[Value]) -> Vec<Value> {
+        let zero = e.floats(0.0);
+        let start = self.each_sum(|_, _| zero);
+        let pair = |e: &mut Emitter, k: Value, sums: &[Value], only_first: bool| {
+            let p = e.element(self.t.panel, k, 4 * self.nr());
+            let b = self.lines(e, p, I32X16);
+            let at = e.times(k, 4);
+            let mut next = Vec::new();
+            for (r, &row) in starts.iter().enumerate() {
+                let p = e.at(row, at);
+                let mut x = e.load(p, I32);
+                if only_first {
+                    // What stands behind the last activation may be anything, even NaN.
+                    let first = e.int_of(I32, 0xffff);
+                    x = e.and(x, first);
+                }
+                let x = e.splat(x, 16);
+                for (v, &w) in b.iter().enumerate() {
+                    next.push(atom::dot_bf16(e, sums[r * self.vectors + v], x, w));
+                }
+            }
+            next
+        };
+        let two = e.int(2);
+        let pairs = e.div(self.t.depth, two);
+        let sums = self.groups(e, pairs, &start, |e, k, sums| pair(e, k, sums, false));
+        let rest = e.rem(self.t.depth, two);
+        self.groups(e, rest, &sums, |e, _, sums| pair(e, pairs, sums, true))
+    }
+
     fn corrections(&self, e: &mut Emitter) -> Vec<Value> {
         let columns: Vec<Value> = (0..self.vectors)
             .map(|v| {
@@ -400,18 +431,33 @@ impl Body<'_> {
                 })
                 .collect();
             let one_piece = |e: &mut Emitter, panel: Value, at: Value, sums: &[Value]| {
+                let short = blocks.codes == BlockCodes::U4 && ShortSums::pay(e);
                 let mut sums = sums.to_vec();
-                for octet in 0..piece / 8 {
-                    for (quad, codes) in self.octet(e, blocks.codes, panel, octet).into_iter().enumerate() {
-                        for (r, &row) in starts.iter().enumerate() {
-                            let p = e.at(row, at);
-                            let p = e.offset(p, 8 * octet + 4 * quad as i64);
-                            let x = self.broadcast_word(e, p);
-                            for (v, &w) in codes.iter().enumerate() {
-                                let s = &mut sums[r * self.vectors + v];
-                                *s = atom::dot_u8s8(e, *s, w, x);
+                for octets in (0..piece / 8).collect::<Vec<_>>().chunks(ShortSums::MOST / 2) {
+                    let mut partial = if short { vec![ShortSums::zero(e); sums.len()] } else { sums.clone() };
+                    for &octet in octets {
+                        let quads = self.octet(e, blocks.codes, panel, octet);
+                        for (quad, codes) in quads.into_iter().enumerate() {
+                            for (r, &row) in starts.iter().enumerate() {
+                                let p = e.at(row, at);
+                                let p = e.offset(p, 8 * octet + 4 * quad as i64);
+                                let x = self.broadcast_word(e, p);
+                                for (v, &w) in codes.iter().enumerate() {
+                                    let s = &mut partial[r * self.vectors + v];
+                                    *s = match blocks.codes {
+                                        BlockCodes::U4 if short => ShortSums::add(e, *s, w, x),
+                                        BlockCodes::U4 => atom::dot_nibbles(e, *s, w, x),
+                                        BlockCodes::U8 => atom::dot_u8s8(e, *s, w, x),
+                                    };
+                                }
                             }
                         }
+                    }
+                    if short {
+                        let pairs = sums.iter().zip(partial);
+                        sums = pairs.map(|(&sum, short)| ShortSums::finish(e, sum, short)).collect();
+                    } else {
+                        sums = partial;
                     }
                 }
                 sums
@@ -589,7 +635,7 @@ impl Body<'_> {
         let size = epilogue.output.bytes();
         for r in 0..self.rows {
             let scale = match (self.spec.product, epilogue.scale) {
-                (product, _) if product.activation_bytes() == 4 => None,
+                (product, _) if product.activation_bytes() > 1 => None,
                 (Product::U8S8 | Product::U8S4, ActivationScale::Tensor) => None,
                 (_, scale) => {
                     let row = if scale == ActivationScale::Token { 4 * r as i64 } else { 0 };
@@ -603,10 +649,13 @@ impl Body<'_> {
             for v in 0..self.vectors {
                 let s = sums[r * self.vectors + v];
                 let y = match self.spec.product {
-                    Product::F32F32 | Product::F32Block(_) | Product::F32Split(_) if epilogue.bias => {
-                        e.add(s, bias[v])
+                    Product::F32F32 | Product::BF16BF16 | Product::F32Block(_) | Product::F32Split(_) => {
+                        if epilogue.bias {
+                            e.add(s, bias[v])
+                        } else {
+                            s
+                        }
                     }
-                    Product::F32F32 | Product::F32Block(_) | Product::F32Split(_) => s,
                     Product::F32S8 | Product::F32S4 => e.multiply_add(s, multipliers[v], bias[v]),
                     Product::U8S8 | Product::U8S4 => {
                         let m = match scale {

@@ -82,6 +82,7 @@ impl Lowering<'_> {
                 let scalar = matches!(user.op, Op::Quantize { .. } | Op::Dequantize {}) && *slot > 0;
                 !scalar
                     && elementwise(self.function, user)
+                    && !self.is_widened_by_readers(user)
                     && self.function.ty(user.results[0]).dims == self.function.ty(y).dims
             }
             _ => false,

@@ -352,6 +352,7 @@ impl<'a> Lowering<'a> {
             Op::Embedding {} | Op::Gather { .. } => self.gather(node),
             // The products that read it decode it.
             Op::Dequantize {} | Op::Cast { .. } if self.is_decoded_by_readers(node) => Ok(()),
+            Op::Cast { .. } if self.is_widened_by_readers(node) => Ok(()),
             Op::Linear {} | Op::QuantizedLinear { .. } => self.linear(node),
             Op::Conv { .. } | Op::QuantizedConv { .. } => self.conv(node),
             Op::Matmul {} => self.matmul(node),
@@ -379,6 +380,11 @@ impl<'a> Lowering<'a> {
         is_coded_weight(self.function, node)
             && !self.function.results.contains(&node.results[0])
             && only_products_read(self.function, readers)
+    }
+
+    /// Whether an operation widens what products of bf16 read as it is.
+    fn is_widened_by_readers(&self, node: &Node) -> bool {
+        contraction::feeds_bf16_products(self.function, &self.uses, node)
     }
 
     /// A size as an expression over the program's symbols.

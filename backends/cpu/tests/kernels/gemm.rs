@@ -44,6 +44,8 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
     for (name, product, epilogue) in [
         ("f32", Product::F32F32, plain(F32_OUT)),
         ("f32_bare", Product::F32F32, bare),
+        ("bf16", Product::BF16BF16, F32_OUT),
+        ("bf16_bare", Product::BF16BF16, bare),
         ("s8", Product::U8S8, F32_OUT),
         ("s8_token", Product::U8S8, token),
         ("s8_codes", Product::U8S8, codes),
@@ -96,8 +98,18 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
     let mut args = vec![0u64; 16];
     let lda = k + extra;
     match spec.product {
-        Product::F32F32 | Product::F32S8 | Product::F32S4 | Product::F32Block(_) | Product::F32Split(_) => {
-            let x = r.reals(m * lda);
+        Product::F32F32
+        | Product::BF16BF16
+        | Product::F32S8
+        | Product::F32S4
+        | Product::F32Block(_)
+        | Product::F32Split(_) => {
+            let pairs = spec.product == Product::BF16BF16;
+            let bits = |x: &[f32]| x.iter().map(|x| half::bf16::from_f32(*x).to_bits()).collect::<Vec<u16>>();
+            let rounded = |x: Vec<f32>| {
+                if pairs { x.into_iter().map(|x| half::bf16::from_f32(x).to_f32()).collect() } else { x }
+            };
+            let x: Vec<f32> = rounded(r.reals(m * lda));
             let (w, packed) = match spec.product {
                 Product::F32Block(blocks) => {
                     let weights = BlockWeights::new(r, n, k, blocks);
@@ -140,6 +152,13 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
                     };
                     ((0..n * k).map(value).collect(), Buffer::bytes(&packed))
                 }
+                Product::BF16BF16 => {
+                    let w = rounded(r.reals(n * k));
+                    let packed = pack::pack_bf16(&bits(&w), n, k, spec.nr).expect("packs");
+                    assert_eq!(pack::unpack_bf16(&packed, n, k, spec.nr).expect("unpacks"), bits(&w));
+                    let bytes: Vec<u8> = packed.iter().flat_map(|bits| bits.to_le_bytes()).collect();
+                    (w, Buffer::bytes(&bytes))
+                }
                 _ => {
                     let w = r.reals(n * k);
                     let packed = pack::pack_f32(&w, n, k, spec.nr).expect("packs");
@@ -158,8 +177,12 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
                     magnitude[i * n + j] += f64::from(bias_at(j)).abs();
                 }
             }
-            args[0] = hold(Buffer::f32(&x[..(m - 1) * lda + k]));
-            args[1] = 4 * lda as u64;
+            let x = &x[..(m - 1) * lda + k];
+            args[0] = hold(match pairs {
+                true => Buffer::bytes(&bits(x).iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>()),
+                false => Buffer::f32(x),
+            });
+            args[1] = spec.product.activation_bytes() * lda as u64;
             args[2] = hold(packed);
         }
         Product::U8S8 | Product::U8S4 => {
@@ -247,7 +270,7 @@ fn check(r: &mut Random, library: &Library, name: &str, spec: &GemmSpec, what: &
         let all = case.c.to_f32();
         let found: Vec<f32> = (0..case.m * case.n).map(|i| all[at(i)]).collect();
         match spec.product {
-            product if product.activation_bytes() == 4 => assert_close(&found, &wide, &magnitude, &what),
+            product if product.activation_bytes() > 1 => assert_close(&found, &wide, &magnitude, &what),
             _ => assert_bits(&found, &wanted, &what),
         }
         let gap = u32::from_ne_bytes([0x77; 4]);

@@ -15,16 +15,20 @@ pub fn levels() -> Vec<Level> {
     let v3 = ["avx2", "fma", "f16c"];
     let v4 = ["avx512f", "avx512bw", "avx512dq", "avx512vl"];
     let all: Vec<&str> = v3.into_iter().chain(v4).collect();
-    let vnni: Vec<&str> = all.iter().copied().chain(["avx512vnni"]).collect();
+    let vnni: Vec<&str> = all.iter().copied().chain(["avx512vnni", "avx512bf16"]).collect();
+    let avx_vnni: Vec<&str> = v3.into_iter().chain(["avxvnni"]).collect();
     let level =
         |name, f: &[&'static str]| Level { name, caps: TargetCaps::from_features(false, f.iter().copied()) };
     let host = TargetCaps::host();
     let mut out = Vec::new();
-    if host.vnni512 {
-        out.push(level("vnni", &vnni));
+    if host.vnni512 && host.bf16_512 {
+        out.push(level("x86-64-v4+avx512vnni+avx512bf16", &vnni));
     }
     if host.avx512 {
         out.push(level("x86-64-v4", &all));
+    }
+    if host.vnni256 && std::arch::is_x86_feature_detected!("avxvnni") {
+        out.push(level("x86-64-v3+avxvnni", &avx_vnni));
     }
     if host.avx2 && host.fma {
         out.push(level("x86-64-v3", &v3));
@@ -44,10 +48,6 @@ impl Library {
     /// Builds the kernels of one text for a feature level.
     pub fn new(text: &str, level: &Level) -> Self {
         let target = match level.name {
-            "vnni" => {
-                let v4 = Target::named("x86-64-v4").expect("a known target");
-                Target { features: v4.features + ",+avx512vnni", ..v4 }
-            }
             "host" => Target::host(),
             "x86-64" => {
                 let v2 = Target::named("x86-64-v2").expect("a known target");

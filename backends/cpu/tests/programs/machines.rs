@@ -162,11 +162,29 @@ impl Machine {
     }
 }
 
+fn check_arm(target: &str) {
+    let runner = &["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"];
+    let machine = Machine {
+        target: Target::named(target).expect("a known target"),
+        compiler: "aarch64-linux-gnu-gcc",
+        runner,
+    };
+    machine.check_all(target);
+}
+
 #[test]
 fn functions_agree_on_arm() {
-    let target = Target::named("aarch64").expect("a known target");
-    let runner = &["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"];
-    Machine { target, compiler: "aarch64-linux-gnu-gcc", runner }.check_all("aarch64");
+    check_arm("aarch64");
+}
+
+#[test]
+fn functions_agree_on_arm_with_products_of_signed_bytes() {
+    check_arm("aarch64+dotprod");
+}
+
+#[test]
+fn functions_agree_on_arm_with_products_of_bytes_of_either_sign() {
+    check_arm("aarch64+dotprod+i8mm");
 }
 
 #[test]

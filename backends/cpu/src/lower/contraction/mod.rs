@@ -122,6 +122,11 @@ impl<'a> Lowering<'a> {
             (layer.weight, layer.weight_scale) = (operands.next().ok_or_else(missing)?, operands.next());
             layer.weight_more = operands.collect();
         }
+        if let Some((_, widened)) = self.function.defining(x)
+            && self.is_widened_by_readers(widened)
+        {
+            layer.x = widened.operands[0].ok_or_else(missing)?;
+        }
         let (lower, upper, to, narrow) = match &node.op {
             Op::QuantizedLinear { lower, upper, to, narrow } => (lower.0, upper.0, *to, *narrow),
             Op::QuantizedConv { lower, upper, to, narrow, .. } => (lower.0, upper.0, *to, *narrow),
@@ -224,6 +229,7 @@ impl<'a> Lowering<'a> {
         let x = self.place(layer.x)?;
         let product = match self.function.ty(layer.weight).element.quantized() {
             None if x.storage == Storage::F32 => Form::of_floats(self.function.ty(layer.weight).element),
+            None if x.storage == Storage::BF16 => Form::native(Product::BF16BF16),
             None => {
                 return Err(LowerError::new(format!(
                     "an input stored as {:?} meets float weights",
@@ -278,7 +284,7 @@ impl<'a> Lowering<'a> {
         let (mut corrections, mut multipliers, mut row_scales, mut row_sums) =
             (none(), none(), none(), none());
         match product {
-            Product::F32F32 | Product::F32Block(_) | Product::F32Split(_) => {}
+            Product::F32F32 | Product::BF16BF16 | Product::F32Block(_) | Product::F32Split(_) => {}
             Product::F32S8 | Product::F32S4 => {
                 multipliers = self.packed_multipliers(layer, shape, Columns::Panels(spec.nr), true)?;
             }
@@ -486,6 +492,36 @@ pub fn is_coded_weight(function: &Function, node: &Node) -> bool {
         _ => false,
     };
     decodes && node.operands.iter().all(|o| o.is_some_and(|v| function.parameter_name(v).is_some()))
+}
+
+/// Whether an operation widens bf16 for linear layers alone, all with weights in bf16: they multiply it as it is.
+pub fn feeds_bf16_products(
+    function: &Function,
+    uses: &HashMap<ValueId, Vec<(OpId, usize)>>,
+    node: &Node,
+) -> bool {
+    let Some(narrow) = node.operands.first().copied().flatten() else { return false };
+    let is_bf16 = |value: ValueId| function.ty(value).element == ElementType::BF16;
+    let users = |value: ValueId| uses.get(&value).map(Vec::as_slice).unwrap_or_default();
+    let reads_pairs = |&(user, slot): &(OpId, usize)| {
+        let user = function.node(user);
+        let weight = user.operands.get(1).copied().flatten().filter(|_| matches!(user.op, Op::Linear {}));
+        let decoded = weight.and_then(|weight| Some((weight, function.defining(weight)?.1)));
+        slot == 0
+            && decoded.is_some_and(|(weight, decoded)| {
+                is_coded_weight(function, decoded)
+                    && decoded.operands[0].is_some_and(is_bf16)
+                    && !function.results.contains(&weight)
+                    && only_products_read(function, users(weight))
+            })
+    };
+    let readers = users(node.results[0]);
+    matches!(node.op, Op::Cast { to: ElementType::F32 })
+        && is_bf16(narrow)
+        && function.parameter_name(narrow).is_none()
+        && !function.results.contains(&node.results[0])
+        && !readers.is_empty()
+        && readers.iter().all(reads_pairs)
 }
 
 /// Whether kernels that decode it are all that reads a weight: linear layers, convolutions, and embeddings; of split codes neither depthwise ones

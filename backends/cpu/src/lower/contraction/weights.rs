@@ -103,6 +103,14 @@ impl Lowering<'_> {
                 let rows = reorder(&values, columns, taps);
                 Ok(f32_bytes(&pack::pack_f32(&rows, columns, depth, nr)?))
             }),
+            Product::BF16BF16 => {
+                PackedParameter::new(title("bf16"), bytes, [name.clone()], move |[weight]| {
+                    let bits = halves(weight)?;
+                    let rows = reorder(&bits, columns, taps);
+                    let packed = pack::pack_bf16(&rows, columns, depth, nr)?;
+                    Ok(packed.iter().flat_map(|bits| bits.to_le_bytes()).collect())
+                })
+            }
             Product::U8S8 | Product::F32S8 => {
                 PackedParameter::new(title("s8"), bytes, [name.clone()], move |[weight]| {
                     let rows = reorder(codes(weight)?, columns, taps);
