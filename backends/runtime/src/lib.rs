@@ -18,6 +18,7 @@
 
 mod arena;
 mod bind;
+mod digest;
 mod element;
 mod error;
 mod expr;
@@ -27,6 +28,7 @@ mod manifest;
 mod model;
 mod parameter_file;
 mod parameters;
+mod places;
 mod pool;
 pub mod program;
 mod schedule;
@@ -40,5 +42,6 @@ pub use manifest::{FileRecord, MANIFEST_SCHEMA, Manifest, PARAMETER_FILE};
 pub use model::{KernelFn, Model};
 pub use parameter_file::{ParameterWriter, WrittenParameters};
 pub use parameters::Parameters;
+pub use places::ActivationMemory;
 pub use pool::Pool;
 pub use state::{InputView, OutputBuffer, State, StepTime};

@@ -10,6 +10,7 @@ use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::digest;
 use crate::{Parameters, RuntimeError, features};
 
 /// Version of the artifact's layout. An artifact of another version is refused.
@@ -98,7 +99,7 @@ impl Manifest {
         // `Hash` compares with hexadecimal text of either case only after parsing it.
         let expected = blake3::Hash::from_hex(&record.blake3)
             .map_err(|_| fail("its hash in the manifest is malformed"))?;
-        if blake3::hash(contents) != expected {
+        if digest(contents) != expected {
             return Err(fail(
                 "its hash differs from the manifest's: the artifact is damaged, copy or compile it again",
             ));

@@ -45,6 +45,9 @@ impl Parameters {
         }
         // SAFETY: the artifact is not written to while it is in use: compiling again puts a new file in its place.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| fail(e.to_string()))?;
+        // All of it will be read: once for its hash, then again and again.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::WillNeed);
         let (header, metadata) = SafeTensors::read_metadata(&map)
             .map_err(|e| fail(format!("its header is damaged ({e}): compile the model again")))?;
         // The header was found to be within the file, behind the 8 bytes of its length.

@@ -7,7 +7,7 @@ use crate::RuntimeError;
 pub use crate::expr::Expr;
 
 /// Version of the serial form. A program of another version is refused.
-pub const SCHEMA: u32 = 4;
+pub const SCHEMA: u32 = 5;
 
 const MAGIC: &[u8; 4] = b"QCCP";
 
@@ -52,10 +52,21 @@ pub struct Entry {
     pub growth: Option<Growth>,
     /// What inputs may make of sizes, at most.
     pub limits: Vec<Limit>,
-    /// Sizes of the arena's buffers, in bytes. Their contents do not outlive the call.
-    pub slots: Vec<Expr>,
+    /// The arena's buffers. Their contents do not outlive the call.
+    pub slots: Vec<Slot>,
     /// Kernel calls, in order.
     pub steps: Vec<Step>,
+}
+
+/// A buffer of the arena. Those that are not in use at the same time may lie in the same place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its size.
+    pub bytes: Expr,
+    /// The first step that uses it.
+    pub first: u32,
+    /// The last one.
+    pub last: u32,
 }
 
 /// A tensor at the border of an entry point: row-major, dense, little-endian.

@@ -4,6 +4,7 @@
 
 use crate::arena::padded;
 use crate::bind::{Extent, extent};
+use crate::places::Places;
 use crate::program::{Arg, Expr, Step};
 use crate::{KernelFn, Model, RuntimeError};
 
@@ -88,13 +89,10 @@ impl Schedule {
         let extents =
             |ports: &[_]| ports.iter().map(|port| extent(port, symbols)).collect::<Result<Vec<_>, _>>();
 
-        let mut arena_bytes = 0u64;
-        let mut slots = Vec::with_capacity(entry.slots.len());
-        for slot in &entry.slots {
-            let bytes = slot.evaluate(symbols)?;
-            slots.push((arena_bytes, bytes));
-            arena_bytes = padded(bytes).and_then(|n| arena_bytes.checked_add(n)).ok_or_else(overflow)?;
-        }
+        let buffers = entry.buffers(symbols).ok_or_else(overflow)?;
+        let places = Places::new(&buffers).ok_or_else(overflow)?;
+        let slots: Vec<(u64, u64)> =
+            places.starts.iter().zip(&buffers).map(|(start, buffer)| (*start, buffer.bytes)).collect();
         let mut schedule = Schedule {
             entry: entry_index,
             symbols: symbols.to_vec(),
@@ -108,7 +106,7 @@ impl Schedule {
             states: extents(&entry.states)?,
             faults: Vec::new(),
             added: entry.growth.as_ref().map_or(Ok(0), |growth| growth.added.evaluate(symbols))?,
-            arena_bytes,
+            arena_bytes: places.bytes,
             scratch_bytes: 0,
             layout: 0,
             used: 0,

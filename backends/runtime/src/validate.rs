@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use crate::program::{Arg, Blocks, Entry, Expr, Port, Program, SCHEMA, Step};
+use crate::program::{Arg, Blocks, Entry, Expr, Port, Program, SCHEMA, Slot, Step};
 use crate::{Element, RuntimeError};
 
 /// Highest rank of a tensor at the border of an entry point.
@@ -96,10 +96,14 @@ impl Program {
             }
         }
         for (i, slot) in entry.slots.iter().enumerate() {
-            self.validate_size(slot, &bound).map_err(|message| format!("slot {i}: {message}"))?;
+            self.validate_size(&slot.bytes, &bound).map_err(|message| format!("slot {i}: {message}"))?;
+            if slot.first > slot.last || slot.last as usize >= entry.steps.len().max(1) {
+                let (first, last, steps) = (slot.first, slot.last, entry.steps.len());
+                return Err(format!("slot {i}: in use from step {first} to step {last} of {steps}"));
+            }
         }
         for (i, step) in entry.steps.iter().enumerate() {
-            self.validate_step(entry, step, &bound, &with_held)
+            self.validate_step(entry, (i, step), &bound, &with_held)
                 .map_err(|message| format!("step {i} (`{}`): {message}", step.name))?;
         }
         Ok(())
@@ -161,7 +165,7 @@ impl Program {
     fn validate_step(
         &self,
         entry: &Entry,
-        step: &Step,
+        (at, step): (usize, &Step),
         bound: &HashSet<u32>,
         with_held: &HashSet<u32>,
     ) -> Result<(), String> {
@@ -179,6 +183,12 @@ impl Program {
             match arg {
                 Arg::Slot { index, offset } => {
                     within("slot", *index, entry.slots.len())?;
+                    let Slot { first, last, .. } = entry.slots[*index as usize];
+                    if !(first as usize..=last as usize).contains(&at) {
+                        return Err(format!(
+                            "slot {index}, which is in use from step {first} to step {last}"
+                        ));
+                    }
                     self.validate_size(offset, bound)?;
                 }
                 Arg::Parameter { index, offset } => {

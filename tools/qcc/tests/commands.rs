@@ -317,7 +317,13 @@ fn bench_reports_what_the_contract_names() {
         &mamba(),
         &["--prompt-len", "16", "--gen-len", "4", "--repeat", "1", "--threads", "1", "--kernels"],
     );
-    for key in ["prefill_tokens_per_s", "decode_tokens_per_s", "peak_rss_bytes", "peak_anonymous_bytes"] {
+    for key in [
+        "prefill_tokens_per_s",
+        "decode_tokens_per_s",
+        "first_token_seconds",
+        "peak_rss_bytes",
+        "peak_anonymous_bytes",
+    ] {
         assert!(report[key].as_f64().is_some_and(|n| n > 0.0), "{key} in {report}");
     }
     assert_eq!(report["threads"], 1);

@@ -1,7 +1,6 @@
-//! Virtual buffers and their lifetimes; the memory plan turns them into slots of the arena.
+//! Virtual buffers and their lifetimes: slots of the arena, which the runtime gives places when sizes are known.
 
-use qcc_passes::plan_memory;
-use qcc_runtime::program::Expr;
+use qcc_runtime::program::{Expr, Slot};
 
 /// What a step's argument points at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +25,6 @@ pub(crate) struct Buffers {
     lifetimes: Vec<Lifetime>,
 }
 
-/// The slot of each virtual buffer, and the size of each slot.
-pub(crate) struct Plan {
-    pub slot: Vec<u32>,
-    pub slots: Vec<Expr>,
-}
-
 impl Buffers {
     pub(crate) fn add(&mut self, bytes: Expr) -> Buffer {
         self.lifetimes.push(Lifetime { bytes, steps: None });
@@ -45,22 +38,12 @@ impl Buffers {
         }
     }
 
-    /// Gives every buffer a slot, shared where lifetimes allow. Sizes are symbolic, so they are compared with every symbol at 64; a slot
-    /// grows to the largest of its buffers.
-    pub(crate) fn plan(&self) -> Plan {
-        let lifetimes: Vec<_> = self
-            .lifetimes
-            .iter()
-            .map(|l| {
-                let (first, last) = l.steps.unwrap_or((0, 0));
-                plan_memory::Lifetime { size: l.bytes.clone(), first, last }
-            })
-            .collect();
-        let plan = plan_memory::plan(&lifetimes, |size| size.evaluate(&[64; 64]).unwrap_or(u64::MAX));
-        let largest = |held: Vec<Expr>| held.into_iter().reduce(|a, b| Expr::Max(Box::new(a), Box::new(b)));
-        Plan {
-            slot: plan.slot.into_iter().map(|s| s as u32).collect(),
-            slots: plan.slots.into_iter().map(|held| largest(held).unwrap_or(Expr::Const(0))).collect(),
-        }
+    /// A slot for each buffer, in their order. What no step touches takes nothing.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        let slot = |l: &Lifetime| match l.steps {
+            Some((first, last)) => Slot { bytes: l.bytes.clone(), first: first as u32, last: last as u32 },
+            None => Slot { bytes: Expr::Const(0), first: 0, last: 0 },
+        };
+        self.lifetimes.iter().map(slot).collect()
     }
 }

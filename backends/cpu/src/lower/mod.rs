@@ -671,7 +671,6 @@ impl<'a> Lowering<'a> {
         self.store_results()?;
         let beside = self.beside();
         self.keep_while_together(&beside);
-        let plan = self.buffers.plan();
         let mut steps = Vec::with_capacity(self.steps.len());
         for (step, beside) in self.steps.iter().zip(beside) {
             let args = step
@@ -680,7 +679,7 @@ impl<'a> Lowering<'a> {
                 .map(|operand| {
                     Ok(match operand {
                         Operand::Buffer(Buffer::Virtual(v)) => {
-                            Arg::Slot { index: plan.slot[*v as usize], offset: Expr::Const(0) }
+                            Arg::Slot { index: *v, offset: Expr::Const(0) }
                         }
                         Operand::Buffer(Buffer::Parameter(index)) => {
                             Arg::Parameter { index: *index, offset: 0 }
@@ -689,7 +688,7 @@ impl<'a> Lowering<'a> {
                         Operand::Buffer(Buffer::Output(index)) => Arg::Output(*index),
                         Operand::Buffer(Buffer::State(index)) => Arg::State(*index),
                         Operand::At(Buffer::Virtual(v), bytes) => {
-                            Arg::Slot { index: plan.slot[*v as usize], offset: Expr::Const(*bytes as u64) }
+                            Arg::Slot { index: *v, offset: Expr::Const(*bytes as u64) }
                         }
                         Operand::At(other, _) => {
                             return Err(LowerError::new(format!("{other:?} has no inner addresses")));
@@ -719,7 +718,7 @@ impl<'a> Lowering<'a> {
             states: self.states,
             growth,
             limits: self.limits,
-            slots: plan.slots,
+            slots: self.buffers.slots(),
             steps,
         };
         let Lowering { symbols, kernels, kernel_index, parameters, parameter_index, .. } = self;

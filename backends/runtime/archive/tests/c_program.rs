@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step, Work};
+use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Slot, Step, Work};
 use qcc_runtime::{PARAMETER_FILE, ParameterWriter};
 use qcc_runtime_archive::{EXPORTED_DATA, HEADER, Linkage};
 
@@ -41,7 +41,11 @@ fn program() -> Program {
             states: vec![rows("total")],
             growth: None,
             limits: Vec::new(),
-            slots: vec![Expr::Mul(Box::new(Expr::Symbol(0)), Box::new(Expr::Const(4 * WIDTH)))],
+            slots: vec![Slot {
+                bytes: Expr::Mul(Box::new(Expr::Symbol(0)), Box::new(Expr::Const(4 * WIDTH))),
+                first: 0,
+                last: 1,
+            }],
             steps: vec![
                 step("double", 0, vec![Arg::Input(0), doubled(), width()]),
                 step(

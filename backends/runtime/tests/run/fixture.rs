@@ -1,7 +1,7 @@
 //! A small model with kernels written by hand: `y = total += 2·x + bias`, rows shared among threads, `total` kept from call to call.
 //! Its entry points are `step` (any batch) and `peek`, which returns the total.
 
-use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Step, Work};
+use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Port, Program, SCHEMA, Slot, Step, Work};
 use qcc_runtime::{AlignedBuffer, KernelFn, Model, Parameters};
 
 pub const WIDTH: u64 = 5;
@@ -95,7 +95,10 @@ pub fn program() -> Program {
                 states: vec![rows("total")],
                 growth: None,
                 limits: Vec::new(),
-                slots: vec![Expr::Const(1), slot],
+                slots: vec![
+                    Slot { bytes: Expr::Const(1), first: 0, last: 0 },
+                    Slot { bytes: slot, first: 0, last: 1 },
+                ],
                 steps: vec![
                     step("layer.double", 0, vec![Arg::Input(0), doubled(), width()]),
                     step(

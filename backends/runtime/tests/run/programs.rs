@@ -60,7 +60,10 @@ fn indices_out_of_range_are_refused() {
 
 #[test]
 fn sizes_must_be_bound_and_well_formed() {
-    assert!(refused(|p| p.entries[0].slots[0] = Expr::Symbol(1)).contains("slot 0: no input binds symbol 1"));
+    assert!(
+        refused(|p| p.entries[0].slots[0].bytes = Expr::Symbol(1))
+            .contains("slot 0: no input binds symbol 1")
+    );
     assert!(
         refused(|p| p.entries[0].inputs[0].dims[0] = Expr::Const(1))
             .contains("no input binds symbol 0 (`batch`)")
@@ -73,9 +76,19 @@ fn sizes_must_be_bound_and_well_formed() {
     let divided = Expr::CeilDiv(Box::new(Expr::Symbol(0)), 0);
     assert!(refused(|p| p.entries[0].steps[0].items = divided).contains("divided by 0"));
     let deep = (0..5000).fold(Expr::Symbol(0), |e, _| Expr::FloorDiv(Box::new(e), 2));
-    assert!(refused(|p| p.entries[0].slots[0] = deep).contains("nested too deeply"));
+    assert!(refused(|p| p.entries[0].slots[0].bytes = deep).contains("nested too deeply"));
     let limit = |size: Expr| Limit { size, most: Expr::Const(1), name: "n".into(), place: "table".into() };
     assert!(refused(|p| p.entries[0].limits.push(limit(Expr::Symbol(1)))).contains("limit of `n`"));
+    assert!(
+        refused(|p| p.entries[0].slots[0].first = 1).contains("slot 0: in use from step 1 to step 0 of 2")
+    );
+    assert!(
+        refused(|p| p.entries[0].slots[0].last = 2).contains("slot 0: in use from step 0 to step 2 of 2")
+    );
+    assert!(
+        refused(|p| p.entries[0].slots[1].last = 0)
+            .contains("step 1 (`layer.add`): slot 1, which is in use from step 0 to step 0")
+    );
     assert!(refused(|p| p.entries[0].steps[0].grain = 0).contains("grain is 0"));
 }
 

@@ -24,6 +24,7 @@ use roofline::{Limits, Roofline};
 /// # Errors
 /// When the model cannot be read or run.
 pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -> Result<(), Failure> {
+    let opened = Instant::now();
     let model = args.model.as_deref().map(|path| Runnable::open(path, progress)).transpose()?;
     if let Some(path) = &args.calibrate_target {
         calibrate::calibrate(path)?;
@@ -36,6 +37,11 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
     let mut results = Map::new();
     if takes_tokens(&model.model) {
         let mut language = LanguageModel::new(&model.model, args.threads)?;
+        if language.remembers() && language.fixed_batch().is_none_or(|n| n == args.batch) {
+            // A token of each sequence. What the machine could do is measured later, so that nothing waits for it.
+            language.next_logits(&vec![0; args.batch], args.batch)?;
+            results.insert("first_token_seconds".into(), json!(opened.elapsed().as_secs_f64()));
+        }
         let (prefill, decode) = bench.language(&mut language)?;
         let cache = cache_size(&model.model);
         if args.roofline {
@@ -149,6 +155,7 @@ fn tokens(batch: usize, length: usize) -> Result<usize, Failure> {
 fn shown(name: &str, value: &Value) -> String {
     match value {
         Value::Number(n) if name.ends_with("_bytes") => report::bytes(n.as_u64().unwrap_or(0)),
+        Value::Number(n) if name.ends_with("_seconds") => format!("{:.3}", n.as_f64().unwrap_or(f64::NAN)),
         Value::Number(n) if n.is_f64() => format!("{:.2}", n.as_f64().unwrap_or(f64::NAN)),
         Value::Null => "-".into(),
         Value::String(text) => text.clone(),

@@ -1,4 +1,5 @@
 //! Whole models, compiled and interpreted, against each other and against other people's software.
 
 mod mamba;
+mod memory;
 mod transformers;
