@@ -58,13 +58,16 @@ fn main() {
     let mut text: String = list.iter().map(|(n, s)| generate(s, n, caps)).collect();
     text += &Peak::Int8.generate("peak", caps);
     text += &Peak::F32.generate("peak_f32", caps);
+    text += &Peak::BF16.generate("peak_bf16", caps);
     let library = Library::new(&text, &level);
     let rounds = 20_000_000u64;
-    let t = best(|| library.run("peak", &[], rounds, 64, 1));
-    let peak8 = (rounds * Peak::Int8.operations(caps)) as f64 / t / 1e9;
-    let t = best(|| library.run("peak_f32", &[], rounds, 64, 1));
-    let peak32 = (rounds * Peak::F32.operations(caps)) as f64 / t / 1e9;
-    println!("peak: int8 {peak8:.0} GOP/s, f32 {peak32:.0} GFLOP/s");
+    let peak = |name: &str, what: Peak| {
+        let t = best(|| library.run(name, &[], rounds, 64, 1));
+        (rounds * what.operations(caps)) as f64 / t / 1e9
+    };
+    let (peak8, peak16) = (peak("peak", Peak::Int8), peak("peak_bf16", Peak::BF16));
+    let peak32 = peak("peak_f32", Peak::F32);
+    println!("peak: int8 {peak8:.0} GOP/s, bf16 {peak16:.0}, f32 {peak32:.0} GFLOP/s");
     let sizes = |text: &String| {
         let sizes: Vec<u64> = text.split('x').filter_map(|n| n.parse().ok()).collect();
         <[u64; 3]>::try_from(sizes).ok()
@@ -103,7 +106,11 @@ fn main() {
             ];
             let t = best(|| library.run(name, &args, spec.items(m, n), spec.scratch_bytes(k), 1));
             let gops = 2.0 * (m * n * k) as f64 / t / 1e9;
-            let peak = if spec.product.activation_bytes() > 1 { peak32 } else { peak8 };
+            let peak = match spec.product.activation_bytes() {
+                1 => peak8,
+                2 => peak16,
+                _ => peak32,
+            };
             println!(
                 "{name} {m}x{n}x{k}: {:.3} ms, {gops:.1} GOP/s = {:.1}% of peak, weights {:.1} GB/s",
                 t * 1e3,

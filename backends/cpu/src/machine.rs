@@ -49,7 +49,7 @@ impl Machine {
         let pool = Pool::new(threads)?;
         let target = Target::host();
         let caps = capabilities(&target);
-        let text = Peak::Int8.generate("peak_int8", &caps) + &Peak::F32.generate("peak_f32", &caps);
+        let text: String = Peak::ALL.iter().map(|peak| peak.generate(peak.name(), &caps)).collect();
         let code = Jit::load(&text, &target)?;
         let mut scratch = AlignedBuffer::zeroed((SCRATCH * pool.threads()) as u64, "measuring products")?;
         // As f32 a number of usual size, so that nothing is slow about it.
@@ -72,8 +72,7 @@ impl Machine {
     /// # Errors
     /// When the kernel is not there.
     pub fn peak(&mut self, what: Peak) -> Result<f64, CpuError> {
-        let name = if what == Peak::Int8 { "peak_int8" } else { "peak_f32" };
-        let address = self.code.address(name)?;
+        let address = self.code.address(what.name())?;
         // SAFETY: generated kernels have this type.
         let kernel = unsafe { std::mem::transmute::<usize, KernelFn>(address) };
         let Machine { pool, caps, scratch, .. } = self;
@@ -279,7 +278,7 @@ mod tests {
     fn a_machine_does_something() {
         let mut machine = Machine::new(2).unwrap();
         assert_eq!(machine.threads(), 2);
-        for what in [Peak::Int8, Peak::F32] {
+        for what in Peak::ALL {
             let peak = machine.peak(what).unwrap();
             assert!(peak.is_finite() && peak > 1e6, "{what:?}: {peak}");
         }

@@ -151,13 +151,15 @@ pub struct Step {
 pub struct Work {
     /// On codes of 8 bits and fewer.
     pub integer: Expr,
-    /// On floats.
+    /// On f32.
     pub float: Expr,
+    /// On bf16.
+    pub bf16: Expr,
 }
 
 impl Default for Work {
     fn default() -> Work {
-        Work { integer: Expr::Const(0), float: Expr::Const(0) }
+        Work { integer: Expr::Const(0), float: Expr::Const(0), bf16: Expr::Const(0) }
     }
 }
 

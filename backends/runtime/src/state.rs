@@ -48,6 +48,8 @@ pub struct StepTime {
     pub integer_operations: f64,
     /// As above.
     pub float_operations: f64,
+    /// Operations on bf16 that they cannot do without.
+    pub bf16_operations: f64,
     /// Bytes of the weights that a call reads; 0 where it looks up rows of them.
     pub weight_bytes: u64,
 }
@@ -59,6 +61,7 @@ struct Counted {
     seconds: f64,
     integer: f64,
     float: f64,
+    bf16: f64,
 }
 
 /// A persistent buffer.
@@ -273,6 +276,7 @@ impl State {
                 seconds: counted.seconds,
                 integer_operations: counted.integer,
                 float_operations: counted.float,
+                bf16_operations: counted.bf16,
                 weight_bytes: program.weight_bytes(step),
             })
             .collect())
@@ -678,6 +682,7 @@ impl State {
                     counted.calls += 1;
                     counted.integer += count(&steps[at].work.integer);
                     counted.float += count(&steps[at].work.float);
+                    counted.bf16 += count(&steps[at].work.bf16);
                 }
             }
             first = group.end;

@@ -11,15 +11,29 @@ pub enum Peak {
     Int8,
     /// A product into each of sixteen sums of f32.
     F32,
+    /// Two products of bf16 into each of sixteen sums of f32.
+    BF16,
 }
 
 impl Peak {
+    /// All of them.
+    pub const ALL: [Peak; 3] = [Peak::Int8, Peak::F32, Peak::BF16];
+
+    /// A name for its kernel.
+    pub fn name(self) -> &'static str {
+        match self {
+            Peak::Int8 => "peak_int8",
+            Peak::F32 => "peak_f32",
+            Peak::BF16 => "peak_bf16",
+        }
+    }
+
     /// Sums of sixteen lanes that are independent of each other and fit into registers beside their factors.
     fn sums(self, caps: &TargetCaps) -> usize {
         match self {
             _ if caps.avx512 => 24,
             // Each is two registers of sixteen, or four of thirty-two.
-            Peak::F32 => 5,
+            Peak::F32 | Peak::BF16 => 5,
             Peak::Int8 if atom::has_dot(caps) => 5,
             Peak::Int8 => 2,
         }
@@ -30,6 +44,7 @@ impl Peak {
         let each = match self {
             Peak::Int8 => 128,
             Peak::F32 => 32,
+            Peak::BF16 => 64,
         };
         self.sums(caps) as u64 * each
     }
@@ -42,15 +57,27 @@ impl Peak {
             let (x, start) = match self {
                 Peak::Int8 => (e.load(k.scratch, I8X64), e.ints(0)),
                 Peak::F32 => (e.load(k.scratch, F32X16), e.floats(0.0)),
+                Peak::BF16 => (e.load(k.scratch, I32X16), e.floats(0.0)),
             };
             let start = vec![start; self.sums(caps)];
             let sums = e.repeat(k.begin, k.end, one, &start, |e, round, sums| {
                 // What several instructions multiply must differ each time: else some of them are done once for all.
-                let several = *self == Peak::Int8 && !atom::has_dot(caps);
+                let several = match self {
+                    Peak::Int8 => !atom::has_dot(caps),
+                    Peak::F32 => false,
+                    Peak::BF16 => !caps.bf16_512,
+                };
                 let u = if several {
                     let round = e.truncate(round, Scalar::I32);
                     let round = e.splat(round, 16);
-                    e.bits(round, I8X64)
+                    if *self == Peak::BF16 {
+                        // Between 1 and 1.5.
+                        let (mantissa, one) = (e.ints(0x003f_003f), e.ints(0x3f80_3f80));
+                        let round = e.and(round, mantissa);
+                        e.or(round, one)
+                    } else {
+                        e.bits(round, I8X64)
+                    }
                 } else {
                     x
                 };
@@ -64,6 +91,7 @@ impl Peak {
                         }
                         Peak::Int8 => atom::dot_u8s8(e, sum, x, x),
                         Peak::F32 => e.multiply_add(x, x, sum),
+                        Peak::BF16 => atom::dot_bf16(e, sum, u, x),
                     })
                     .collect()
             });

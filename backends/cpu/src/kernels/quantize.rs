@@ -149,7 +149,7 @@ impl Convert {
 }
 
 /// Where a dynamic quantizer writes: codes and their row stride, a scale a row, block sums a row.
-pub(super) struct TokenOutput {
+pub(crate) struct TokenOutput {
     pub codes: Value,
     pub stride: Value,
     pub scales: Value,
@@ -157,7 +157,7 @@ pub(super) struct TokenOutput {
 }
 
 /// Quantizes the f32 row at `x` into row `index` of `out`.
-pub(super) fn quantize_row(
+pub(crate) fn quantize_row(
     e: &mut Emitter,
     format: TokenFormat,
     x: Value,

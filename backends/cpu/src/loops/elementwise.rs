@@ -1,7 +1,7 @@
 //! Fused elementwise kernels: an expression over broadcasting operands, evaluated sixteen elements at a time.
 //!
 //! The result is contiguous. Innermost, an operand is contiguous or constant; axes are already merged so that nothing else occurs.
-//! Work item: rank 1, sixteen elements; else one innermost row.
+//! Work item: rank 1, sixteen elements; else one innermost row. A row may be quantized as it is made, with a scale of its own.
 
 use qcc_ir::{Float, Op};
 
@@ -9,9 +9,10 @@ use super::conversion::cast;
 use super::integer::integer;
 use super::storage::{I64X16, Storage};
 use super::{Slots, coordinates, dot, numbered};
-use crate::kernels::TargetCaps;
 use crate::kernels::emit::{Emitter, F32X16, I32X16, Scalar, Value};
 use crate::kernels::epilogue::{Activation, Quantizer};
+use crate::kernels::quantize::{TokenFormat, TokenOutput, quantize_row};
+use crate::kernels::{SLACK, TargetCaps};
 
 /// An operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +43,8 @@ pub struct Elementwise {
     pub steps: Vec<Step>,
     /// How the result is stored.
     pub output: Storage,
+    /// Whether rows, of f32 then, are quantized instead, and how: `out` are codes, `scales` f32 a row, `sums` those of blocks.
+    pub token: Option<TokenFormat>,
 }
 
 impl Elementwise {
@@ -53,7 +56,15 @@ impl Elementwise {
         for i in 0..self.inputs.len() {
             names.extend(numbered(&format!("stride{i}_"), self.rank));
         }
+        if self.token.is_some() {
+            names.extend(["scales", "sums"].map(String::from));
+        }
         names
+    }
+
+    /// Bytes of scratch a worker needs for rows of so many columns.
+    pub fn scratch_bytes(&self, columns: u64) -> u64 {
+        if self.token.is_some() { 4 * columns + 2 * SLACK } else { 0 }
     }
 
     /// The kernel's MLIR text.
@@ -69,6 +80,10 @@ impl Elementwise {
             let strides: Vec<Vec<Value>> =
                 (0..self.inputs.len()).map(|i| slots.sizes(e, &format!("stride{i}_"), self.rank)).collect();
             let inner = dims[self.rank - 1];
+            let quantized = self.token.map(|format| {
+                let [scales, sums] = ["scales", "sums"].map(|n| slots.pointer(e, n));
+                (format, TokenOutput { codes: out, stride: inner, scales, sums })
+            });
             if self.rank == 1 {
                 let from = e.times(kernel.begin, 16);
                 let to = e.times(kernel.end, 16);
@@ -79,7 +94,10 @@ impl Elementwise {
             e.each(kernel.begin, kernel.end, |e, row| {
                 let at = coordinates(e, row, &dims[..self.rank - 1]);
                 let start = e.mul(row, inner);
-                let out = e.element(out, start, self.output.bytes());
+                let out = match quantized {
+                    Some(_) => kernel.scratch,
+                    None => e.element(out, start, self.output.bytes()),
+                };
                 let rows: Vec<Value> = (0..inputs.len())
                     .map(|i| {
                         let index = dot(e, &at, &strides[i][..self.rank - 1]);
@@ -88,6 +106,9 @@ impl Elementwise {
                     .collect();
                 let zero = e.int(0);
                 self.row(e, out, &rows, zero, inner);
+                if let Some((format, to)) = &quantized {
+                    quantize_row(e, *format, out, to, row, inner);
+                }
             });
         });
         e.finish()

@@ -535,7 +535,7 @@ impl Lowering<'_> {
         let blocks = self.expr_ceil_div(&rows, u64::from(ROWS))?;
         let items = Expr::Mul(Box::new(self.expr(&heads)?), Box::new(blocks));
         self.step_with(&node.location, kernel, operands, items, 1, Expr::Const(spec.scratch_bytes()));
-        self.works(&Dim::Const(0), &operations)
+        self.works_on_floats(&operations)
     }
 
     /// Where what is added to scores is, and the bytes to that of the next sequence, head and token.

@@ -5,10 +5,16 @@ use qcc_ir::{
     ops::{Rounding, Special},
 };
 
+use qcc_runtime::program::Expr;
+
 use super::axes::{Axes, broadcast, contiguous};
+use super::buffers::Buffer;
 use super::coded::is_plain;
+use super::rows::quantizes_rows;
 use super::{LowerError, Lowering, Operand};
+use crate::kernels::quantize::TokenFormat;
 use crate::loops::elementwise::{Elementwise, Input, Step, supported};
+use crate::loops::storage::Storage;
 
 /// Operands and steps of one kernel, at most: registers are finite.
 const MOST_INPUTS: usize = 10;
@@ -21,6 +27,21 @@ struct Group {
     inputs: Vec<(ValueId, Vec<Dim>)>,
     /// Steps whose operands are still named by value.
     steps: Vec<(Op, Vec<Part>)>,
+}
+
+impl Group {
+    /// Its steps, with operands counted from the first input on.
+    fn steps(&self) -> Vec<Step> {
+        let index = |part: &Part| match part {
+            Part::Input(i) => *i,
+            Part::Step(s) => self.inputs.len() + s,
+        };
+        let step = |(op, parts): &(Op, Vec<Part>)| Step {
+            op: op.clone(),
+            operands: parts.iter().map(index).collect(),
+        };
+        self.steps.iter().map(step).collect()
+    }
 }
 
 /// An operand of a step under construction.
@@ -66,7 +87,70 @@ impl Lowering<'_> {
         }
         let mut group = Group::default();
         self.collect(node, &mut group);
+        if self.quantize_takes_group(node, &group) {
+            self.made_by_quantize.insert(node.results[0]);
+            return Ok(());
+        }
         self.emit(node, &group)
+    }
+
+    /// Whether the only reader of a group is a quantize of rows that can compute it, row by row.
+    fn quantize_takes_group(&self, node: &Node, group: &Group) -> bool {
+        let y = node.results[0];
+        let ty = self.function.ty(y);
+        let Some(columns) = ty.dims.last().filter(|d| d.constant().is_some()) else { return false };
+        let by_rows = |dims: &[Dim]| dims == ty.dims || dims.is_empty() || dims == [columns.clone()];
+        let reader = match self.uses.get(&y).map(Vec::as_slice) {
+            Some([(user, 0)]) => &self.function.node(*user).op,
+            _ => return false,
+        };
+        !self.targets.contains_key(&y)
+            && ty.element == ElementType::F32
+            && ty.rank() > 1
+            && group.inputs.len() <= MOST_INPUTS
+            && group.inputs.iter().all(|(_, dims)| by_rows(dims))
+            && quantizes_rows(reader)
+    }
+
+    /// The step of a group whose rows are quantized as they are made.
+    pub(super) fn quantized_group(
+        &mut self,
+        node: &Node,
+        format: TokenFormat,
+        (codes, scales, sums): (Buffer, Operand, Operand),
+    ) -> Result<(), LowerError> {
+        let mut group = Group::default();
+        self.collect(node, &mut group);
+        let dims = self.function.ty(node.results[0]).dims.clone();
+        let (columns, outer) = dims.split_last().ok_or_else(|| LowerError::new("a scalar has no rows"))?;
+        let rows = Self::count(outer)?;
+        let mut places = Vec::new();
+        for (x, _) in &group.inputs {
+            places.push(self.place(*x)?);
+        }
+        let by_row = |own: &[Dim]| if *own == dims { columns.clone() } else { Dim::Const(0) };
+        let in_row = |own: &[Dim]| Dim::Const(i64::from(!own.is_empty()));
+        let strides: Vec<[Dim; 2]> = group.inputs.iter().map(|(_, own)| [by_row(own), in_row(own)]).collect();
+        let inputs = places.iter().zip(&strides);
+        let spec = Elementwise {
+            rank: 2,
+            inputs: inputs
+                .map(|(place, [_, step])| Input { storage: place.storage, splat: *step == Dim::Const(0) })
+                .collect(),
+            steps: group.steps(),
+            output: Storage::F32,
+            token: Some(format),
+        };
+        let kernel = self.kernel(&format!("{spec:?}"), |name, caps| spec.generate(name, caps));
+        let mut operands = vec![Operand::Buffer(codes)];
+        operands.extend(places.iter().map(|place| Operand::Buffer(place.buffer)));
+        operands.extend([rows.clone(), columns.clone()].map(Operand::Size));
+        operands.extend(strides.into_iter().flatten().map(Operand::Size));
+        operands.extend([scales, sums]);
+        let scratch = spec.scratch_bytes(columns.constant().unwrap_or(0) as u64);
+        let rows = self.expr(&rows)?;
+        self.step_with(&node.location, kernel, operands, rows, 1, Expr::Const(scratch));
+        Ok(())
     }
 
     /// Whether the only use of a result is an elementwise operation of the same shape.
@@ -171,10 +255,6 @@ impl Lowering<'_> {
         let axes = Axes { dims, strides }.merged()?;
         let rank = axes.dims.len();
         let out = self.result(y)?;
-        let index = |part: &Part| match part {
-            Part::Input(i) => *i,
-            Part::Step(s) => group.inputs.len() + s,
-        };
         let spec = Elementwise {
             rank,
             inputs: inputs
@@ -185,12 +265,9 @@ impl Lowering<'_> {
                     splat: strides[rank - 1] == Dim::Const(0),
                 })
                 .collect(),
-            steps: group
-                .steps
-                .iter()
-                .map(|(op, parts)| Step { op: op.clone(), operands: parts.iter().map(index).collect() })
-                .collect(),
+            steps: group.steps(),
             output: out.storage,
+            token: None,
         };
         let kernel = self.kernel(&format!("{spec:?}"), |name, caps| spec.generate(name, caps));
         let mut operands = vec![Operand::Buffer(out.buffer)];
@@ -199,14 +276,7 @@ impl Lowering<'_> {
         operands.extend(axes.strides[1..].iter().flatten().cloned().map(Operand::Size));
         if rank == 1 {
             let items = self.expr_ceil_div(&axes.dims[0], 16)?;
-            self.step_with(
-                &node.location,
-                kernel,
-                operands,
-                items,
-                256,
-                qcc_runtime::program::Expr::Const(0),
-            );
+            self.step_with(&node.location, kernel, operands, items, 256, Expr::Const(0));
             return Ok(());
         }
         let rows = Self::count(&axes.dims[..rank - 1])?;

@@ -188,6 +188,8 @@ pub(crate) struct Lowering<'a> {
     angles: HashMap<(ValueId, ValueId), attention::Angles>,
     /// Operations that fused into the step of an earlier one.
     skipped: HashSet<OpId>,
+    /// Results of elementwise operations that the quantize that reads them computes.
+    made_by_quantize: HashSet<ValueId>,
     /// Function results by value: the output (or state) each one goes to.
     targets: HashMap<ValueId, Vec<Buffer>>,
     inputs: Vec<Port>,
@@ -219,6 +221,7 @@ impl<'a> Lowering<'a> {
             caches: HashMap::new(),
             angles: HashMap::new(),
             skipped: HashSet::new(),
+            made_by_quantize: HashSet::new(),
             targets: HashMap::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
@@ -637,13 +640,18 @@ impl<'a> Lowering<'a> {
         beside
     }
 
-    /// Says how many operations on codes and on floats the last step does.
-    pub(crate) fn works(&mut self, integer: &Dim, float: &Dim) -> Result<(), LowerError> {
-        let work = Work { integer: self.expr(integer)?, float: self.expr(float)? };
+    /// Says how many operations on f32 the last step does.
+    pub(crate) fn works_on_floats(&mut self, operations: &Dim) -> Result<(), LowerError> {
+        let float = self.expr(operations)?;
+        self.works(Work { float, ..Work::default() });
+        Ok(())
+    }
+
+    /// Says what arithmetic the last step does.
+    pub(crate) fn works(&mut self, work: Work) {
         if let Some(step) = self.steps.last_mut() {
             step.work = work;
         }
-        Ok(())
     }
 
     /// What any of the steps that may run together uses has its place while the first and the last of them run.

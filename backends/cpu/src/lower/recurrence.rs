@@ -200,7 +200,7 @@ impl Lowering<'_> {
         // For each state: the decay (one operation of many), its product with the state, the sum, and the product and sum of the result.
         let all = [dims[0].clone(), dims[1].clone(), dims[2].clone(), Dim::Const(states), Dim::Const(6)];
         let operations = Self::count(&all)?;
-        self.works(&Dim::Const(0), &operations)
+        self.works_on_floats(&operations)
     }
 
     /// The gate `y · silu(z)`, or with a scaled SiLU, that is the only user of a scan's result, if z is there already.

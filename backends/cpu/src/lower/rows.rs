@@ -41,6 +41,16 @@ impl Default for Sink {
     }
 }
 
+/// Whether an operation quantizes rows, each with a scale of its own, by a kernel that others can end with.
+pub(super) fn quantizes_rows(op: &Op) -> bool {
+    match op {
+        Op::DynamicQuantize { to, narrow, rounding: Rounding::HalfEven, special: Special::Saturate } => {
+            to.quantized().is_some_and(|q| is_plain_token(q) && q.storage.integer_range(*narrow).is_some())
+        }
+        _ => false,
+    }
+}
+
 impl<'a> Lowering<'a> {
     pub(super) fn rows(&mut self, node: &Node) -> Result<(), LowerError> {
         let x = node.operands[0].expect("invariant: arity was checked");
@@ -122,9 +132,10 @@ impl<'a> Lowering<'a> {
                 "codes are computed at run time with ties to the even code, saturating",
             ));
         }
+        let group = self.made_by_quantize.contains(&x);
         let from = match self.producer_of(x) {
-            Some(_) => None,
-            None => Some(self.strided(x)?),
+            None if !group => Some(self.strided(x)?),
+            _ => None,
         };
         let y = self.result(node.results[0])?;
         let scales = self.result(node.results[1])?;
@@ -146,6 +157,9 @@ impl<'a> Lowering<'a> {
             }
         };
         let scales = Operand::Buffer(scales.buffer);
+        if let Some((_, group)) = self.function.defining(x).filter(|_| group) {
+            return self.quantized_group(group, format, (y.buffer, scales, sums));
+        }
         let Some(from) = from else {
             let producer = self.producer_of(x).expect("invariant: asked above");
             let sink = Sink {

@@ -167,6 +167,6 @@ impl Lowering<'_> {
         let items = Self::count(batch)?.checked_mul(&m).ok_or_else(LowerError::too_large)?;
         self.step(&node.location, kernel, operands, &items, 4)?;
         let operations = Self::count(&[items, n, k, Dim::Const(2)])?;
-        self.works(&Dim::Const(0), &operations)
+        self.works_on_floats(&operations)
     }
 }

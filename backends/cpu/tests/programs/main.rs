@@ -11,7 +11,7 @@ use qcc_ir::{ElementType, Function, Module, Op, TensorType};
 use qcc_params::{Data, Parameters, Tensor};
 use qcc_passes::verify_each::relative_error;
 use qcc_passes::{Context, Executor, Instrumentation, Pipeline, Registry};
-use qcc_runtime::program::{Arg, Step};
+use qcc_runtime::program::{Arg, Program, Step};
 
 /// Relative to the largest value of an output.
 const TOLERANCE: f64 = 1e-5;
@@ -169,6 +169,45 @@ fn states_that_grow_for_others_than_attention_are_refused() {
     assert!(read.contains("something else than attention reads it"), "{read}");
 }
 
+/// The program of a module for this machine.
+fn program(module: &Module, parameters: &Parameters) -> Program {
+    let (interpreter, target) = (Interpreter::new(Precision::F32), qcc_mlir::Target::host());
+    qcc_cpu::compile::compile(module, parameters, &interpreter, &target, &qcc_passes::SilentProgress)
+        .expect("it compiles")
+        .program
+}
+
+/// The kinds of kernels that a function of the suite runs after one of its pipelines, but for copies of its inputs.
+fn kernels(file: &str, function: &str, pipeline: &str) -> Vec<String> {
+    let file = codegen_files().into_iter().find(|f| f.ends_with(file)).expect("a file of the suite");
+    let variants = quantized(&file).into_iter();
+    let mut wanted = variants.filter(|(at, ..)| at.contains(function) && at.contains(pipeline));
+    let (_, module, parameters) = wanted.next().expect("a function and pipeline of the file");
+    let program = program(&module, &parameters);
+    let kind = |step: &Step| {
+        let name = &program.kernels[step.kernel as usize];
+        name.rsplit('_').next().unwrap_or_default().to_string()
+    };
+    program.entries[0].steps.iter().map(kind).filter(|kind| kind != "copy").collect()
+}
+
+#[test]
+fn rows_are_quantized_where_they_are_made() {
+    for weights in ["int8:channel", "int4:block=32", "int4:channel"] {
+        let pipeline = format!("weights={weights} activations=int8:token");
+        assert_eq!(kernels("gated.mlir", "@main", &pipeline), ["elementwise", "gemm"], "{weights}");
+    }
+}
+
+#[test]
+fn products_of_bf16_read_it_as_it_is() {
+    let both = "weights=bf16 activations=bf16";
+    assert_eq!(kernels("halves.mlir", "@two", both), ["elementwise", "gemm", "gemm"]);
+    // Other halves are widened to f32.
+    let other = "weights=bf16 activations=f16";
+    assert_eq!(kernels("halves.mlir", "@one", other), ["elementwise", "gemm"]);
+}
+
 /// Two layers side by side, of which the first is the last reader of its input: the second one's result must not take its place.
 #[test]
 fn products_that_run_together_share_no_memory_that_one_writes() {
@@ -186,10 +225,7 @@ fn products_that_run_together_share_no_memory_that_one_writes() {
         "func.return"(%y) : (tensor<?x64xf32>) -> ()
     }) : () -> ()"#;
     let module = qcc_ir::parse::parse_module("test", text).unwrap_or_else(|e| panic!("{}", e[0]));
-    let (interpreter, target) = (Interpreter::new(Precision::F32), qcc_mlir::Target::host());
-    let progress = qcc_passes::SilentProgress;
-    let compiled = qcc_cpu::compile::compile(&module, &weights(&module), &interpreter, &target, &progress);
-    let program = compiled.expect("it compiles").program;
+    let program = program(&module, &weights(&module));
     let steps = &program.entries[0].steps;
     let slots = |step: &Step| -> Vec<u32> {
         let slot = |arg: &Arg| if let Arg::Slot { index, .. } = arg { Some(*index) } else { None };
@@ -204,9 +240,16 @@ fn products_that_run_together_share_no_memory_that_one_writes() {
         steps[first..].iter().enumerate().take_while(|(i, s)| *i == 0 || s.beside).map(|(_, s)| s).collect()
     };
     assert_eq!(group.len(), 3);
+    // What is in use at the same time has places of its own.
+    let at_once = |a: u32, b: u32| {
+        let [a, b] = [a, b].map(|index| &program.entries[0].slots[index as usize]);
+        a.first <= b.last && b.first <= a.last
+    };
     for (i, step) in group.iter().enumerate() {
-        for (j, other) in group.iter().enumerate() {
-            assert!(i == j || !slots(other).contains(&result(step)), "step {j} uses what step {i} writes");
+        for (j, other) in group.iter().enumerate().filter(|(j, _)| *j != i) {
+            let written = result(step);
+            let apart = |slot: &u32| *slot != written && at_once(*slot, written);
+            assert!(slots(other).iter().all(apart), "step {j} uses what step {i} writes");
         }
     }
     compare("side by side", &module, &weights(&module));

@@ -85,6 +85,7 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
         let best = roofline.best();
         results.insert("peak_int8_gop_per_s".into(), json!(best.int8 / 1e9));
         results.insert("peak_f32_gflop_per_s".into(), json!(best.float / 1e9));
+        results.insert("peak_bf16_gflop_per_s".into(), json!(best.bf16 / 1e9));
         results.insert("read_bandwidth_gb_per_s".into(), json!(best.bandwidth / 1e9));
         if !takes_tokens(&model.model) {
             let only = &bench.phases[0];
@@ -288,6 +289,7 @@ impl Bench<'_> {
                         shown.step.seconds += step.seconds;
                         shown.step.integer_operations += step.integer_operations;
                         shown.step.float_operations += step.float_operations;
+                        shown.step.bf16_operations += step.bf16_operations;
                     }
                 }
             }

@@ -14,6 +14,8 @@ pub struct Limits {
     pub int8: f64,
     /// Operations a second on f32.
     pub float: f64,
+    /// Operations a second on bf16.
+    pub bf16: f64,
     /// Bytes a second from memory.
     pub bandwidth: f64,
 }
@@ -24,13 +26,17 @@ impl Limits {
         Limits {
             int8: self.int8.max(other.int8),
             float: self.float.max(other.float),
+            bf16: self.bf16.max(other.bf16),
             bandwidth: self.bandwidth.max(other.bandwidth),
         }
     }
 
     /// Seconds that the arithmetic of steps takes at least.
     pub fn arithmetic(&self, steps: &[StepTime]) -> f64 {
-        steps.iter().map(|s| s.integer_operations / self.int8 + s.float_operations / self.float).sum()
+        let seconds = |s: &StepTime| {
+            s.integer_operations / self.int8 + s.float_operations / self.float + s.bf16_operations / self.bf16
+        };
+        steps.iter().map(seconds).sum()
     }
 
     /// Seconds that a step takes at least: its arithmetic, or reading its weights where caches do not hold them.
@@ -80,6 +86,7 @@ impl Roofline {
         let limits = Limits {
             int8: self.machine.peak(Peak::Int8)?,
             float: self.machine.peak(Peak::F32)?,
+            bf16: self.machine.peak(Peak::BF16)?,
             bandwidth: self.machine.bandwidth()?,
         };
         self.seen.push(limits);
@@ -98,14 +105,15 @@ mod tests {
 
     #[test]
     fn a_step_takes_as_long_as_its_arithmetic_or_its_weights() {
-        let limits = Limits { int8: 100.0, float: 10.0, bandwidth: 5.0 };
+        let limits = Limits { int8: 100.0, float: 10.0, bf16: 20.0, bandwidth: 5.0 };
         let step = StepTime {
             name: "layer".into(),
             kernel: "gemm".into(),
             calls: 2,
             seconds: 50.0,
             integer_operations: 1000.0,
-            float_operations: 20.0,
+            float_operations: 10.0,
+            bf16_operations: 20.0,
             weight_bytes: 50,
         };
         assert_eq!(limits.step(&step, false), 12.0);

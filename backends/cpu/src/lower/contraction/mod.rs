@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use qcc_ir::{Dim, ElementType, Function, Granularity, Node, Op, OpId, QuantType, ScaleType, ValueId};
 use qcc_params::{Data, Tensor};
-use qcc_runtime::program::Expr;
+use qcc_runtime::program::{Expr, Work};
 
 use self::form::{Form, weight_form};
 pub(crate) use self::form::{KernelForm, kernel_form};
@@ -349,8 +349,14 @@ impl<'a> Lowering<'a> {
         let each =
             columns.checked_mul(depth).and_then(|n| n.checked_mul(2)).ok_or_else(LowerError::too_large)?;
         let all = rows.checked_mul(&Dim::Const(each)).ok_or_else(LowerError::too_large)?;
-        let none = Dim::Const(0);
-        if product.activation_bytes() == 1 { self.works(&all, &none) } else { self.works(&none, &all) }
+        let all = self.expr(&all)?;
+        let none = Work::default();
+        self.works(match product.activation_bytes() {
+            1 => Work { integer: all, ..none },
+            2 => Work { bf16: all, ..none },
+            _ => Work { float: all, ..none },
+        });
+        Ok(())
     }
 
     /// The step of a product: its items are the panels of so many blocks of rows.
