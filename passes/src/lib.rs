@@ -28,6 +28,7 @@ pub mod equivalence;
 #[cfg(test)]
 mod fixture;
 pub mod instrument;
+mod kept_files;
 pub mod kv_cache;
 mod observe;
 pub mod pass;
@@ -46,6 +47,7 @@ mod weights;
 
 pub use context::{Context, Executor, Prepared, Progress, Samples, SilentProgress, Warning};
 pub use instrument::{Instrumentation, PrintAfter, Timing};
+pub use kept_files::KeptFiles;
 pub use observe::cut;
 pub use pass::{Options, Outcome, Pass, PassError, PassInfo, Preservation};
 pub use pipeline::Pipeline;

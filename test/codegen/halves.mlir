@@ -1,4 +1,5 @@
-// Weights and activations in bf16: layers of one input multiply pairs of them. An odd depth; a weight in f32 beside them.
+// Weights and activations in bf16: layers of one input multiply pairs of them. An odd depth. Halves of other kinds are
+// widened to f32.
 // PIPELINE:
 // PIPELINE: quantize{weights=bf16 activations=bf16},canonicalize,lower-quantized,canonicalize
 // PIPELINE: quantize{weights=bf16 activations=f16},canonicalize,lower-quantized,canonicalize

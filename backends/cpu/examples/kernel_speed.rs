@@ -6,6 +6,7 @@ mod harness;
 use std::time::Instant;
 
 use harness::*;
+use qcc_cpu::kernels::TargetCaps;
 use qcc_cpu::kernels::blocks::Blocks;
 use qcc_cpu::kernels::epilogue::{Activation, Output};
 use qcc_cpu::kernels::gemm::{ActivationScale, Epilogue, GemmSpec, Product, Rows, generate};
@@ -28,7 +29,7 @@ fn best(mut f: impl FnMut()) -> f64 {
 fn main() {
     let mut asked: Vec<String> = std::env::args().skip(1).collect();
     let level = match asked.iter().position(|text| text == "--level") {
-        None => Level { name: "host", ..levels().remove(0) },
+        None => Level { name: "host", caps: TargetCaps::host() },
         Some(at) => {
             let name = asked.drain(at..at + 2).nth(1).expect("a level");
             let names: Vec<&str> = levels().iter().map(|level| level.name).collect();

@@ -12,6 +12,7 @@ use qcc_runtime::program::Program;
 use rayon::prelude::*;
 
 use crate::CpuError;
+use crate::kernel_cache::KernelCache;
 use crate::kernels::TargetCaps;
 use crate::lower::{LowerError, PackedParameter, lower};
 use crate::next::next;
@@ -44,7 +45,8 @@ pub fn capabilities(target: &Target) -> TargetCaps {
     TargetCaps::from_features(target.is_aarch64(), target.present_features())
 }
 
-/// Compiles the entry function of a module, and what may be asked of it [for the last position alone](mod@crate::next).
+/// Compiles the entry function of a module, and what may be asked of it [for the last position alone](mod@crate::next). Kernels that a cache
+/// holds are taken from there.
 ///
 /// # Errors
 /// When a pass fails, an operation has no kernel, or a kernel does not compile.
@@ -54,6 +56,7 @@ pub fn compile(
     evaluator: &dyn OpEvaluator,
     target: &Target,
     progress: &dyn Progress,
+    cache: Option<&KernelCache>,
 ) -> Result<Compiled, CpuError> {
     let legal = legalize(module, parameters, evaluator)?;
     let function = legal.module.entry().ok_or(CpuError::Empty)?;
@@ -66,7 +69,11 @@ pub fn compile(
         .kernels
         .par_iter()
         .map(|(_, text)| {
-            let object = qcc_mlir::compile_object(text, target, &CodegenOptions::default());
+            let options = CodegenOptions::default();
+            let object = match cache {
+                Some(cache) => cache.object(text, target, &options),
+                None => qcc_mlir::compile_object(text, target, &options),
+            };
             progress.report("compiling kernels", done.fetch_add(1, Ordering::Relaxed) + 1, total);
             object
         })

@@ -21,6 +21,7 @@ mod error;
 pub mod estimate;
 mod executor;
 pub mod halves;
+mod kernel_cache;
 pub mod kernels;
 pub mod legalize;
 mod load;
@@ -34,6 +35,7 @@ mod stored;
 
 pub use error::CpuError;
 pub use executor::CpuExecutor;
+pub use kernel_cache::KernelCache;
 pub use load::load;
 pub use lower::is_transform;
 pub use stored::stored_bits;

@@ -25,7 +25,7 @@ pub fn load(
     target: &Target,
     progress: &dyn Progress,
 ) -> Result<Model, CpuError> {
-    let compiled = compile(module, parameters, evaluator, target, progress)?;
+    let compiled = compile(module, parameters, evaluator, target, progress, None)?;
     load_compiled(compiled, evaluator, progress)
 }
 

@@ -561,6 +561,7 @@ fn what_weights_take_is_known_before_they_are_packed() {
             &interpreter,
             &qcc_mlir::Target::host(),
             &qcc_passes::SilentProgress,
+            None,
         );
         let compiled = compiled.unwrap_or_else(|e| panic!("{at}: {e}"));
         // Beside weights and scales there are the correction of each column for zero points and the scales of activations.

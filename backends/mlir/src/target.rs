@@ -137,3 +137,19 @@ impl Target {
             .ok_or_else(|| fail("LLVM cannot make a target machine".into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_takes_features_of_its_machine() {
+        let target = Target::named("aarch64+dotprod+i8mm").unwrap();
+        assert!(target.present_features().eq(["neon", "dotprod", "i8mm"]));
+        let refused = |name: &str| Target::named(name).unwrap_err().to_string();
+        assert!(refused("x86-64-v3+i8mm").contains("`i8mm` can follow aarch64 only"));
+        assert!(refused("x86-64-v3+avx9").contains("unknown feature `avx9`; known are avxvnni,"));
+        assert!(refused("x86-64-v3+").contains("unknown feature ``"));
+        assert!(refused("x86-64-v9+avxvnni").contains("unknown; known are host,"));
+    }
+}

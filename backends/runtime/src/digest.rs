@@ -1,5 +1,6 @@
 //! The BLAKE3 hash of a file in memory, by all cores: weights that are mapped come into memory by as many threads as read them, and a
-//! model's first call finds them there. Opening an artifact takes about as long as reading it.
+//! model's first call finds them there. Opening an artifact takes about as long as reading it. The
+//! threads end with it: a pool as rayon's would stay in every program that loads a model.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};

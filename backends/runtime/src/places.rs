@@ -39,8 +39,8 @@ impl Places {
         };
         let mut orders: [Vec<usize>; 3] = std::array::from_fn(|_| used().collect());
         orders[0].sort_by_key(size);
-        orders[1].sort_by_key(|i| (crowd(i), size(i)));
-        orders[2].sort_by_key(|i| (crowd(i), buffers[*i].first, size(i)));
+        orders[1].sort_by_cached_key(|i| (crowd(i), size(i)));
+        orders[2].sort_by_cached_key(|i| (crowd(i), buffers[*i].first, size(i)));
         let mut best: Option<Places> = None;
         for order in orders {
             let places = Places::in_order(buffers, &sizes, &order)?;
@@ -82,14 +82,18 @@ impl Places {
 
 /// Bytes that are alive at each step.
 fn alive(buffers: impl Iterator<Item = Buffer>) -> Option<Vec<u64>> {
-    let mut alive: Vec<u64> = Vec::new();
+    let mut changes: Vec<i128> = Vec::new();
     for Buffer { bytes, first, last } in buffers {
-        alive.resize(alive.len().max(last as usize + 1), 0);
-        for sum in &mut alive[first as usize..=last as usize] {
-            *sum = sum.checked_add(bytes)?;
-        }
+        changes.resize(changes.len().max(last as usize + 2), 0);
+        changes[first as usize] += i128::from(bytes);
+        changes[last as usize + 1] -= i128::from(bytes);
     }
-    Some(alive)
+    let mut sum = 0;
+    let alive = changes.into_iter().map(|change| {
+        sum += change;
+        u64::try_from(sum).ok()
+    });
+    alive.collect()
 }
 
 /// Memory for what the steps of an entry point hand on to each other.
@@ -110,8 +114,12 @@ impl Entry {
         self.slots.iter().map(buffer).collect()
     }
 
-    /// The memory for activations where the program's symbols have these values; `None` where sizes overflow.
+    /// The memory for activations where the program's symbols have these values; `None` where sizes overflow, or slots are in use at steps
+    /// that there are not.
     pub fn activation_memory(&self, symbols: &[u64]) -> Option<ActivationMemory> {
+        if self.slots.iter().any(|s| s.first > s.last || s.last as usize >= self.steps.len().max(1)) {
+            return None;
+        }
         let buffers = self.buffers(symbols)?;
         let least = alive(buffers.iter().copied())?.into_iter().max().unwrap_or(0);
         Some(ActivationMemory { arena: Places::new(&buffers)?.bytes, least })

@@ -6,7 +6,7 @@ use crate::arena::padded;
 use crate::bind::{Extent, extent};
 use crate::places::Places;
 use crate::program::{Arg, Expr, Step};
-use crate::{KernelFn, Model, RuntimeError};
+use crate::{ALIGNMENT, KernelFn, Model, RuntimeError};
 
 /// A kernel call.
 #[derive(Clone, Copy)]
@@ -19,6 +19,9 @@ pub(crate) struct Command {
     /// Whether it runs together with the one before.
     pub beside: bool,
 }
+
+/// Bytes behind the last buffer of the arena, beside those behind every allocation: sixteen 64-bit integers are read at once.
+const OVERREAD: u64 = ALIGNMENT as u64;
 
 /// Bytes of an [`Arg::Fault`].
 pub(crate) const FAULT_BYTES: u64 = 16;
@@ -106,7 +109,7 @@ impl Schedule {
             states: extents(&entry.states)?,
             faults: Vec::new(),
             added: entry.growth.as_ref().map_or(Ok(0), |growth| growth.added.evaluate(symbols))?,
-            arena_bytes: places.bytes,
+            arena_bytes: places.bytes.checked_add(OVERREAD).ok_or_else(overflow)?,
             scratch_bytes: 0,
             layout: 0,
             used: 0,

@@ -102,8 +102,15 @@ impl Program {
                 return Err(format!("slot {i}: in use from step {first} to step {last} of {steps}"));
             }
         }
+        // Of each step those that it may run together with.
+        let mut groups: Vec<(usize, usize)> = Vec::with_capacity(entry.steps.len());
         for (i, step) in entry.steps.iter().enumerate() {
-            self.validate_step(entry, (i, step), &bound, &with_held)
+            let first = groups.last().filter(|_| step.beside).map_or(i, |group| group.0);
+            groups.push((first, i));
+            groups[first..].iter_mut().for_each(|group| group.1 = i);
+        }
+        for (i, (step, group)) in entry.steps.iter().zip(groups).enumerate() {
+            self.validate_step(entry, (group, step), &bound, &with_held)
                 .map_err(|message| format!("step {i} (`{}`): {message}", step.name))?;
         }
         Ok(())
@@ -165,7 +172,7 @@ impl Program {
     fn validate_step(
         &self,
         entry: &Entry,
-        (at, step): (usize, &Step),
+        (group, step): ((usize, usize), &Step),
         bound: &HashSet<u32>,
         with_held: &HashSet<u32>,
     ) -> Result<(), String> {
@@ -184,9 +191,9 @@ impl Program {
                 Arg::Slot { index, offset } => {
                     within("slot", *index, entry.slots.len())?;
                     let Slot { first, last, .. } = entry.slots[*index as usize];
-                    if !(first as usize..=last as usize).contains(&at) {
+                    if first as usize > group.0 || (last as usize) < group.1 {
                         return Err(format!(
-                            "slot {index}, which is in use from step {first} to step {last}"
+                            "slot {index}, which is in use from step {first} to step {last} only"
                         ));
                     }
                     self.validate_size(offset, bound)?;

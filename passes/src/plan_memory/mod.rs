@@ -1,5 +1,6 @@
-//! `plan-memory`: which intermediate values share memory. The [algorithm](slots) knows lifetimes only and serves backends, too; the pass
-//! applies it to a function in its present order and notes the slot of each result as `qcc.slots`.
+//! `plan-memory`: which intermediate values could share memory. The [algorithm](slots) knows lifetimes only; the pass applies it to a
+//! function in its present order and notes the slot of each result as `qcc.slots`. Of compiled programs the runtime plans memory itself,
+//! when sizes are known.
 //!
 //! No slot (−1) have weights, constants, and results of the function, which the caller provides. A reshape is its operand.
 

@@ -199,6 +199,7 @@ pub fn run(
     let extras = ArtifactExtras {
         tokenizer: if kind == Kind::Checkpoint { source::tokenizer(&args.model) } else { None },
         manifest,
+        kernels: Some(weights::kernels(args.cache_dir.as_deref())),
     };
     let written = {
         let _span = tracing::info_span!("write").entered();
@@ -206,6 +207,7 @@ pub fn run(
     };
     emitted.write(&args.output)?;
     weights::finish(&cache, args.cache_dir.is_some());
+    extras.kernels.iter().for_each(weights::finish_kernels);
 
     let summary = Summary {
         out: &args.output,

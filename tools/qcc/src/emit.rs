@@ -78,6 +78,7 @@ pub fn make(
                         &Interpreter::new(Precision::F32),
                         target,
                         progress,
+                        None,
                     )?),
                 };
                 emitted.kernels(form, compiled, target, out)?;

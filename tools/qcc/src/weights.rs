@@ -1,15 +1,17 @@
-//! The folder that compilations share: evaluated weights, and what was observed of activations.
+//! The folder that compilations share: evaluated weights, what was observed of activations, and object code of kernels.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use qcc_cpu::KernelCache;
 use qcc_params::WeightCache;
 use qcc_passes::calibrate::StatisticsCache;
 
-/// What weights and statistics may take; what was used longest ago goes first.
+/// What weights, statistics and kernels may take; what was used longest ago goes first.
 const MOST_WEIGHTS: u64 = 8 << 30;
 const MOST_STATISTICS: u64 = 1 << 30;
+const MOST_KERNELS: u64 = 256 << 20;
 
 /// The cache in `folder`, or where the desktop standard puts it: `$XDG_CACHE_HOME/qcc`, `~/.cache/qcc`. Without any of them weights are
 /// kept in the system's temporary folder.
@@ -24,6 +26,21 @@ pub fn statistics(folder: Option<&Path>) -> StatisticsCache {
     let cache = StatisticsCache::new(&folder.join("statistics"), &build());
     cache.trim(MOST_STATISTICS);
     cache
+}
+
+/// Where object code of kernels is kept, beside the weights.
+pub fn kernels(folder: Option<&Path>) -> KernelCache {
+    let folder = folder.map_or_else(default_folder, Path::to_path_buf);
+    KernelCache::new(&folder.join("kernels"), &build())
+}
+
+/// Ends the use of it and says what it did.
+pub fn finish_kernels(cache: &KernelCache) {
+    let (found, stored) = cache.counts();
+    if stored > 0 {
+        cache.trim(MOST_KERNELS);
+    }
+    tracing::info!(found, stored, "kernel cache");
 }
 
 fn default_folder() -> PathBuf {

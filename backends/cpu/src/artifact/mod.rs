@@ -18,6 +18,7 @@ mod write;
 
 use std::path::PathBuf;
 
+use crate::KernelCache;
 use serde_json::{Map, Value};
 
 pub use exchange::abandon;
@@ -34,12 +35,14 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub const MANIFEST_FILE: &str = "manifest.json";
 
 /// What an artifact carries besides the compiled model.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct ArtifactExtras {
     /// A `tokenizer.json` to copy.
     pub tokenizer: Option<PathBuf>,
     /// More keys of the manifest: recipe, hash of the source, formats a layer.
     pub manifest: Map<String, Value>,
+    /// Where object code of kernels is kept.
+    pub kernels: Option<KernelCache>,
 }
 
 /// What was written.

@@ -37,7 +37,7 @@ pub fn write(
     progress: &dyn Progress,
 ) -> Result<Written, CpuError> {
     let staging = Staging::new(out)?;
-    let compiled = compile(module, parameters, evaluator, target, progress)?;
+    let compiled = compile(module, parameters, evaluator, target, progress, extras.kernels.as_ref())?;
     let mut files = BTreeMap::new();
     let folder = staging.path();
     let parameter_bytes = write_parameters(&compiled, evaluator, progress, folder, &mut files)?;

@@ -38,7 +38,8 @@ mod tile;
 /// Bytes a kernel may read past the end of any buffer.
 pub const SLACK: u64 = 64;
 
-/// What a machine offers, as plain data; missing features are emulated with the same results, slower.
+/// What a machine offers, as plain data; missing features are emulated, slower: codes
+/// have the same results, floats may round otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TargetCaps {
     /// x86-64 baseline.

@@ -1,7 +1,7 @@
 //! Tiles: `rows × NR` sums over the whole depth in registers, then the epilogue. The inner loops of every matrix product.
 //!
 //! Each row's result depends only on that row: a row computed in a tail tile has the same bits as in a whole one.
-//! A k-group is what one step consumes: one value (f32), four bytes (s8, u8), eight nibbles (s4, u4), a word of split codes.
+//! A k-group is what one step consumes: one value (f32), two (bf16), four bytes (s8, u8), eight nibbles (s4, u4), a word of split codes.
 
 use super::atom::{self, ShortSums};
 use super::blocks::{BlockCodes, BlockScales, Blocks};

@@ -84,6 +84,7 @@ impl Elementwise {
                 let [scales, sums] = ["scales", "sums"].map(|n| slots.pointer(e, n));
                 (format, TokenOutput { codes: out, stride: inner, scales, sums })
             });
+            debug_assert!(self.token.is_none() || self.rank == 2, "invariant: rows are quantized");
             if self.rank == 1 {
                 let from = e.times(kernel.begin, 16);
                 let to = e.times(kernel.end, 16);

@@ -22,7 +22,7 @@ const MOST_STEPS: usize = 16;
 
 /// A group of operations that become one kernel.
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     /// Values read, each with the sizes it broadcasts from.
     inputs: Vec<(ValueId, Vec<Dim>)>,
     /// Steps whose operands are still named by value.
@@ -88,7 +88,7 @@ impl Lowering<'_> {
         let mut group = Group::default();
         self.collect(node, &mut group);
         if self.quantize_takes_group(node, &group) {
-            self.made_by_quantize.insert(node.results[0]);
+            self.made_by_quantize.insert(node.results[0], group);
             return Ok(());
         }
         self.emit(node, &group)
@@ -115,12 +115,10 @@ impl Lowering<'_> {
     /// The step of a group whose rows are quantized as they are made.
     pub(super) fn quantized_group(
         &mut self,
-        node: &Node,
+        (node, group): (&Node, &Group),
         format: TokenFormat,
         (codes, scales, sums): (Buffer, Operand, Operand),
     ) -> Result<(), LowerError> {
-        let mut group = Group::default();
-        self.collect(node, &mut group);
         let dims = self.function.ty(node.results[0]).dims.clone();
         let (columns, outer) = dims.split_last().ok_or_else(|| LowerError::new("a scalar has no rows"))?;
         let rows = Self::count(outer)?;

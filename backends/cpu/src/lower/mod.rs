@@ -2,7 +2,7 @@
 //!
 //! They must be in the form the backend's pipeline leaves behind (see [`crate::pipeline`]): legal operations only, images channels
 //! last, weights folded into parameters. Each operation becomes a few steps; elementwise operations fuse into one. Buffers are virtual
-//! until every step is known; then the memory plan gives them slots.
+//! until every step is known; the runtime gives them places when sizes are.
 
 mod attention;
 mod axes;
@@ -189,7 +189,7 @@ pub(crate) struct Lowering<'a> {
     /// Operations that fused into the step of an earlier one.
     skipped: HashSet<OpId>,
     /// Results of elementwise operations that the quantize that reads them computes.
-    made_by_quantize: HashSet<ValueId>,
+    made_by_quantize: HashMap<ValueId, elementwise::Group>,
     /// Function results by value: the output (or state) each one goes to.
     targets: HashMap<ValueId, Vec<Buffer>>,
     inputs: Vec<Port>,
@@ -221,7 +221,7 @@ impl<'a> Lowering<'a> {
             caches: HashMap::new(),
             angles: HashMap::new(),
             skipped: HashSet::new(),
-            made_by_quantize: HashSet::new(),
+            made_by_quantize: HashMap::new(),
             targets: HashMap::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),

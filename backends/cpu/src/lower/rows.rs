@@ -132,9 +132,9 @@ impl<'a> Lowering<'a> {
                 "codes are computed at run time with ties to the even code, saturating",
             ));
         }
-        let group = self.made_by_quantize.contains(&x);
+        let group = self.made_by_quantize.remove(&x);
         let from = match self.producer_of(x) {
-            None if !group => Some(self.strided(x)?),
+            None if group.is_none() => Some(self.strided(x)?),
             _ => None,
         };
         let y = self.result(node.results[0])?;
@@ -157,8 +157,8 @@ impl<'a> Lowering<'a> {
             }
         };
         let scales = Operand::Buffer(scales.buffer);
-        if let Some((_, group)) = self.function.defining(x).filter(|_| group) {
-            return self.quantized_group(group, format, (y.buffer, scales, sums));
+        if let (Some(group), Some((_, made))) = (group, self.function.defining(x)) {
+            return self.quantized_group((made, &group), format, (y.buffer, scales, sums));
         }
         let Some(from) = from else {
             let producer = self.producer_of(x).expect("invariant: asked above");
@@ -240,7 +240,7 @@ impl<'a> Lowering<'a> {
         }
         match self.uses.get(&y).map(Vec::as_slice) {
             Some([(user, 0)]) => match &self.function.node(*user).op {
-                Op::DynamicQuantize { to, .. } => to.quantized().is_some_and(is_plain_token),
+                op @ Op::DynamicQuantize { .. } => quantizes_rows(op),
                 Op::Quantize { to, special: Special::Saturate, .. } => {
                     to.quantized().is_some_and(|q| q.granularity == Granularity::Tensor && is_plain(q))
                 }

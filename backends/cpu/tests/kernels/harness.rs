@@ -15,14 +15,17 @@ pub fn levels() -> Vec<Level> {
     let v3 = ["avx2", "fma", "f16c"];
     let v4 = ["avx512f", "avx512bw", "avx512dq", "avx512vl"];
     let all: Vec<&str> = v3.into_iter().chain(v4).collect();
-    let vnni: Vec<&str> = all.iter().copied().chain(["avx512vnni", "avx512bf16"]).collect();
+    let vnni: Vec<&str> = all.iter().copied().chain(["avx512vnni"]).collect();
+    let bf16: Vec<&str> = vnni.iter().copied().chain(["avx512bf16"]).collect();
     let avx_vnni: Vec<&str> = v3.into_iter().chain(["avxvnni"]).collect();
     let level =
         |name, f: &[&'static str]| Level { name, caps: TargetCaps::from_features(false, f.iter().copied()) };
     let host = TargetCaps::host();
     let mut out = Vec::new();
     if host.vnni512 && host.bf16_512 {
-        out.push(level("x86-64-v4+avx512vnni+avx512bf16", &vnni));
+        out.push(level("x86-64-v4+avx512vnni+avx512bf16", &bf16));
+    } else if host.vnni512 {
+        out.push(level("x86-64-v4+avx512vnni", &vnni));
     }
     if host.avx512 {
         out.push(level("x86-64-v4", &all));

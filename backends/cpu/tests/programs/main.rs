@@ -172,7 +172,7 @@ fn states_that_grow_for_others_than_attention_are_refused() {
 /// The program of a module for this machine.
 fn program(module: &Module, parameters: &Parameters) -> Program {
     let (interpreter, target) = (Interpreter::new(Precision::F32), qcc_mlir::Target::host());
-    qcc_cpu::compile::compile(module, parameters, &interpreter, &target, &qcc_passes::SilentProgress)
+    qcc_cpu::compile::compile(module, parameters, &interpreter, &target, &qcc_passes::SilentProgress, None)
         .expect("it compiles")
         .program
 }

@@ -87,7 +87,17 @@ fn sizes_must_be_bound_and_well_formed() {
     );
     assert!(
         refused(|p| p.entries[0].slots[1].last = 0)
-            .contains("step 1 (`layer.add`): slot 1, which is in use from step 0 to step 0")
+            .contains("step 1 (`layer.add`): slot 1, which is in use from step 0 to step 0 only")
+    );
+    // Steps that may run together use what one of them uses.
+    let together = |p: &mut Program| {
+        p.entries[0].steps[1].beside = true;
+        p.entries[0].slots[0].last = 0;
+        p.entries[0].steps[0].args.push(Arg::Slot { index: 0, offset: Expr::Const(0) });
+    };
+    assert!(
+        refused(together)
+            .contains("step 0 (`layer.double`): slot 0, which is in use from step 0 to step 0 only")
     );
     assert!(refused(|p| p.entries[0].steps[0].grain = 0).contains("grain is 0"));
 }

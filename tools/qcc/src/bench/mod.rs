@@ -26,6 +26,7 @@ use roofline::{Limits, Roofline};
 pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress) -> Result<(), Failure> {
     let opened = Instant::now();
     let model = args.model.as_deref().map(|path| Runnable::open(path, progress)).transpose()?;
+    let opening = opened.elapsed();
     if let Some(path) = &args.calibrate_target {
         calibrate::calibrate(path)?;
     }
@@ -36,11 +37,13 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
     let mut bench = Bench { args, progress, anonymous: None, phases: [const { Phase::new() }; 2], roofline };
     let mut results = Map::new();
     if takes_tokens(&model.model) {
+        let started = Instant::now();
         let mut language = LanguageModel::new(&model.model, args.threads)?;
         if language.remembers() && language.fixed_batch().is_none_or(|n| n == args.batch) {
-            // A token of each sequence. What the machine could do is measured later, so that nothing waits for it.
-            language.next_logits(&vec![0; args.batch], args.batch)?;
-            results.insert("first_token_seconds".into(), json!(opened.elapsed().as_secs_f64()));
+            // A token of each sequence, after nothing but opening the model.
+            language.next_logits(&vec![0; tokens(args.batch, 1)?], args.batch)?;
+            let seconds = (opening + started.elapsed()).as_secs_f64();
+            results.insert("first_token_seconds".into(), json!(seconds));
         }
         let (prefill, decode) = bench.language(&mut language)?;
         let cache = cache_size(&model.model);

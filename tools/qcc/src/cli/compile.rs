@@ -89,7 +89,7 @@ pub struct CompileArgs {
     /// Speeds of the target machine (TOML), by which transforms are priced.
     #[arg(long, value_name = "FILE")]
     pub target_description: Option<PathBuf>,
-    /// Where statistics and evaluated weights are cached.
+    /// Where statistics, evaluated weights and object code of kernels are cached.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
     /// Print one JSON object.

@@ -24,7 +24,7 @@ fn check(what: &str, mut module: Module, parameters: Parameters, pipeline: &str)
         .and_then(|p| p.run(&mut module, &mut context, &mut Instrumentation::default()))
         .expect("the pipeline runs");
     let target = Target::host();
-    let compiled = compile(&module, &context.parameters, &interpreter, &target, &SilentProgress)
+    let compiled = compile(&module, &context.parameters, &interpreter, &target, &SilentProgress, None)
         .unwrap_or_else(|e| panic!("{what}: {e}"));
     for entry in &compiled.program.entries {
         let name = &entry.name;

@@ -224,12 +224,20 @@ impl<'a> Lowering<'a> {
         self.products(product.product, &rows, shape.columns, shape.depth)
     }
 
+    /// Whether a linear layer of bf16 weights gives f32.
+    fn is_bf16(&self, layer: &Layer<'_>) -> bool {
+        let element = |value: ValueId| self.function.ty(value).element;
+        matches!(layer.node.op, Op::Linear {})
+            && element(layer.weight) == ElementType::BF16
+            && element(layer.result) == ElementType::F32
+    }
+
     /// Which product a layer is, and where its input is.
     fn product(&mut self, layer: &Layer<'_>, shape: &Shape) -> Result<(Form, Place), LowerError> {
         let x = self.place(layer.x)?;
         let product = match self.function.ty(layer.weight).element.quantized() {
             None if x.storage == Storage::F32 => Form::of_floats(self.function.ty(layer.weight).element),
-            None if x.storage == Storage::BF16 => Form::native(Product::BF16BF16),
+            None if x.storage == Storage::BF16 && self.is_bf16(layer) => Form::native(Product::BF16BF16),
             None => {
                 return Err(LowerError::new(format!(
                     "an input stored as {:?} meets float weights",
