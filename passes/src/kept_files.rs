@@ -1,5 +1,5 @@
 //! A folder of results that only save time, by what they were made of: a file that is missing or damaged counts as absent, and one that
-//! cannot be written is no error.
+//! cannot be written costs time only.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -38,8 +38,8 @@ impl KeptFiles {
         Some(bytes)
     }
 
-    /// Keeps it: written beside and renamed, so that readers see whole files.
-    pub fn store(&self, key: &Hash, payload: &[u8]) {
+    /// Keeps it: written beside and renamed, so that readers see whole files. Whether that worked.
+    pub fn store(&self, key: &Hash, payload: &[u8]) -> bool {
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(&self.folder)?;
             let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
@@ -48,9 +48,11 @@ impl KeptFiles {
             file.persist(self.path(key))?;
             Ok(())
         };
-        if let Err(e) = write() {
+        let written = write();
+        if let Err(e) = &written {
             tracing::debug!("{} is not kept: {e}", self.path(key).display());
         }
+        written.is_ok()
     }
 
     /// Removes what was used longest ago until the files together hold at most so many bytes.
@@ -70,7 +72,7 @@ mod tests {
         let keys = [1u8, 2, 3].map(|i| Hash::from_bytes([i; 32]));
         let hour = std::time::Duration::from_secs(3600);
         for (key, age) in keys.iter().zip([3u32, 2, 1]) {
-            files.store(key, b"payload");
+            assert!(files.store(key, b"payload"));
             let file = std::fs::File::open(files.path(key)).expect("a file");
             file.set_modified(std::time::SystemTime::now() - age * hour).expect("its own file");
         }
@@ -83,11 +85,19 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_written_is_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"no folder").expect("written");
+        assert!(!KeptFiles::new(&file, "kept").store(&Hash::from_bytes([7; 32]), b"payload"));
+    }
+
+    #[test]
     fn what_is_damaged_is_absent() {
         let folder = tempfile::tempdir().expect("a folder");
         let files = KeptFiles::new(folder.path(), "kept");
         let key = Hash::from_bytes([7; 32]);
-        files.store(&key, b"payload");
+        assert!(files.store(&key, b"payload"));
         let mut bytes = std::fs::read(files.path(&key)).expect("a file");
         *bytes.last_mut().expect("bytes") ^= 1;
         std::fs::write(files.path(&key), &bytes).expect("written");

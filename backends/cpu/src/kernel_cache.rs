@@ -14,6 +14,18 @@ pub struct KernelCache {
     build: String,
     found: AtomicUsize,
     stored: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+/// What a cache did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelCounts {
+    /// Kernels that were there.
+    pub found: usize,
+    /// Kernels that were compiled and kept.
+    pub stored: usize,
+    /// Kernels that were compiled and could not be kept.
+    pub refused: usize,
 }
 
 impl KernelCache {
@@ -24,6 +36,7 @@ impl KernelCache {
             build: build.to_string(),
             found: AtomicUsize::new(0),
             stored: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
         }
     }
 
@@ -47,14 +60,16 @@ impl KernelCache {
             return Ok(object);
         }
         let object = compile_object(text, target, options)?;
-        self.files.store(&key, &object);
-        self.stored.fetch_add(1, Ordering::Relaxed);
+        let count = if self.files.store(&key, &object) { &self.stored } else { &self.refused };
+        count.fetch_add(1, Ordering::Relaxed);
         Ok(object)
     }
 
-    /// How many kernels were found and how many were compiled.
-    pub fn counts(&self) -> (usize, usize) {
-        (self.found.load(Ordering::Relaxed), self.stored.load(Ordering::Relaxed))
+    /// What it did so far.
+    pub fn counts(&self) -> KernelCounts {
+        let [found, stored, refused] =
+            [&self.found, &self.stored, &self.refused].map(|count| count.load(Ordering::Relaxed));
+        KernelCounts { found, stored, refused }
     }
 
     /// Removes what was used longest ago until the files together hold at most so many bytes.
@@ -75,7 +90,9 @@ mod tests {
             let cache = KernelCache::new(folder.path(), build);
             let target = Target::named(target).unwrap();
             let object = cache.object(text, &target, &CodegenOptions::default()).unwrap();
-            (object, cache.counts())
+            let KernelCounts { found, stored, refused } = cache.counts();
+            assert_eq!(refused, 0);
+            (object, (found, stored))
         };
         let (first, counts) = make("a", "x86-64-v2");
         assert_eq!(counts, (0, 1));

@@ -35,7 +35,7 @@ mod stored;
 
 pub use error::CpuError;
 pub use executor::CpuExecutor;
-pub use kernel_cache::KernelCache;
+pub use kernel_cache::{KernelCache, KernelCounts};
 pub use load::load;
 pub use lower::is_transform;
 pub use stored::stored_bits;

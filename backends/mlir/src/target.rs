@@ -48,13 +48,17 @@ impl Target {
         }
     }
 
-    /// What can follow a name after `+`, with a sentence each. `host` has all that it has.
-    pub const FEATURES: [(&'static str, &'static str); 5] = [
-        ("avxvnni", "x86-64-v3: products of bytes on 256-bit registers (Alder Lake, Zen 5 and later)"),
-        ("avx512vnni", "x86-64-v4: products of bytes on 512-bit registers (Ice Lake, Zen 4 and later)"),
-        ("avx512bf16", "x86-64-v4: products of bf16 (Cooper Lake, Zen 4 and later)"),
-        ("dotprod", "aarch64: products of signed bytes (Cortex-A75, Neoverse N1, Apple M1 and later)"),
-        ("i8mm", "aarch64: products of bytes of either sign (Neoverse V1, Cortex-A510, Apple M2 and later)"),
+    /// What can follow a name after `+`: the feature, the name, and a sentence. `host` has all that it has.
+    pub const FEATURES: [(&'static str, &'static str, &'static str); 5] = [
+        ("avxvnni", "x86-64-v3", "products of bytes on 256-bit registers (Alder Lake, Zen 5 and later)"),
+        ("avx512vnni", "x86-64-v4", "products of bytes on 512-bit registers (Ice Lake, Zen 4 and later)"),
+        ("avx512bf16", "x86-64-v4", "products of bf16 (Cooper Lake, Zen 4 and later)"),
+        ("dotprod", "aarch64", "products of signed bytes (Cortex-A75, Neoverse N1, Apple M1 and later)"),
+        (
+            "i8mm",
+            "aarch64",
+            "products of bytes of either sign (Neoverse V1, Cortex-A510, Apple M2 and later)",
+        ),
     ];
 
     /// A machine by name, see [`Target::NAMES`], and with what it has beside that, see [`Target::FEATURES`]: `x86-64-v3+avxvnni`.
@@ -65,20 +69,18 @@ impl Target {
         let (base, more) = name.split_once('+').unwrap_or((name, ""));
         let mut target = Target::base(base)?;
         for feature in more.split('+').filter(|_| base.len() < name.len()) {
-            let taken_by = Target::FEATURES.iter().find(|(known, _)| *known == feature);
-            match taken_by.and_then(|(_, sentence)| sentence.split_once(':')) {
-                Some((machine, _)) if machine == base => target.features += &format!(",+{feature}"),
-                found => {
-                    let message = match found {
-                        Some((machine, _)) => format!("`{feature}` can follow {machine} only"),
-                        None => format!(
-                            "unknown feature `{feature}`; known are {}",
-                            Target::FEATURES.map(|(n, _)| n).join(", ")
-                        ),
-                    };
-                    return Err(MlirError::Target { target: name.into(), message });
+            let message = match Target::FEATURES.iter().find(|(known, ..)| *known == feature) {
+                Some((_, machine, _)) if *machine == base => {
+                    target.features += &format!(",+{feature}");
+                    continue;
                 }
-            }
+                Some((_, machine, _)) => format!("`{feature}` can follow {machine} only"),
+                None => {
+                    let known = Target::FEATURES.map(|(known, ..)| known).join(", ");
+                    format!("unknown feature `{feature}`; known are {known}")
+                }
+            };
+            return Err(MlirError::Target { target: name.into(), message });
         }
         Ok(target)
     }

@@ -102,14 +102,13 @@ impl Program {
                 return Err(format!("slot {i}: in use from step {first} to step {last} of {steps}"));
             }
         }
-        // Of each step those that it may run together with.
-        let mut groups: Vec<(usize, usize)> = Vec::with_capacity(entry.steps.len());
+        // The first and the last of those that a step may run together with.
+        let mut group = (0, 0);
         for (i, step) in entry.steps.iter().enumerate() {
-            let first = groups.last().filter(|_| step.beside).map_or(i, |group| group.0);
-            groups.push((first, i));
-            groups[first..].iter_mut().for_each(|group| group.1 = i);
-        }
-        for (i, (step, group)) in entry.steps.iter().zip(groups).enumerate() {
+            if i == 0 || !step.beside {
+                let more = entry.steps[i + 1..].iter().take_while(|step| step.beside).count();
+                group = (i, i + more);
+            }
             self.validate_step(entry, (group, step), &bound, &with_held)
                 .map_err(|message| format!("step {i} (`{}`): {message}", step.name))?;
         }

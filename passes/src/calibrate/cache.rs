@@ -78,7 +78,9 @@ impl StatisticsCache {
     /// Keeps it.
     pub(super) fn store(&self, key: &Hash, all: &[Observation]) {
         match serde_json::to_vec(all) {
-            Ok(payload) => self.files.store(key, &payload),
+            Ok(payload) => {
+                self.files.store(key, &payload);
+            }
             Err(e) => tracing::debug!("statistics are not kept: {e}"),
         }
     }

@@ -207,7 +207,9 @@ pub fn run(
     };
     emitted.write(&args.output)?;
     weights::finish(&cache, args.cache_dir.is_some());
-    extras.kernels.iter().for_each(weights::finish_kernels);
+    if let Some(kernels) = &extras.kernels {
+        weights::finish_kernels(kernels, args.cache_dir.is_some());
+    }
 
     let summary = Summary {
         out: &args.output,

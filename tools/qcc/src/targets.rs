@@ -13,8 +13,8 @@ pub fn run(streams: &mut Streams<'_>) -> Result<(), Failure> {
         writeln!(streams.stdout, "{name:14} {sentence}")?;
     }
     writeln!(streams.stdout, "after the name, `x86-64-v3+avxvnni`:")?;
-    for (name, sentence) in Target::FEATURES {
-        writeln!(streams.stdout, "  +{name:11} {sentence}")?;
+    for (feature, machine, sentence) in Target::FEATURES {
+        writeln!(streams.stdout, "  +{feature:11} {machine}: {sentence}")?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use qcc_cpu::KernelCache;
+use qcc_cpu::{KernelCache, KernelCounts};
 use qcc_params::WeightCache;
 use qcc_passes::calibrate::StatisticsCache;
 
@@ -34,13 +34,16 @@ pub fn kernels(folder: Option<&Path>) -> KernelCache {
     KernelCache::new(&folder.join("kernels"), &build())
 }
 
-/// Ends the use of it and says what it did.
-pub fn finish_kernels(cache: &KernelCache) {
-    let (found, stored) = cache.counts();
+/// Ends the use of it, as [`finish`] does.
+pub fn finish_kernels(cache: &KernelCache, asked: bool) {
+    let KernelCounts { found, stored, refused } = cache.counts();
     if stored > 0 {
         cache.trim(MOST_KERNELS);
     }
     tracing::info!(found, stored, "kernel cache");
+    if asked && refused > 0 {
+        tracing::warn!("object code of {refused} kernels could not be written to the cache folder");
+    }
 }
 
 fn default_folder() -> PathBuf {

@@ -121,6 +121,10 @@ impl Lowering<'_> {
     ) -> Result<(), LowerError> {
         let dims = self.function.ty(node.results[0]).dims.clone();
         let (columns, outer) = dims.split_last().ok_or_else(|| LowerError::new("a scalar has no rows"))?;
+        let row_length = columns
+            .constant()
+            .and_then(|n| u64::try_from(n).ok())
+            .ok_or_else(|| LowerError::new("rows of symbolic length are not quantized as they are made"))?;
         let rows = Self::count(outer)?;
         let mut places = Vec::new();
         for (x, _) in &group.inputs {
@@ -145,7 +149,7 @@ impl Lowering<'_> {
         operands.extend([rows.clone(), columns.clone()].map(Operand::Size));
         operands.extend(strides.into_iter().flatten().map(Operand::Size));
         operands.extend([scales, sums]);
-        let scratch = spec.scratch_bytes(columns.constant().unwrap_or(0) as u64);
+        let scratch = spec.scratch_bytes(row_length);
         let rows = self.expr(&rows)?;
         self.step_with(&node.location, kernel, operands, rows, 1, Expr::Const(scratch));
         Ok(())

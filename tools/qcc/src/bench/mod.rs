@@ -41,6 +41,7 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
         let mut language = LanguageModel::new(&model.model, args.threads)?;
         if language.remembers() && language.fixed_batch().is_none_or(|n| n == args.batch) {
             // A token of each sequence, after nothing but opening the model.
+            tokens(args.batch, args.prompt_len)?;
             language.next_logits(&vec![0; tokens(args.batch, 1)?], args.batch)?;
             let seconds = (opening + started.elapsed()).as_secs_f64();
             results.insert("first_token_seconds".into(), json!(seconds));
@@ -148,7 +149,7 @@ fn cache_size(model: &Model) -> Option<(f64, f64)> {
 
 /// Tokens of a batch of sequences.
 fn tokens(batch: usize, length: usize) -> Result<usize, Failure> {
-    let fits = |n: &usize| u32::try_from(*n).is_ok();
+    let fits = |n: &usize| u32::try_from(*n).is_ok() && Vec::<i64>::new().try_reserve_exact(*n).is_ok();
     batch.checked_mul(length).filter(fits).ok_or_else(|| {
         Failure::input(format!(
             "{batch} sequences of {length} tokens do not fit memory; pass smaller numbers"
