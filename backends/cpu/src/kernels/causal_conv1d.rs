@@ -3,7 +3,7 @@
 //! A work item is one batch element × sixteen channels; the last K − 1 inputs stand in registers.
 
 use super::channels::{Direction, move_block};
-use super::emit::{Emitter, F32X16, Value};
+use super::emit::{Cache, Emitter, F32X16, Value};
 use super::epilogue::Activation;
 use super::{SLACK, TargetCaps};
 
@@ -107,7 +107,7 @@ pub fn generate(spec: &CausalConv1dSpec, name: &str, caps: &TargetCaps) -> Strin
                 for (at, stride) in [(x_at, x_stride), (y_at, y_stride)] {
                     let bytes = e.mul(later, stride);
                     let p = e.at(at, bytes);
-                    e.prefetch(p);
+                    e.prefetch(p, Cache::First);
                 }
                 let bytes = e.mul(t, x_stride);
                 let p = e.at(x_at, bytes);

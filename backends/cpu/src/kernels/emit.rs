@@ -126,6 +126,15 @@ fn lists(values: &[Value]) -> (String, String) {
     )
 }
 
+/// A cache that lines are asked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// The first level.
+    First,
+    /// The second level.
+    Second,
+}
+
 /// Gathers the text of one kernel.
 pub struct Emitter {
     text: String,
@@ -683,10 +692,14 @@ impl Emitter {
         );
     }
 
-    /// Asks for the line at `p` to be brought near.
-    pub fn prefetch(&mut self, p: Value) {
+    /// Asks for the line at `p` to be brought near; there need be nothing.
+    pub fn prefetch(&mut self, p: Value, to: Cache) {
+        let hint = match to {
+            Cache::First => 3,
+            Cache::Second => 2,
+        };
         self.line(format_args!(
-            "\"llvm.intr.prefetch\"({p}) <{{cache = 1 : i32, hint = 3 : i32, rw = 0 : i32}}> : (!llvm.ptr) -> ()"
+            "\"llvm.intr.prefetch\"({p}) <{{cache = 1 : i32, hint = {hint} : i32, rw = 0 : i32}}> : (!llvm.ptr) -> ()"
         ));
     }
 

@@ -4,7 +4,7 @@
 //! for the whole time loop (`prototypes` of the design: 30 times a scalar loop). The decay is 2^(Δ·A·log₂e) by polynomial.
 
 use super::channels::{Direction, move_block};
-use super::emit::{Emitter, F32, F32X16, Value};
+use super::emit::{Cache, Emitter, F32, F32X16, Value};
 use super::{SLACK, TargetCaps};
 
 /// A selective scan kernel.
@@ -168,7 +168,7 @@ pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
                     let later = e.plus(t, AHEAD);
                     let bytes = e.mul(later, stride);
                     let p = e.at(p, bytes);
-                    e.prefetch(p);
+                    e.prefetch(p, Cache::First);
                 };
                 ahead(e, u);
                 ahead(e, delta);

@@ -5,7 +5,7 @@
 
 use super::atom::{self, ShortSums};
 use super::blocks::{BlockCodes, BlockScales, Blocks};
-use super::emit::{Emitter, F32, F32X16, I8X16, I8X64, I32, I32X16, I64, Scalar, Type, Value};
+use super::emit::{Cache, Emitter, F32, F32X16, I8X16, I8X64, I32, I32X16, I64, Scalar, Type, Value};
 use super::epilogue::Writer;
 use super::gemm::{ActivationScale, GemmSpec, Product, Rows};
 use super::split::{SplitCodes, Tables};
@@ -107,7 +107,14 @@ pub(super) fn tile_name(kernel: &str, rows: usize) -> String {
 pub(super) fn emit_tile(e: &mut Emitter, spec: &GemmSpec, kernel: &str, rows: usize) {
     e.function(&tile_name(kernel, rows), false, &Tile::TYPES, |e, values| {
         let t = Tile::from_values(values);
-        let body = Body { spec, rows, vectors: spec.nr / 16, t, ahead: if rows <= 4 { 4096 } else { 0 } };
+        let coming = match spec.rows {
+            _ if rows <= 4 => Coming::Soon,
+            Rows::Matrix | Rows::Patches if spec.coded.is_none() => {
+                Coming::NextPanel(spec.product.panel_bytes_value(e, spec.nr as i64, t.depth))
+            }
+            _ => Coming::Nothing,
+        };
+        let body = Body { spec, rows, vectors: spec.nr / 16, t, coming };
         let starts: Vec<Value> = (0..rows)
             .map(|r| {
                 let bytes = e.times(t.a.1, r as i64);
@@ -202,8 +209,19 @@ struct Body<'a> {
     rows: usize,
     vectors: usize,
     t: Tile,
-    /// Bytes of the panel to prefetch ahead; 0 where the panel is reused from cache.
-    ahead: i64,
+    coming: Coming,
+}
+
+/// What of the weights to ask for while others are at work.
+#[derive(Clone, Copy)]
+enum Coming {
+    /// A page ahead: each is used once, as fast as memory gives it.
+    Soon,
+    /// What stands at the same place in the panel after this one, so many bytes behind. The next tiles of this panel find its lines in the
+    /// second-level cache; the first tile of the next would not (512 × 4096 × 4096 of bytes: 78 % of the peak without, 90 % with it).
+    NextPanel(Value),
+    /// Nothing: where the panel was just made, or the next is elsewhere.
+    Nothing,
 }
 
 impl Body<'_> {
@@ -215,14 +233,26 @@ impl Body<'_> {
         (0..self.rows * self.vectors).map(|i| f(i / self.vectors, i % self.vectors)).collect()
     }
 
+    /// Asks for what is needed after the weights at `at`.
+    fn ask(&self, e: &mut Emitter, at: Value) {
+        match self.coming {
+            Coming::Soon => {
+                let far = e.offset(at, 4096);
+                e.prefetch(far, Cache::First);
+            }
+            Coming::NextPanel(bytes) => {
+                let far = e.at(at, bytes);
+                e.prefetch(far, Cache::Second);
+            }
+            Coming::Nothing => {}
+        }
+    }
+
     fn lines(&self, e: &mut Emitter, p: Value, ty: Type) -> Vec<Value> {
         (0..self.vectors)
             .map(|v| {
                 let at = e.offset(p, 64 * v as i64);
-                if self.ahead > 0 {
-                    let far = e.offset(at, self.ahead);
-                    e.prefetch(far);
-                }
+                self.ask(e, at);
                 e.load(at, ty)
             })
             .collect()
@@ -387,6 +417,9 @@ impl Body<'_> {
         (0..self.vectors)
             .map(|v| {
                 let p = e.offset(panel, first + 16 * i64::from(blocks.scales.bytes()) * v as i64);
+                if matches!(self.coming, Coming::NextPanel(_)) {
+                    self.ask(e, p);
+                }
                 match blocks.scales {
                     BlockScales::F16 => atom::load_halves(e, p),
                     BlockScales::F32 => e.load(p, F32X16),

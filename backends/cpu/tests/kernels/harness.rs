@@ -50,15 +50,7 @@ type Entry = unsafe extern "C" fn(*const u64, u64, u64, *mut u8);
 impl Library {
     /// Builds the kernels of one text for a feature level.
     pub fn new(text: &str, level: &Level) -> Self {
-        let target = match level.name {
-            "host" => Target::host(),
-            "x86-64" => {
-                let v2 = Target::named("x86-64-v2").expect("a known target");
-                Target { cpu: "x86-64".into(), features: String::new(), ..v2 }
-            }
-            other => Target::named(other).expect("a known target"),
-        };
-        Library { code: Jit::load(text, &target).expect("kernels compile") }
+        Library { code: Jit::load(text, &target(level)).expect("kernels compile") }
     }
 
     /// The address of a kernel.
@@ -78,6 +70,18 @@ impl Library {
             unsafe { entry(args.as_ptr(), begin, end, scratch.address() as *mut u8) };
             scratch.check();
         }
+    }
+}
+
+/// The target of a level.
+pub fn target(level: &Level) -> Target {
+    match level.name {
+        "host" => Target::host(),
+        "x86-64" => {
+            let v2 = Target::named("x86-64-v2").expect("a known target");
+            Target { cpu: "x86-64".into(), features: String::new(), ..v2 }
+        }
+        other => Target::named(other).expect("a known target"),
     }
 }
 
