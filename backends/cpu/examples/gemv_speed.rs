@@ -1,5 +1,5 @@
 //! Products of one row with weights that caches do not hold, on all threads, beside plain reads of the same memory in alternating rounds:
-//! `gemv_speed [THREADS]`.
+//! `gemv_speed [THREADS] [COLUMNSxDEPTH...]`.
 #![allow(unsafe_code, dead_code)]
 #[path = "../tests/kernels/harness.rs"]
 mod harness;
@@ -24,6 +24,14 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn main() {
     let threads = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+    let size = |text: String| {
+        let (columns, depth) = text.split_once('x')?;
+        Some((columns.parse::<u64>().ok()?, depth.parse::<u64>().ok()?))
+    };
+    let mut shapes: Vec<(u64, u64)> = std::env::args().skip(2).filter_map(size).collect();
+    if shapes.is_empty() {
+        shapes = vec![(4096, 4096), (11008, 4096), (2048, 2048)];
+    }
     let level = Level { name: "host", ..levels().remove(0) };
     let epilogue = Epilogue {
         bias: false,
@@ -50,7 +58,7 @@ fn main() {
         let address = library.address(&format!("gemv{index}"));
         // SAFETY: generated kernels have this type.
         let kernel = unsafe { std::mem::transmute::<usize, KernelFn>(address) };
-        for (columns, depth) in [(4096u64, 4096u64), (11008, 4096), (2048, 2048)] {
+        for &(columns, depth) in &shapes {
             let bytes = spec.weight_bytes(columns, depth).expect("fits");
             let layers = BYTES / bytes;
             let x = AlignedBuffer::zeroed(depth, "x").expect("memory");

@@ -79,6 +79,7 @@ fn main() {
         ("s4", GemmSpec::new(caps, Product::U8S4, Rows::Matrix, out)),
         ("u4s8_32", GemmSpec::new(caps, Product::S8Block(Blocks::nibbles(32)), Rows::Matrix, token)),
         ("u4s8_128", GemmSpec::new(caps, Product::S8Block(Blocks::nibbles(128)), Rows::Matrix, token)),
+        ("s8f32", GemmSpec::new(caps, Product::F32S8, Rows::Matrix, out)),
         ("u4f32", GemmSpec::new(caps, Product::F32Block(Blocks::nibbles(32)), Rows::Matrix, out)),
         ("bf16", GemmSpec::new(caps, Product::BF16BF16, Rows::Matrix, out)),
         ("f32", GemmSpec::new(caps, Product::F32F32, Rows::Matrix, out)),

@@ -8,7 +8,7 @@ use super::cache::{self, Layout, PANEL, TILE};
 use super::coded::Coded;
 use super::coded::decode::{patterns, scales};
 use super::coded::expand::Expand;
-use super::emit::{Emitter, F32, F32X16, I32X16, Value};
+use super::emit::{Cache, Emitter, F32, F32X16, I32X16, Value};
 use super::{SLACK, TargetCaps};
 
 /// Rows of a work item.
@@ -102,6 +102,14 @@ impl AttentionSpec {
         if self.values == Layout::Rows { 0 } else { 4 * i64::from(TILE) * self.values.width(self.width) }
     }
 
+    /// Bytes of the keys and of the values of a tile, as they lie.
+    fn tile_bytes(&self) -> [i64; 2] {
+        [(self.keys, self.features), (self.values, self.width)].map(|(layout, features)| {
+            let blocks = u64::from(TILE / layout.tokens());
+            (blocks * layout.bytes(features)).cast_signed()
+        })
+    }
+
     /// Tokens of a block of values.
     fn block(&self) -> Option<i64> {
         match self.values {
@@ -193,6 +201,17 @@ pub fn generate(spec: &AttentionSpec, name: &str, caps: &TargetCaps) -> String {
             let (begin, end) = span(e, spec, &item, count);
             let tokens = e.mul(head, capacity);
             let open = spec.block().map(|block| open_values(e, spec, &item, block, head, time, open));
+            let first = e.add(tokens, begin);
+            let near = [(spec.keys, spec.features, keys), (spec.values, spec.width, values)]
+                .map(|(layout, features, p)| cache::block_at(e, layout, features, p, first));
+            for (from, bytes) in near.into_iter().zip(spec.tile_bytes()) {
+                let (end, line) = (e.int(bytes), e.int(64));
+                e.repeat(zero, end, line, &[], |e, at, _| {
+                    let p = e.at(from, at);
+                    e.prefetch(p, Cache::Second);
+                    Vec::new()
+                });
+            }
             let tile = e.int(i64::from(TILE));
             let together = e.int(TOGETHER as i64);
             let whole = e.div(count, together);
@@ -202,8 +221,10 @@ pub fn generate(spec: &AttentionSpec, name: &str, caps: &TargetCaps) -> String {
                 let valid = e.min_int(left, tile);
                 let first = e.add(tokens, at);
                 let keys = cache::block_at(e, spec.keys, spec.features, keys, first);
-                let keys = decoded_keys(e, spec, keys, key_header, valid, own_keys);
                 let values = cache::block_at(e, spec.values, spec.width, values, first);
+                let [key_bytes, value_bytes] = spec.tile_bytes();
+                let next = [e.offset(keys, key_bytes), e.offset(values, value_bytes)];
+                let keys = decoded_keys(e, spec, keys, key_header, valid, own_keys);
                 let values = match spec.block() {
                     None => decoded_rows(e, spec, values, value_header, valid, own_values),
                     Some(block) => {
@@ -216,7 +237,7 @@ pub fn generate(spec: &AttentionSpec, name: &str, caps: &TargetCaps) -> String {
                         Values { at: own_values, end: complete }
                     }
                 };
-                let tile = Tile { keys, values, at, valid, open };
+                let tile = Tile { keys, values, next, at, valid, open };
                 e.repeat(zero, whole, together, &[], |e, r, _| {
                     attend(e, spec, &item, &tile, r, TOGETHER);
                     Vec::new()
@@ -241,6 +262,8 @@ struct Place {
 struct Tile {
     keys: Value,
     values: Values,
+    /// Keys and values of the tile after this one, as they lie.
+    next: [Value; 2],
     at: Value,
     valid: Value,
     /// Values of blocks that are not complete, and the token of the first.
@@ -515,11 +538,33 @@ fn scores(
     let panel = 4 * i64::from(PANEL) * i64::from(spec.features);
     let queries = e.element(item.queries, r, spec.query_bytes());
     let together = if e.caps.avx512 { PANELS } else { 1 };
+    // The rows of one token ask for all of the next tile; memory is at work meanwhile.
+    let group = spec.group();
+    let turns = if group >= TOGETHER as i64 { group / TOGETHER as i64 } else { group };
+    let (turn, most) = (e.int(rows as i64), e.int(turns - 1));
+    let turn = e.div(r, turn);
+    let turn = e.min_int(turn, most);
+    let depth = i64::from(spec.features);
+    let next = tile.next.into_iter().zip(spec.tile_bytes()).map(|(p, bytes)| {
+        let each = (bytes + 63) / 64;
+        let each = (each + depth * turns - 1) / (depth * turns);
+        (e.element(p, turn, 64 * each * depth), each)
+    });
+    let next: Vec<(Value, i64)> = next.collect();
     let mut all = vec![None; rows * PANELS];
     for first in (0..PANELS).step_by(together) {
         let zero = e.floats(0.0);
         let (begin, end, one) = (e.int(0), e.int(i64::from(spec.features)), e.int(1));
         let sums = e.repeat(begin, end, one, &vec![zero; rows * together], |e, feature, sums| {
+            if first == 0 {
+                for &(p, lines) in &next {
+                    let p = e.element(p, feature, 64 * lines);
+                    for line in 0..lines {
+                        let p = e.offset(p, 64 * line);
+                        e.prefetch(p, Cache::Second);
+                    }
+                }
+            }
             let keys: Vec<Value> = (first..first + together)
                 .map(|p| {
                     let panel = e.offset(tile.keys, panel * p as i64);

@@ -45,6 +45,9 @@ impl CausalConv1dSpec {
     }
 }
 
+/// Items whose taps and state are asked for ahead: a call of one step uses each once.
+const ITEMS_AHEAD: i64 = 8;
+
 /// Time steps that are asked for ahead.
 const AHEAD: i64 = 16;
 
@@ -87,6 +90,12 @@ pub fn generate(spec: &CausalConv1dSpec, name: &str, caps: &TargetCaps) -> Strin
             let channel = e.mul(batch, channels);
             let channel = e.add(channel, first);
             let own = e.element(state, channel, 4 * past);
+            for (p, vectors) in [(taps_at, taps), (own, past)] {
+                for at in (0..vectors).map(|i| 64 * (ITEMS_AHEAD * vectors + i)) {
+                    let p = e.offset(p, at);
+                    e.prefetch(p, Cache::First);
+                }
+            }
             move_block(e, Direction::Gather, own, k.scratch, past as usize, count);
             let window: Vec<Value> = (0..past)
                 .map(|j| {

@@ -16,6 +16,35 @@ fn transpose(e: &mut Emitter, mut v: [Value; 16]) -> [Value; 16] {
     v
 }
 
+/// Most values of a channel that are moved by shuffles of all their vectors.
+const MOST_INTERLEAVED: usize = 7;
+
+/// Vectors of whole rows (`[16][n]`) to vectors of lanes (`[n][16]`), or back.
+fn interleave(e: &mut Emitter, from: &[Value], way: Direction) -> Vec<Value> {
+    let n = from.len();
+    let source = |to: usize| match way {
+        Direction::Gather => to % 16 * n + to / 16,
+        Direction::Scatter => to % n * 16 + to / n,
+    };
+    let vector = |i: usize| {
+        from.iter().enumerate().skip(1).fold(from[0], |v, (k, &other)| {
+            // What is not in this one stays, or comes from a later one.
+            let indices: Vec<usize> = (0..16)
+                .map(|l| {
+                    let at = source(16 * i + l);
+                    match (k, at / 16 == k) {
+                        (_, true) => 16 + at % 16,
+                        (1, false) => at % 16,
+                        _ => l,
+                    }
+                })
+                .collect();
+            e.shuffle(v, other, &indices)
+        })
+    };
+    (0..n).map(vector).collect()
+}
+
 /// Which way [`move_block`] copies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
@@ -41,7 +70,7 @@ pub(super) fn move_block(e: &mut Emitter, way: Direction, rows: Value, lanes: Va
             }
         });
     };
-    if !n.is_multiple_of(16) {
+    if !n.is_multiple_of(16) && n > MOST_INTERLEAVED {
         return slow(e);
     }
     let sixteen = e.int(16);
@@ -49,6 +78,20 @@ pub(super) fn move_block(e: &mut Emitter, way: Direction, rows: Value, lanes: Va
     e.branch(
         whole,
         |e| {
+            if n <= MOST_INTERLEAVED {
+                let (from, to) = if way == Direction::Gather { (rows, lanes) } else { (lanes, rows) };
+                let vectors: Vec<Value> = (0..n as i64)
+                    .map(|i| {
+                        let p = e.offset(from, 64 * i);
+                        e.load(p, F32X16)
+                    })
+                    .collect();
+                for (i, v) in interleave(e, &vectors, way).into_iter().enumerate() {
+                    let p = e.offset(to, 64 * i as i64);
+                    e.store(v, p);
+                }
+                return;
+            }
             for j in (0..n as i64).step_by(16) {
                 let row = |e: &mut Emitter, i: i64| e.offset(rows, 4 * (i * n as i64 + j));
                 let lane = |e: &mut Emitter, i: i64| e.offset(lanes, 64 * (j + i));

@@ -167,6 +167,15 @@ impl GemmSpec {
     /// The spec for a known number of columns, and of rows if it is known: panels that are filled and whole tiles.
     pub fn fit(mut self, caps: &TargetCaps, columns: u64, rows: Option<u64>) -> Self {
         let plain = matches!(self.product, Product::F32F32 | Product::U8S8) && self.coded.is_none();
+        // Few columns are few panels; a single row, as when text is written, needs some for each thread.
+        let narrow = rows.is_none() && columns <= 192;
+        let blocks = matches!(self.product, Product::S8Block(_)) && self.coded.is_none();
+        if caps.avx512 && narrow && blocks {
+            let block_rows = self.block_rows();
+            (self.mr, self.nr) = (12, 16);
+            self.row_tiles = block_rows / self.mr;
+            return self;
+        }
         if !(caps.avx512 && plain) {
             return self;
         }
@@ -175,6 +184,7 @@ impl GemmSpec {
         let padded = |nr: u64| columns.next_multiple_of(nr);
         (self.mr, self.nr) = match columns {
             0..=16 => (28, 16),
+            _ if narrow => (28, 16),
             _ if 12 * padded(48) < 11 * padded(32) => (9, 48),
             _ => (14, 32),
         };

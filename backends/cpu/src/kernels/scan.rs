@@ -88,6 +88,9 @@ impl ScanSpec {
 /// Time steps that are asked for ahead.
 const AHEAD: i64 = 8;
 
+/// Items whose decay and state are asked for ahead.
+const ITEMS_AHEAD: i64 = 8;
+
 /// The kernel's MLIR text.
 pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
     let mut e = Emitter::new(caps);
@@ -140,6 +143,13 @@ pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
             let channel = e.mul(batch, channels);
             let channel = e.add(channel, first);
             let own = e.element(state, channel, 4 * states as i64);
+            // A call of one step reads as much of these as it computes.
+            for at in (0..64 * states as i64).step_by(64) {
+                for p in [a_block, own] {
+                    let p = e.offset(p, ITEMS_AHEAD * 64 * states as i64 + at);
+                    e.prefetch(p, Cache::First);
+                }
+            }
             move_block(e, Direction::Gather, own, lanes, states, count);
             let h: Vec<Value> = (0..states as i64)
                 .map(|j| {

@@ -6,8 +6,8 @@ mod roofline;
 use std::time::Instant;
 
 use qcc_passes::Progress;
-use qcc_runtime::program::{Arg, Expr, Program};
-use qcc_runtime::{InputView, Model, StepTime};
+use qcc_runtime::program::{Arg, Expr, Port, Program};
+use qcc_runtime::{Element, InputView, Model, StepTime};
 use serde_json::{Map, Value, json};
 
 use crate::cli::BenchArgs;
@@ -50,7 +50,8 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
         let cache = cache_size(&model.model);
         if args.roofline {
             let held = args.prompt_len as f64 + args.gen_len as f64 / 2.0;
-            let bytes = weights as f64 + cache.map_or(0.0, |(bytes, _)| bytes) * held * args.batch as f64;
+            let of_sequence = cache.map_or(0.0, |(bytes, _)| bytes) * held + kept_bytes(&model.model);
+            let bytes = weights as f64 + of_sequence * args.batch as f64;
             // Of each round by itself: what else the machine does changes.
             let [read, written] = &bench.phases;
             let share = |r: &Round| 100.0 * bytes * args.gen_len as f64 / (r.limits.bandwidth * r.seconds);
@@ -145,6 +146,19 @@ fn cache_size(model: &Model) -> Option<(f64, f64)> {
         elements += rows * features;
     }
     Some((bytes, 8.0 * bytes / elements))
+}
+
+/// Bytes of the states of one sequence that do not grow, each read and written for every token.
+fn kept_bytes(model: &Model) -> f64 {
+    let Ok(entry) = model.entry(ENTRY) else { return 0.0 };
+    let one = vec![1; model.program().symbols.len()];
+    let grows = |index: usize| entry.growth.iter().flat_map(|g| &g.states).any(|b| b.state as usize == index);
+    let size = |port: &Port| {
+        let width = Element::named(&port.element).map_or(1, Element::bytes);
+        port.dims.iter().try_fold(width as f64, |n, dim| Some(n * dim.evaluate(&one).ok()? as f64))
+    };
+    let kept = entry.states.iter().enumerate().filter(|(index, _)| !grows(*index));
+    2.0 * kept.filter_map(|(_, port)| size(port)).sum::<f64>()
 }
 
 /// Tokens of a batch of sequences.
