@@ -23,4 +23,27 @@
     %1 = "qcc.relu"(%0) : (tensor<?x?x48xf32>) -> tensor<?x?x48xf32>
     "func.return"(%1) : (tensor<?x?x48xf32>) -> ()
   }) : () -> ()
+  // What is multiplied in pairs is a result too.
+  "func.func"() <{arg_attrs = [{qcc.dims = ["B", "72"]}], function_type = (tensor<?x72xf32>) -> (tensor<?x40xf32>, tensor<?x72xbf16>), sym_name = "kept"}> ({
+  ^bb0(%x: tensor<?x72xf32>):
+    %p = "qcc.parameter"() {name = "pairs"} : () -> tensor<40x72xbf16>
+    %w = "qcc.cast"(%p) {to = f32} : (tensor<40x72xbf16>) -> tensor<40x72xf32>
+    %n = "qcc.cast"(%x) {to = bf16} : (tensor<?x72xf32>) -> tensor<?x72xbf16>
+    %f = "qcc.cast"(%n) {to = f32} : (tensor<?x72xbf16>) -> tensor<?x72xf32>
+    %y = "qcc.linear"(%f, %w) : (tensor<?x72xf32>, tensor<40x72xf32>) -> tensor<?x40xf32>
+    "func.return"(%y, %n) : (tensor<?x40xf32>, tensor<?x72xbf16>) -> ()
+  }) : () -> ()
+  // What is read besides is widened.
+  "func.func"() <{arg_attrs = [{qcc.dims = ["B", "72"]}], function_type = (tensor<?x72xf32>) -> (tensor<?x40xf32>, tensor<?x72xf32>, tensor<?x30xf32>), sym_name = "shared"}> ({
+  ^bb0(%x: tensor<?x72xf32>):
+    %p = "qcc.parameter"() {name = "pairs"} : () -> tensor<40x72xbf16>
+    %w = "qcc.cast"(%p) {to = f32} : (tensor<40x72xbf16>) -> tensor<40x72xf32>
+    %v = "qcc.parameter"() {name = "wide"} : () -> tensor<30x72xf32>
+    %n = "qcc.cast"(%x) {to = bf16} : (tensor<?x72xf32>) -> tensor<?x72xbf16>
+    %f = "qcc.cast"(%n) {to = f32} : (tensor<?x72xbf16>) -> tensor<?x72xf32>
+    %y = "qcc.linear"(%f, %w) : (tensor<?x72xf32>, tensor<40x72xf32>) -> tensor<?x40xf32>
+    %e = "qcc.exp"(%f) : (tensor<?x72xf32>) -> tensor<?x72xf32>
+    %z = "qcc.linear"(%f, %v) : (tensor<?x72xf32>, tensor<30x72xf32>) -> tensor<?x30xf32>
+    "func.return"(%y, %e, %z) : (tensor<?x40xf32>, tensor<?x72xf32>, tensor<?x30xf32>) -> ()
+  }) : () -> ()
 }) : () -> ()

@@ -45,7 +45,7 @@ impl CausalConv1dSpec {
     }
 }
 
-/// Items whose taps and state are asked for ahead: a call of one step uses each once.
+/// Items whose taps, state and first step are asked for ahead: a call of one step uses each once.
 const ITEMS_AHEAD: i64 = 8;
 
 /// Time steps that are asked for ahead.
@@ -109,6 +109,8 @@ pub fn generate(spec: &CausalConv1dSpec, name: &str, caps: &TargetCaps) -> Strin
                 let p = e.at(p, bytes);
                 e.element(p, first, 4)
             });
+            let p = e.offset(x_at, 64 * ITEMS_AHEAD);
+            e.prefetch(p, Cache::First);
             let (zero, one) = (e.int(0), e.int(1));
             let window = e.repeat(zero, time, one, &window, |e, t, window| {
                 // Steps lie pages apart, which no hardware looks ahead across.

@@ -88,7 +88,7 @@ impl ScanSpec {
 /// Time steps that are asked for ahead.
 const AHEAD: i64 = 8;
 
-/// Items whose decay and state are asked for ahead.
+/// Items whose decay, state and first step are asked for ahead.
 const ITEMS_AHEAD: i64 = 8;
 
 /// The kernel's MLIR text.
@@ -143,7 +143,7 @@ pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
             let channel = e.mul(batch, channels);
             let channel = e.add(channel, first);
             let own = e.element(state, channel, 4 * states as i64);
-            // A call of one step reads as much of these as it computes.
+            // A call of one step uses each once.
             for at in (0..64 * states as i64).step_by(64) {
                 for p in [a_block, own] {
                     let p = e.offset(p, ITEMS_AHEAD * 64 * states as i64 + at);
@@ -166,6 +166,10 @@ pub fn generate(spec: &ScanSpec, name: &str, caps: &TargetCaps) -> String {
                 let (p, stride) = start(e, (p, stride));
                 (e.element(p, first, size), stride)
             });
+            for p in [u.0, delta.0].into_iter().chain((gate != Gate::None).then_some(z.0)) {
+                let p = e.offset(p, 64 * ITEMS_AHEAD);
+                e.prefetch(p, Cache::First);
+            }
             let [b, c] = shared.map(|s| start(e, s));
             let (zero, one) = (e.int(0), e.int(1));
             let h = e.repeat(zero, time, one, &h, |e, t, h| {

@@ -15,15 +15,17 @@ mod hadamard;
 mod movement;
 mod norm;
 mod packing;
+mod places;
 mod recurrence;
 mod rows;
+mod steps;
 mod view;
 mod window;
 
 use std::collections::{HashMap, HashSet};
 
-use qcc_ir::{Definition, Dim, ElementType, Function, Node, Op, OpId, ValueId};
-use qcc_runtime::program::{Arg, Entry, Expr, Limit, ParameterSlot, Port, Program, SCHEMA, Step, Work};
+use qcc_ir::{Dim, Function, Node, Op, OpId, ValueId};
+use qcc_runtime::program::{Arg, Entry, Expr, Limit, ParameterSlot, Port, Program, SCHEMA, Step};
 
 pub(crate) use contraction::{KernelForm, is_coded_weight, kernel_form, only_products_read, split_codes};
 pub use error::LowerError;
@@ -32,6 +34,9 @@ pub use packing::{PackedParameter, PackingError};
 use crate::kernels::TargetCaps;
 use crate::loops::storage::Storage;
 use buffers::{Buffer, Buffers};
+pub(crate) use places::Place;
+pub(crate) use steps::Operand;
+use steps::PendingStep;
 use view::View;
 
 /// A lowered model.
@@ -108,55 +113,6 @@ pub fn result_name(function: &Function, index: usize) -> String {
 /// Whether a kernel of a program is a Hadamard transform, by its name.
 pub fn is_transform(kernel: &str) -> bool {
     kernel.rsplit('_').next() == Some("hadamard")
-}
-
-/// The kind of a kernel, from its key: `hadamard` of `HadamardSpec { … }`.
-fn family(key: &str) -> String {
-    let name = key.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-    name.trim_end_matches("Spec").to_ascii_lowercase()
-}
-
-/// Where a value is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub buffer: Buffer,
-    pub storage: Storage,
-}
-
-impl Place {
-    /// Whether the indices stored here are 64-bit, not 32-bit.
-    fn index_is_wide(self) -> Result<bool, LowerError> {
-        match self.storage {
-            Storage::I64 => Ok(true),
-            Storage::I32 => Ok(false),
-            other => Err(LowerError::new(format!("indices stored as {other:?} are not supported"))),
-        }
-    }
-}
-
-/// One argument of a step.
-#[derive(Clone, Debug)]
-pub(crate) enum Operand {
-    Buffer(Buffer),
-    /// So many bytes after the start of a virtual buffer.
-    At(Buffer, i64),
-    Size(Dim),
-    Bits(u64),
-    /// Where the kernel says that an index is outside.
-    Fault,
-}
-
-/// A step whose buffers are still virtual.
-pub(crate) struct PendingStep {
-    name: String,
-    kernel: u32,
-    operands: Vec<Operand>,
-    items: Expr,
-    grain: u64,
-    scratch: Expr,
-    work: Work,
-    /// Of a matrix product, which reads all else: where its result goes.
-    product: Option<Buffer>,
 }
 
 pub(crate) struct Lowering<'a> {
@@ -436,243 +392,6 @@ impl<'a> Lowering<'a> {
     /// Number of elements of a shape.
     pub(crate) fn count(dims: &[Dim]) -> Result<Dim, LowerError> {
         dims.iter().try_fold(Dim::Const(1), |n, d| n.checked_mul(d)).ok_or_else(LowerError::too_large)
-    }
-
-    pub(crate) fn new_buffer(&mut self, dims: &[Dim], storage: Storage) -> Result<Buffer, LowerError> {
-        let bytes =
-            Self::count(dims)?.checked_mul(&Dim::Const(storage.bytes())).ok_or_else(LowerError::too_large)?;
-        let bytes = self.expr(&bytes)?;
-        Ok(self.buffers.add(bytes))
-    }
-
-    /// A buffer of so many bytes that no value owns.
-    pub(crate) fn temporary(&mut self, bytes: &Dim) -> Result<Buffer, LowerError> {
-        let bytes = self.expr(bytes)?;
-        Ok(self.buffers.add(bytes))
-    }
-
-    /// How a value's elements lie in memory.
-    pub(crate) fn storage_of(&self, value: ValueId) -> Result<Storage, LowerError> {
-        Ok(match self.function.ty(value).element {
-            ElementType::F32 => Storage::F32,
-            ElementType::F16 => Storage::F16,
-            ElementType::BF16 => Storage::BF16,
-            ElementType::Bool => Storage::Bool,
-            ElementType::I8 => Storage::I8,
-            ElementType::U8 => Storage::U8,
-            ElementType::I32 => Storage::I32,
-            ElementType::I64 => Storage::I64,
-            ElementType::Quant(q) => match q.storage {
-                qcc_ir::Storage::UInt(_) => Storage::U8,
-                // Block-scaled weights take signed activations; everything else the unsigned operand of `vpdpbusd`.
-                qcc_ir::Storage::Int(_)
-                    if contraction::feeds_block_weights(self.function, &self.uses, value) =>
-                {
-                    Storage::I8
-                }
-                qcc_ir::Storage::Int(_) => Storage::Biased,
-                // All others as bit patterns.
-                other if other.bits() <= 8 => Storage::U8,
-                other => {
-                    return Err(LowerError::new(format!("codes of {} are wider than a byte", other.name())));
-                }
-            },
-            other => return Err(LowerError::new(format!("elements of type {other} have no CPU kernels"))),
-        })
-    }
-
-    /// Where an operand is; parameters and constants become program parameters here.
-    pub(crate) fn place(&mut self, value: ValueId) -> Result<Place, LowerError> {
-        if let Some(place) = self.places.get(&value) {
-            return Ok(*place);
-        }
-        if let Some(view) = self.views.get(&value).copied() {
-            return self.materialise(value, view);
-        }
-        let storage = self.storage_of(value)?;
-        if let Some(input) = self.callers.get(&value).copied() {
-            let dims = self.function.ty(value).dims.clone();
-            let own = Place { buffer: self.new_buffer(&dims, storage)?, storage };
-            self.copy_all(own, input, &dims, "input")?;
-            self.places.insert(value, own);
-            return Ok(own);
-        }
-        let Definition::Result(op, _) = self.function.value(value).definition else {
-            return Err(LowerError::new("an argument was not lowered"));
-        };
-        let node = self.function.node(op);
-        let packed = match &node.op {
-            Op::Parameter { name } => PackedParameter::plain(name, self.function.ty(value), storage)?,
-            Op::Constant { value } => PackedParameter::constant(value, storage)?,
-            other => {
-                return Err(LowerError::new(format!(
-                    "the result of `qcc.{}` is used before it is made",
-                    other.name()
-                )));
-            }
-        };
-        let place = Place { buffer: self.parameter(packed), storage };
-        self.places.insert(value, place);
-        Ok(place)
-    }
-
-    /// Where an operand is, for a kernel that reads nothing past its end.
-    pub(crate) fn exact_place(&mut self, value: ValueId) -> Result<Place, LowerError> {
-        match self.callers.get(&value) {
-            Some(input) if !self.places.contains_key(&value) => Ok(*input),
-            _ => self.place(value),
-        }
-    }
-
-    /// Whether an input need not be copied before its readers are known to need that: they read its elements in order, or move them.
-    fn may_wait(&self, value: ValueId) -> bool {
-        let readers = self.uses.get(&value).map(Vec::as_slice).unwrap_or_default();
-        let plain = |(user, _): &(OpId, usize)| {
-            let node = self.function.node(*user);
-            matches!(node.op, Op::Transpose { .. } | Op::Quantize { .. })
-        };
-        !self.targets.contains_key(&value) && readers.iter().all(plain)
-    }
-
-    /// A buffer for a result: the output itself where that is its only target, else a virtual one that is copied there.
-    pub(crate) fn result(&mut self, value: ValueId) -> Result<Place, LowerError> {
-        let storage = self.storage_of(value)?;
-        let unused = self.uses.get(&value).is_none_or(Vec::is_empty);
-        let buffer = match self.targets.get(&value).map(Vec::as_slice) {
-            Some([only @ Buffer::Output(_)]) if unused => *only,
-            _ => self.new_buffer(&self.function.ty(value).dims, storage)?,
-        };
-        let place = Place { buffer, storage };
-        self.places.insert(value, place);
-        Ok(place)
-    }
-
-    pub(crate) fn parameter(&mut self, packed: PackedParameter) -> Buffer {
-        if let Some(&index) = self.parameter_index.get(&packed.name) {
-            return Buffer::Parameter(index);
-        }
-        let index = self.parameters.len() as u32;
-        self.parameter_index.insert(packed.name.clone(), index);
-        self.parameters.push(packed);
-        Buffer::Parameter(index)
-    }
-
-    /// The kernel of this key, a spec as it prints; generated the first time it is needed.
-    pub(crate) fn kernel(&mut self, key: &str, generate: impl FnOnce(&str, &TargetCaps) -> String) -> u32 {
-        if let Some(&index) = self.kernel_index.get(key) {
-            return index;
-        }
-        let index = self.kernels.len() as u32;
-        let name = format!("qcc_kernel_{index}_{}", family(key));
-        self.kernels.push((name.clone(), generate(&name, self.caps)));
-        self.kernel_index.insert(key.to_string(), index);
-        index
-    }
-
-    /// Adds a step. `items` work items, at least `grain` of them a thread.
-    pub(crate) fn step(
-        &mut self,
-        name: &str,
-        kernel: u32,
-        operands: Vec<Operand>,
-        items: &Dim,
-        grain: u64,
-    ) -> Result<(), LowerError> {
-        let items = self.expr(items)?;
-        self.step_with(name, kernel, operands, items, grain, Expr::Const(0));
-        Ok(())
-    }
-
-    pub(crate) fn step_with(
-        &mut self,
-        name: &str,
-        kernel: u32,
-        operands: Vec<Operand>,
-        items: Expr,
-        grain: u64,
-        scratch: Expr,
-    ) {
-        for operand in &operands {
-            if let Operand::Buffer(buffer) | Operand::At(buffer, _) = operand {
-                self.buffers.used(*buffer, self.steps.len());
-            }
-        }
-        self.steps.push(PendingStep {
-            name: name.to_string(),
-            kernel,
-            operands,
-            items,
-            grain: grain.max(1),
-            scratch,
-            work: Work::default(),
-            product: None,
-        });
-    }
-
-    /// Says that the last step is a matrix product, and where its result goes.
-    pub(crate) fn is_product_into(&mut self, result: Buffer) {
-        if let Some(step) = self.steps.last_mut() {
-            step.product = Some(result);
-        }
-    }
-
-    /// Which steps may run at the same time as those before them: matrix products of which none reads or writes another's result.
-    fn beside(&self) -> Vec<bool> {
-        let touches = |step: &PendingStep, buffer: Buffer| {
-            step.operands.iter().any(|operand| match operand {
-                Operand::Buffer(b) | Operand::At(b, _) => *b == buffer,
-                _ => false,
-            })
-        };
-        let mut first = 0;
-        let mut beside = Vec::with_capacity(self.steps.len());
-        for (index, step) in self.steps.iter().enumerate() {
-            let apart = |other: &PendingStep| match (step.product, other.product) {
-                (Some(mine), Some(theirs)) => !touches(other, mine) && !touches(step, theirs),
-                _ => false,
-            };
-            let joins = index > 0 && self.steps[first..index].iter().all(apart);
-            if !joins {
-                first = index;
-            }
-            beside.push(joins);
-        }
-        beside
-    }
-
-    /// Says how many operations on f32 the last step does.
-    pub(crate) fn works_on_floats(&mut self, operations: &Dim) -> Result<(), LowerError> {
-        let float = self.expr(operations)?;
-        self.works(Work { float, ..Work::default() });
-        Ok(())
-    }
-
-    /// Says what arithmetic the last step does.
-    pub(crate) fn works(&mut self, work: Work) {
-        if let Some(step) = self.steps.last_mut() {
-            step.work = work;
-        }
-    }
-
-    /// What any of the steps that may run together uses has its place while the first and the last of them run.
-    fn keep_while_together(&mut self, beside: &[bool]) {
-        let mut first = 0;
-        for (at, joins) in beside.iter().enumerate() {
-            if !joins {
-                first = at;
-                continue;
-            }
-            // Those in between were widened before.
-            for (step, other) in
-                [(first, at), (at, first)].into_iter().chain((first + 1..at).map(|step| (step, at)))
-            {
-                for operand in &self.steps[step].operands {
-                    if let Operand::Buffer(buffer) | Operand::At(buffer, _) = operand {
-                        self.buffers.used(*buffer, other);
-                    }
-                }
-            }
-        }
     }
 
     fn finish(mut self) -> Result<(Entry, Shared), LowerError> {

@@ -69,6 +69,10 @@ fn results(bytes: &[u8]) -> Vec<Tensor> {
                 let values = words(4).map(|b| f32::from_le_bytes(b.try_into().expect("four bytes")));
                 (ElementType::F32, Data::F32(values.collect()))
             }
+            2 => {
+                let values = words(2).map(|b| half::bf16::from_le_bytes(b.try_into().expect("two bytes")));
+                (ElementType::BF16, Data::BF16(values.collect()))
+            }
             10 => {
                 let values = words(8).map(|b| i64::from_le_bytes(b.try_into().expect("eight bytes")));
                 (ElementType::I64, Data::I64(values.collect()))

@@ -32,6 +32,7 @@ impl Random {
         let data = match ty.element {
             ElementType::F32 => Data::F32((0..n).map(|_| self.unit()).collect()),
             ElementType::I64 => Data::I64((0..n).map(|_| (self.unit().abs() * 4.0) as i64).collect()),
+            ElementType::BF16 => Data::BF16((0..n).map(|_| half::bf16::from_f32(self.unit())).collect()),
             other => panic!("inputs of type {other}"),
         };
         Tensor::new(dims, ty.element, data).expect("the data fits")
