@@ -23,12 +23,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    let threads = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
-    let size = |text: String| {
-        let (columns, depth) = text.split_once('x')?;
-        Some((columns.parse::<u64>().ok()?, depth.parse::<u64>().ok()?))
+    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("`{text}` is not a number"));
+    let threads = std::env::args().nth(1).map_or(0, |text| number(&text) as usize);
+    let size = |text: String| match text.split_once('x') {
+        Some((columns, depth)) => (number(columns), number(depth)),
+        None => panic!("`{text}` is no COLUMNSxDEPTH"),
     };
-    let mut shapes: Vec<(u64, u64)> = std::env::args().skip(2).filter_map(size).collect();
+    let mut shapes: Vec<(u64, u64)> = std::env::args().skip(2).map(size).collect();
     if shapes.is_empty() {
         shapes = vec![(4096, 4096), (11008, 4096), (2048, 2048)];
     }

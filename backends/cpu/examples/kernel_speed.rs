@@ -92,6 +92,10 @@ fn main() {
     };
     let mut shapes: Vec<[u64; 3]> = asked.iter().filter_map(sizes).collect();
     let kernels: Vec<&String> = asked.iter().filter(|text| sizes(text).is_none()).collect();
+    let names: Vec<&str> = list.iter().map(|(name, _)| *name).chain(["scan"]).collect();
+    if let Some(unknown) = kernels.iter().find(|asked| !names.contains(&asked.as_str())) {
+        panic!("`{unknown}` is neither MxNxK nor a kernel; those are {names:?}");
+    }
     if shapes.is_empty() {
         shapes =
             vec![[512, 4096, 4096], [128, 1024, 1024], [16, 4096, 4096], [1, 4096, 16384], [1, 1024, 1024]];

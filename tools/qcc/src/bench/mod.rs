@@ -50,7 +50,8 @@ pub fn run(args: &BenchArgs, streams: &mut Streams<'_>, progress: &dyn Progress)
         let cache = cache_size(&model.model);
         if args.roofline {
             let held = args.prompt_len as f64 + args.gen_len as f64 / 2.0;
-            let of_sequence = cache.map_or(0.0, |(bytes, _)| bytes) * held + kept_bytes(&model.model);
+            let of_sequence =
+                cache.map_or(0.0, |(bytes, _)| bytes) * held + kept_bytes(model.model.program());
             let bytes = weights as f64 + of_sequence * args.batch as f64;
             // Of each round by itself: what else the machine does changes.
             let [read, written] = &bench.phases;
@@ -149,12 +150,12 @@ fn cache_size(model: &Model) -> Option<(f64, f64)> {
 }
 
 /// Bytes of the states of one sequence that do not grow, each read and written for every token.
-fn kept_bytes(model: &Model) -> f64 {
-    let Ok(entry) = model.entry(ENTRY) else { return 0.0 };
-    let one = vec![1; model.program().symbols.len()];
+fn kept_bytes(program: &Program) -> f64 {
+    let Some(entry) = program.entries.iter().find(|entry| entry.name == ENTRY) else { return 0.0 };
+    let one = vec![1; program.symbols.len()];
     let grows = |index: usize| entry.growth.iter().flat_map(|g| &g.states).any(|b| b.state as usize == index);
     let size = |port: &Port| {
-        let width = Element::named(&port.element).map_or(1, Element::bytes);
+        let width = Element::named(&port.element)?.bytes();
         port.dims.iter().try_fold(width as f64, |n, dim| Some(n * dim.evaluate(&one).ok()? as f64))
     };
     let kept = entry.states.iter().enumerate().filter(|(index, _)| !grows(*index));
@@ -471,12 +472,37 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use qcc_runtime::program::{Arg, Entry, Expr, ParameterSlot, Program, SCHEMA, Step, Work};
+    use qcc_runtime::program::{
+        Arg, Blocks, Entry, Expr, Growth, ParameterSlot, Port, Program, SCHEMA, Step, Work,
+    };
 
     #[test]
     fn the_median_is_the_middle() {
         assert_eq!(super::median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(super::median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    /// A program of one entry point.
+    fn program(steps: Vec<Step>, states: Vec<Port>, growth: Option<Growth>) -> Program {
+        let entry = Entry {
+            name: super::ENTRY.into(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            states,
+            growth,
+            limits: Vec::new(),
+            slots: Vec::new(),
+            steps,
+        };
+        let parameter = |name: &str, bytes| ParameterSlot { name: name.into(), bytes };
+        Program {
+            schema: SCHEMA,
+            symbols: vec!["B".into(), "P".into(), "P.capacity".into()],
+            parameters: vec![parameter("table", 1000), parameter("layer", 100), parameter("tied", 10)],
+            kernels: vec!["kernel".into()],
+            features: Vec::new(),
+            entries: vec![entry],
+        }
     }
 
     /// A table that is looked up, a weight that two layers read, one table that is looked up and is the head as well.
@@ -500,25 +526,20 @@ mod tests {
             step(vec![weight(2), Arg::Fault]),
             step(vec![weight(2)]),
         ];
-        let entry = Entry {
-            name: super::ENTRY.into(),
-            inputs: Vec::new(),
-            outputs: Vec::new(),
-            states: Vec::new(),
-            growth: None,
-            limits: Vec::new(),
-            slots: Vec::new(),
-            steps,
-        };
-        let parameter = |name: &str, bytes| ParameterSlot { name: name.into(), bytes };
-        let program = Program {
-            schema: SCHEMA,
-            symbols: Vec::new(),
-            parameters: vec![parameter("table", 1000), parameter("layer", 100), parameter("tied", 10)],
-            kernels: vec!["kernel".into()],
-            features: Vec::new(),
-            entries: vec![entry],
-        };
-        assert_eq!(super::weight_bytes(&program), 110);
+        assert_eq!(super::weight_bytes(&program(steps, Vec::new(), None)), 110);
+    }
+
+    /// A recurrent state, beside keys that grow.
+    #[test]
+    fn states_that_do_not_grow_are_read_and_written_for_a_token() {
+        let port =
+            |element: &str, dims: Vec<Expr>| Port { name: "state".into(), element: element.into(), dims };
+        let states = vec![
+            port("f16", vec![Expr::Symbol(0), Expr::Symbol(1), Expr::Const(2), Expr::Const(64)]),
+            port("f32", vec![Expr::Symbol(0), Expr::Const(8), Expr::Const(4)]),
+        ];
+        let keys = Blocks { state: 0, rows: Expr::Const(2), tokens: 1, bytes: 128, packed: false };
+        let growth = Growth { held: 1, capacity: 2, added: Expr::Const(1), step: 64, states: vec![keys] };
+        assert_eq!(super::kept_bytes(&program(Vec::new(), states, Some(growth))), 2.0 * 4.0 * 32.0);
     }
 }
