@@ -28,6 +28,14 @@ fn initialize() {
     });
 }
 
+/// A machine's features without those that its system does not let programs use.
+fn usable(features: &str) -> String {
+    match qcc_runtime::features::amx_int8() {
+        true => features.into(),
+        false => features.replace("+amx-", "-amx-"),
+    }
+}
+
 impl Target {
     /// The names [`Target::named`] knows, with a sentence each.
     pub const NAMES: [(&'static str, &'static str); 5] = [
@@ -44,15 +52,16 @@ impl Target {
         Target {
             triple: TargetMachine::get_default_triple().as_str().to_string_lossy().into_owned(),
             cpu: TargetMachine::get_host_cpu_name().to_string(),
-            features: TargetMachine::get_host_cpu_features().to_string(),
+            features: usable(&TargetMachine::get_host_cpu_features().to_string()),
         }
     }
 
     /// What can follow a name after `+`: the feature, the name, and a sentence. `host` has all that it has.
-    pub const FEATURES: [(&'static str, &'static str, &'static str); 5] = [
+    pub const FEATURES: [(&'static str, &'static str, &'static str); 6] = [
         ("avxvnni", "x86-64-v3", "products of bytes on 256-bit registers (Alder Lake, Zen 5 and later)"),
         ("avx512vnni", "x86-64-v4", "products of bytes on 512-bit registers (Ice Lake, Zen 4 and later)"),
         ("avx512bf16", "x86-64-v4", "products of bf16 (Cooper Lake, Zen 4 and later)"),
+        ("amx-int8", "x86-64-v4", "with avx512vnni: products of bytes in tile registers (Sapphire Rapids and later)"),
         ("dotprod", "aarch64", "products of signed bytes (Cortex-A75, Neoverse N1, Apple M1 and later)"),
         (
             "i8mm",

@@ -4,14 +4,15 @@
 use crate::RuntimeError;
 
 /// One table an architecture: LLVM's name of each feature and the standard library's, which detects it.
+/// Behind them features that are asked otherwise.
 macro_rules! architecture {
-    ($names:ident, $arch:literal, $detect:ident, $($llvm:literal = $rust:tt),* $(,)?) => {
-        const $names: &[&str] = &[$($llvm),*];
+    ($names:ident, $arch:literal, $detect:ident, $($llvm:literal = $rust:tt),*; $($more:literal = $ask:path),*) => {
+        const $names: &[&str] = &[$($llvm,)* $($more),*];
 
         /// What the machine says of each feature that can be asked for.
         #[cfg(target_arch = $arch)]
         fn detected() -> Vec<(&'static str, bool)> {
-            vec![$(($llvm, std::arch::$detect!($rust))),*]
+            vec![$(($llvm, std::arch::$detect!($rust)),)* $(($more, $ask())),*]
         }
     };
 }
@@ -62,7 +63,9 @@ architecture!(
     "avx512bitalg" = "avx512bitalg",
     "avx512vpopcntdq" = "avx512vpopcntdq",
     "avx512bf16" = "avx512bf16",
-    "avx512fp16" = "avx512fp16",
+    "avx512fp16" = "avx512fp16";
+    "amx-tile" = amx_int8,
+    "amx-int8" = amx_int8
 );
 
 architecture!(
@@ -79,8 +82,33 @@ architecture!(
     "lse" = "lse",
     "crc" = "crc",
     "sve" = "sve",
-    "sve2" = "sve2",
+    "sve2" = "sve2";
 );
+
+/// Whether there are products of bytes in tile registers (Intel AMX) and the system lets this process use them, which it is asked for.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[allow(unsafe_code)]
+pub fn amx_int8() -> bool {
+    use std::sync::OnceLock;
+
+    /// Bits of EDX of CPUID leaf 7: AMX-TILE and AMX-INT8.
+    const BITS: u32 = 1 << 24 | 1 << 25;
+    /// `ARCH_REQ_XCOMP_PERM` and `XFEATURE_XTILEDATA`, see "x86: Using XSTATE features in user space applications" of Linux.
+    const REQUEST: libc::c_long = 0x1023;
+    const TILE_DATA: libc::c_long = 18;
+    static USABLE: OnceLock<bool> = OnceLock::new();
+    *USABLE.get_or_init(|| {
+        let there = std::arch::x86_64::__cpuid_count(7, 0).edx & BITS == BITS;
+        // SAFETY: it takes numbers, and changes only what this process may use.
+        there && unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) } == 0
+    })
+}
+
+/// Elsewhere there are none.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+pub fn amx_int8() -> bool {
+    false
+}
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn detected() -> Vec<(&'static str, bool)> {

@@ -13,7 +13,7 @@ use super::epilogue::{Activation, Output};
 use super::lines::{self, Lines};
 use super::patches::{self, Geometry};
 use super::split::SplitCodes;
-use super::tile::{Tile, emit_tile, tile_name};
+use super::tile::{Tile, amx, emit_tile, tile_name};
 use super::{SLACK, TargetCaps};
 
 /// What is multiplied with what, and so how weights are packed.
@@ -141,6 +141,8 @@ pub struct GemmSpec {
     pub product: Product,
     /// The form of weights that are expanded to those of the product, panel by panel.
     pub coded: Option<Coded>,
+    /// Whether sums of more than a few rows are made in the tile registers of AMX. `mr` is then what those hold.
+    pub amx: bool,
     /// Rows of a tile.
     pub mr: usize,
     /// Columns of a panel: a multiple of 16; the packer must use the same.
@@ -158,10 +160,11 @@ pub struct GemmSpec {
 impl GemmSpec {
     /// The spec with the best tile for a machine.
     pub fn new(caps: &TargetCaps, product: Product, rows: Rows, epilogue: Epilogue) -> Self {
-        let (mr, nr) = Self::tile(caps, product);
+        let amx = amx::supports(caps, product, rows);
+        let (mr, nr) = if amx { (amx::ROWS, amx::COLUMNS) } else { Self::tile(caps, product) };
         // About a hundred rows of bytes, or fifty of f32, stay in the second-level cache beside a panel.
         let block_rows = if product.activation_bytes() > 1 { 48 } else { 96 };
-        GemmSpec { product, coded: None, mr, nr, row_tiles: block_rows / mr, rest: None, rows, epilogue }
+        GemmSpec { product, coded: None, amx, mr, nr, row_tiles: block_rows / mr, rest: None, rows, epilogue }
     }
 
     /// The spec for a known number of columns, and of rows if it is known: panels that are filled and whole tiles.
@@ -170,6 +173,14 @@ impl GemmSpec {
         // Few columns are few panels; a single row, as when text is written, needs some for each thread.
         let narrow = rows.is_none() && columns <= 192;
         let blocks = matches!(self.product, Product::S8Block(_)) && self.coded.is_none();
+        if self.amx && (narrow || columns <= 16) && (blocks || plain) {
+            self.amx = false;
+            (self.mr, self.nr) = Self::tile(caps, self.product);
+            self.row_tiles = 96 / self.mr;
+        }
+        if self.amx {
+            return self;
+        }
         if caps.avx512 && narrow && blocks {
             let block_rows = self.block_rows();
             (self.mr, self.nr) = (12, 16);
@@ -226,6 +237,13 @@ impl GemmSpec {
 
     /// Rows of the tiles that are generated, the largest first.
     fn variants(&self) -> Vec<usize> {
+        if self.amx {
+            // Those of vector registers.
+            return match self.rows {
+                Rows::Lines(_) => Vec::new(),
+                _ => (0..usize::BITS).rev().map(|b| 1 << b).filter(|&r| r < amx::FEWEST_ROWS).collect(),
+            };
+        }
         let mut rows = vec![self.mr];
         match (self.rows, self.rest) {
             (Rows::Lines(lines), _) => {
@@ -259,9 +277,16 @@ impl GemmSpec {
         let row = depth * self.product.activation_bytes();
         let expanded = match self.coded {
             Some(_) => (self.product.panel_bytes(self.nr, depth) + SLACK).next_multiple_of(64),
+            None if self.spreads() => (amx::spread_bytes(self.product, depth) + SLACK).next_multiple_of(64),
             None => 0,
         };
-        self.tile_bytes() + expanded + self.block_rows() as u64 * patches::row_stride(row) + 2 * SLACK
+        let amx = if self.amx { amx::SCRATCH_BYTES } else { 0 };
+        amx + self.tile_bytes() + expanded + self.block_rows() as u64 * patches::row_stride(row) + 2 * SLACK
+    }
+
+    /// Whether panels of nibbles are spread to bytes in scratch.
+    fn spreads(&self) -> bool {
+        self.amx && amx::spreads(self.product)
     }
 
     /// Bytes of a panel of weights as they are stored.
@@ -316,9 +341,25 @@ pub fn generate(spec: &GemmSpec, name: &str, caps: &TargetCaps) -> String {
             Expand { coded, nr: spec.nr, header, panel, depth, sixteen: None }.emit(e, spec.product, to);
         });
     }
-    e.kernel(name, |e, k| match spec.rows {
-        Rows::Lines(lines) => lines::drive(e, spec, lines, name, &k),
-        _ => drive(e, spec, name, &k),
+    if spec.amx {
+        amx::emit(&mut e, spec, name);
+    }
+    e.kernel(name, |e, k| {
+        let own = k.scratch;
+        let k = match spec.amx {
+            true => {
+                amx::start(e, own);
+                k.with_scratch(e.offset(own, amx::SCRATCH_BYTES as i64))
+            }
+            false => k,
+        };
+        match spec.rows {
+            Rows::Lines(lines) => lines::drive(e, spec, lines, name, &k, own),
+            _ => drive(e, spec, name, &k, own),
+        }
+        if spec.amx {
+            e.tile_release();
+        }
     });
     e.finish()
 }
@@ -349,7 +390,8 @@ pub(super) fn operands(e: &mut Emitter, k: &Kernel) -> (Tile, Value, Value) {
     (t, n(e, "rows"), n(e, "columns"))
 }
 
-fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, k: &Kernel) {
+/// The loop over work items; `amx_scratch` is for the tiles of AMX.
+fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, k: &Kernel, amx_scratch: Value) {
     let args = convolution_args();
     let (t, rows, columns) = operands(e, k);
     let geometry = match spec.rows {
@@ -372,6 +414,12 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, k: &Kernel) {
     let staging = match spec.coded {
         Some(_) => {
             let bytes = spec.product.panel_bytes_value(e, nr, t.depth);
+            let bytes = e.plus(bytes, SLACK as i64);
+            let lines = e.ceil_div(bytes, 64);
+            e.element(expanded, lines, 64)
+        }
+        None if spec.spreads() => {
+            let bytes = amx::spread_bytes_value(e, spec.product, t.depth);
             let bytes = e.plus(bytes, SLACK as i64);
             let lines = e.ceil_div(bytes, 64);
             e.element(expanded, lines, 64)
@@ -445,42 +493,42 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, k: &Kernel) {
             panel = expanded;
         }
         let at_panel = Tile { a, panel, corrections, multipliers, bias, bounds, c: (c, c_stride), ..t };
-        let call = |e: &mut Emitter, row: Value, variant: usize| {
+        let tile_at = |e: &mut Emitter, row: Value| {
             let a_bytes = e.mul(row, a.1);
             let c_bytes = e.mul(row, c_stride);
             let global = e.add(first_row, row);
             let scale = if spec.epilogue.scale == ActivationScale::Token { 4 } else { 0 };
             let sums = e.mul(global, sums_stride);
-            let tile = Tile {
+            Tile {
                 a: (e.at(a.0, a_bytes), a.1),
                 c: (e.at(c, c_bytes), c_stride),
                 row_scales: e.element(t.row_scales, global, scale),
                 row_sums: e.at(t.row_sums, sums),
                 ..at_panel
-            };
+            }
+        };
+        let call = |e: &mut Emitter, row: Value, variant: usize| {
+            let tile = tile_at(e, row);
             e.call(&tile_name(name, variant), &tile.values());
         };
-        let mr = e.int(spec.mr as i64);
-        let rest = e.rem(count, mr);
-        let done = e.sub(count, rest);
-        let zero = e.int(0);
-        e.repeat(zero, done, mr, &[], |e, row, _| {
-            call(e, row, spec.mr);
-            Vec::new()
-        });
-        let powers = |e: &mut Emitter| {
-            tail_in_powers(e, spec.mr, rest, |e, row, variant| {
-                let row = e.add(done, row);
-                call(e, row, variant);
-            });
-        };
-        match spec.rest.filter(|rest| !rest.is_power_of_two()) {
-            None => powers(e),
-            Some(likely) => {
-                let wanted = e.int(likely as i64);
-                let as_wanted = e.compare("eq", rest, wanted);
-                e.branch(as_wanted, |e| call(e, done, likely), powers);
-            }
+        if spec.amx {
+            let fewest = e.int(amx::FEWEST_ROWS as i64);
+            let many = e.compare("sge", count, fewest);
+            e.branch(
+                many,
+                |e| {
+                    let codes = if spec.spreads() {
+                        amx::spread(e, name, panel, t.depth, expanded);
+                        expanded
+                    } else {
+                        panel
+                    };
+                    amx::each_tile(e, spec, name, t.depth, count, amx_scratch, |e, row| (tile_at(e, row), codes));
+                },
+                |e| tail_in_powers(e, amx::FEWEST_ROWS, count, |e, row, variant| call(e, row, variant)),
+            );
+        } else {
+            in_tiles(e, spec, count, call);
         }
         let partial = e.compare("slt", width, nr_value);
         e.when(partial, |e| {
@@ -495,6 +543,32 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, k: &Kernel) {
         });
         vec![row_block]
     });
+}
+
+/// All rows as tiles of vector registers: calls `tile` with the first row of each, and how many.
+fn in_tiles(e: &mut Emitter, spec: &GemmSpec, count: Value, tile: impl Fn(&mut Emitter, Value, usize)) {
+    let mr = e.int(spec.mr as i64);
+    let rest = e.rem(count, mr);
+    let done = e.sub(count, rest);
+    let zero = e.int(0);
+    e.repeat(zero, done, mr, &[], |e, row, _| {
+        tile(e, row, spec.mr);
+        Vec::new()
+    });
+    let powers = |e: &mut Emitter| {
+        tail_in_powers(e, spec.mr, rest, |e, row, variant| {
+            let row = e.add(done, row);
+            tile(e, row, variant);
+        });
+    };
+    match spec.rest.filter(|rest| !rest.is_power_of_two()) {
+        None => powers(e),
+        Some(likely) => {
+            let wanted = e.int(likely as i64);
+            let as_wanted = e.compare("eq", rest, wanted);
+            e.branch(as_wanted, |e| tile(e, done, likely), powers);
+        }
+    }
 }
 
 /// The rows of the last tile as tiles of powers of two: calls `tile` with the first row after whole tiles, and how many.

@@ -7,7 +7,7 @@
 use super::emit::{Emitter, Kernel, Value};
 use super::gemm::{GemmSpec, convolution_args, operands};
 use super::patches::{self, Geometry};
-use super::tile::{Tile, tile_name};
+use super::tile::{Tile, amx, tile_name};
 
 /// How lines are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,8 +25,15 @@ pub fn staged_bytes(lines: u64, span: u64) -> u64 {
     lines * patches::row_stride(span)
 }
 
-/// The kernel's loop over work items.
-pub(super) fn drive(e: &mut Emitter, spec: &GemmSpec, lines: Lines, name: &str, k: &Kernel) {
+/// The kernel's loop over work items; `amx_scratch` is for the tiles of AMX.
+pub(super) fn drive(
+    e: &mut Emitter,
+    spec: &GemmSpec,
+    lines: Lines,
+    name: &str,
+    k: &Kernel,
+    amx_scratch: Value,
+) {
     let args = convolution_args();
     let (t, _, columns) = operands(e, k);
     let g = Geometry::read(e, k, &args);
@@ -105,11 +112,18 @@ pub(super) fn drive(e: &mut Emitter, spec: &GemmSpec, lines: Lines, name: &str, 
             let pixels = e.times(line, lines.pixels as i64);
             let down = e.mul(pixels, c_stride);
             let c = e.at(c, down);
-            let call = |e: &mut Emitter, x: Value, variant: usize| {
+            let tile_at = |e: &mut Emitter, x: Value| {
                 let a_bytes = e.mul(x, a_stride);
                 let c_bytes = e.mul(x, c_stride);
-                let tile =
-                    Tile { a: (e.at(a, a_bytes), a_stride), c: (e.at(c, c_bytes), c_stride), ..at_panel };
+                Tile { a: (e.at(a, a_bytes), a_stride), c: (e.at(c, c_bytes), c_stride), ..at_panel }
+            };
+            if spec.amx {
+                let pixels = e.int(lines.pixels as i64);
+                amx::each_tile(e, spec, name, t.depth, pixels, amx_scratch, |e, x| (tile_at(e, x), panel));
+                return;
+            }
+            let call = |e: &mut Emitter, x: Value, variant: usize| {
+                let tile = tile_at(e, x);
                 e.call(&tile_name(name, variant), &tile.values());
             };
             let (done, step) = (e.int((lines.pixels - rest) as i64), e.int(mr as i64));

@@ -58,6 +58,8 @@ pub struct TargetCaps {
     pub vnni256: bool,
     /// `vdpbf16ps` on 512-bit registers.
     pub bf16_512: bool,
+    /// `tdpbusd` on tile registers, beside `vpdpbusd` on 512-bit ones.
+    pub amx_int8: bool,
     /// The vectors of 64-bit ARM.
     pub neon: bool,
     /// `sdot`.
@@ -91,6 +93,7 @@ impl TargetCaps {
             vnni512: avx512 && has("avx512vnni"),
             vnni256: has("avxvnni") || avx512 && has("avx512vnni"),
             bf16_512: avx512 && has("avx512bf16"),
+            amx_int8: avx512 && has("avx512vnni") && has("amx-int8"),
             ..TargetCaps::default()
         }
     }
@@ -105,6 +108,9 @@ impl TargetCaps {
             }
             probe!("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl");
             probe!("avxvnni", "avx512vnni", "avx512bf16");
+            if qcc_runtime::features::amx_int8() {
+                found.push("amx-int8");
+            }
             Self::from_features(false, found)
         }
         #[cfg(target_arch = "aarch64")]

@@ -22,6 +22,10 @@ pub fn levels() -> Vec<Level> {
         |name, f: &[&'static str]| Level { name, caps: TargetCaps::from_features(false, f.iter().copied()) };
     let host = TargetCaps::host();
     let mut out = Vec::new();
+    if host.amx_int8 {
+        let amx: Vec<&str> = vnni.iter().copied().chain(["amx-int8"]).collect();
+        out.push(level("x86-64-v4+avx512vnni+amx-int8", &amx));
+    }
     if host.vnni512 && host.bf16_512 {
         out.push(level("x86-64-v4+avx512vnni+avx512bf16", &bf16));
     } else if host.vnni512 {

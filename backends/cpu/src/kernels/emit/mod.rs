@@ -5,6 +5,7 @@
 //! Sixteen lanes is the one vector width: LLVM splits it on narrower machines.
 //! Always holds: no operation here lowers to a library call (no `roundeven`, no `exp`), on any target of [`TargetCaps`].
 
+mod amx;
 mod arithmetic;
 mod memory;
 mod vectors;
@@ -12,6 +13,7 @@ mod vectors;
 use std::fmt::{self, Display, Write};
 
 use super::TargetCaps;
+pub use amx::Signs;
 pub use memory::Cache;
 
 /// Element type of a scalar or vector value.
@@ -326,6 +328,12 @@ impl Emitter {
         self.int_of(I32X16, i64::from(x))
     }
 
+    /// Sixty-four bytes.
+    pub fn bytes(&mut self, bytes: &[i64; 64]) -> Value {
+        let list = bytes.map(|byte| byte.to_string()).join(", ");
+        self.op(I8X64, format_args!("arith.constant dense<[{list}]> : {I8X64}"))
+    }
+
     /// The lane numbers 0..16 as `i32`.
     pub fn lane_numbers(&mut self) -> Value {
         self.op(
@@ -350,6 +358,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// The same with other scratch memory.
+    pub fn with_scratch(self, scratch: Value) -> Kernel {
+        Kernel { scratch, ..self }
+    }
+
     /// Slot `name` of `names` as an address.
     pub fn pointer(&self, e: &mut Emitter, names: &[&str], name: &str) -> Value {
         self.slot(e, names, name, Type::Ptr)

@@ -3,13 +3,14 @@
 //! Each row's result depends only on that row: a row computed in a tail tile has the same bits as in a whole one.
 //! A k-group is what one step consumes: one value (f32), two (bf16), four bytes (s8, u8), eight nibbles (s4, u4), a word of split codes.
 
+pub(super) mod amx;
 mod bytes;
 mod floats;
 
 use super::atom;
 use super::blocks::{BlockScales, Blocks};
 use super::emit::{Cache, Emitter, F32, F32X16, I8X16, I8X64, I32, I64, Type, Value};
-use super::epilogue::Writer;
+use super::epilogue::{Activation, Writer};
 use super::gemm::{ActivationScale, GemmSpec, Product, Rows};
 use floats::Code;
 
@@ -139,6 +140,15 @@ pub(super) fn emit_tile(e: &mut Emitter, spec: &GemmSpec, kernel: &str, rows: us
     });
 }
 
+/// What follows the sums, with what it reads by column.
+struct Ending {
+    writer: Writer,
+    activation: Activation,
+    bias: Vec<Value>,
+    bounds: Vec<Value>,
+    multipliers: Vec<Value>,
+}
+
 struct Body<'a> {
     spec: &'a GemmSpec,
     rows: usize,
@@ -250,8 +260,8 @@ impl Body<'_> {
             .collect()
     }
 
-    /// Scale, bias, activation, store.
-    fn finish(&self, e: &mut Emitter, sums: &[Value]) {
+    /// What follows the sums, and what it reads by column.
+    fn ending(&self, e: &mut Emitter) -> Ending {
         let epilogue = &self.spec.epilogue;
         let t = &self.t;
         // Sums of codes times finite multipliers are numbers; only then may clamps be one.
@@ -276,51 +286,62 @@ impl Body<'_> {
             Product::U8S8 | Product::U8S4 | Product::F32S8 | Product::F32S4 => columns(e, t.multipliers),
             _ => Vec::new(),
         };
-        let size = epilogue.output.bytes();
-        for r in 0..self.rows {
-            let scale = match (self.spec.product, epilogue.scale) {
-                (product, _) if product.activation_bytes() > 1 => None,
-                (Product::U8S8 | Product::U8S4, ActivationScale::Tensor) => None,
-                (_, scale) => {
-                    let row = if scale == ActivationScale::Token { 4 * r as i64 } else { 0 };
-                    let p = e.offset(t.row_scales, row);
-                    let s = e.load(p, F32);
-                    Some(e.splat(s, 16))
+        Ending { writer, activation, bias, bounds, multipliers }
+    }
+
+    /// Scale, bias, activation, store, of all rows.
+    fn finish(&self, e: &mut Emitter, sums: &[Value]) {
+        let ending = self.ending(e);
+        let token = self.spec.epilogue.scale == ActivationScale::Token;
+        for (r, sums) in sums.chunks(self.vectors).enumerate() {
+            let scale = e.offset(self.t.row_scales, if token { 4 * r as i64 } else { 0 });
+            let bytes = e.times(self.t.c.1, r as i64);
+            let row = e.at(self.t.c.0, bytes);
+            self.finish_row(e, &ending, scale, row, sums);
+        }
+    }
+
+    /// Scale, bias, activation, store, of a row of sums whose scale and results are at `scale_at` and `row`.
+    fn finish_row(&self, e: &mut Emitter, ending: &Ending, scale_at: Value, row: Value, sums: &[Value]) {
+        let Ending { writer, activation, bias, bounds, multipliers } = ending;
+        let epilogue = &self.spec.epilogue;
+        let scale = match (self.spec.product, epilogue.scale) {
+            (product, _) if product.activation_bytes() > 1 => None,
+            (Product::U8S8 | Product::U8S4, ActivationScale::Tensor) => None,
+            _ => {
+                let s = e.load(scale_at, F32);
+                Some(e.splat(s, 16))
+            }
+        };
+        for (v, &s) in sums.iter().enumerate() {
+            let y = match self.spec.product {
+                Product::F32F32 | Product::BF16BF16 | Product::F32Block(_) | Product::F32Split(_) => {
+                    if epilogue.bias {
+                        e.add(s, bias[v])
+                    } else {
+                        s
+                    }
+                }
+                Product::F32S8 | Product::F32S4 => e.multiply_add(s, multipliers[v], bias[v]),
+                Product::U8S8 | Product::U8S4 => {
+                    let m = match scale {
+                        Some(x) => e.mul(x, multipliers[v]),
+                        None => multipliers[v],
+                    };
+                    let s = e.to_float(s);
+                    e.fma(s, m, bias[v])
+                }
+                Product::S8Block(_) => {
+                    let x = scale.expect("invariant: block products read the activation scale");
+                    e.fma(s, x, bias[v])
                 }
             };
-            let bytes = e.times(t.c.1, r as i64);
-            let row = e.at(t.c.0, bytes);
-            for v in 0..self.vectors {
-                let s = sums[r * self.vectors + v];
-                let y = match self.spec.product {
-                    Product::F32F32 | Product::BF16BF16 | Product::F32Block(_) | Product::F32Split(_) => {
-                        if epilogue.bias {
-                            e.add(s, bias[v])
-                        } else {
-                            s
-                        }
-                    }
-                    Product::F32S8 | Product::F32S4 => e.multiply_add(s, multipliers[v], bias[v]),
-                    Product::U8S8 | Product::U8S4 => {
-                        let m = match scale {
-                            Some(x) => e.mul(x, multipliers[v]),
-                            None => multipliers[v],
-                        };
-                        let s = e.to_float(s);
-                        e.fma(s, m, bias[v])
-                    }
-                    Product::S8Block(_) => {
-                        let x = scale.expect("invariant: block products read the activation scale");
-                        e.fma(s, x, bias[v])
-                    }
-                };
-                let y = activation.apply(e, y);
-                let y = bounds.get(v).map_or(y, |bound| e.smaller(*bound, y));
-                let stored = writer.encode(e, y);
-                debug_assert!(stored.ty() == F32X16 || stored.ty() == I8X16);
-                let p = e.offset(row, 16 * size * v as i64);
-                e.store(stored, p);
-            }
+            let y = activation.apply(e, y);
+            let y = bounds.get(v).map_or(y, |bound| e.smaller(*bound, y));
+            let stored = writer.encode(e, y);
+            debug_assert!(stored.ty() == F32X16 || stored.ty() == I8X16);
+            let p = e.offset(row, 16 * epilogue.output.bytes() * v as i64);
+            e.store(stored, p);
         }
     }
 }
