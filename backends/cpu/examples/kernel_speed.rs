@@ -102,8 +102,8 @@ fn main() {
     }
     for (name, spec) in list.iter().filter(|(n, _)| kernels.is_empty() || kernels.iter().any(|k| *k == n)) {
         for &[m, n, k] in &shapes {
-            // As programs of these sizes have it.
-            let spec = spec.clone().fit(caps, n, Some(m));
+            // As programs of these sizes have it; a single row is text that is written, whose rows are not known.
+            let spec = spec.clone().fit(caps, n, k, Some(m).filter(|m| *m > 1));
             let text = generate(&spec, name, caps);
             if assembly {
                 let target = harness::target(&level);
@@ -145,8 +145,10 @@ fn main() {
                 _ => Peak::F32,
             };
             let rounds = 200_000u64;
-            let (kernel, limit) =
-                (Call::of(&library, name, spec.scratch_bytes(k)), Call::of(&peaks, peak.name(), 64));
+            let (kernel, limit) = (
+                Call::of(&library, name, spec.scratch_bytes(k)),
+                Call::of(&peaks, peak.name(), Peak::SCRATCH_BYTES),
+            );
             let [t, of_peak] =
                 best([&mut || kernel.run(&args, spec.items(m, n)), &mut || limit.run(&[], rounds)]);
             let speed = 2.0 * (m * n * k) as f64 / t / 1e9;

@@ -29,7 +29,7 @@ const MEASUREMENTS: usize = 4;
 /// How long a measurement of products goes on.
 const LONG: Duration = Duration::from_millis(20);
 /// Bytes of scratch of a worker.
-const SCRATCH: usize = 128;
+const SCRATCH: usize = Peak::SCRATCH_BYTES as usize;
 
 /// Threads, and what measures them.
 pub struct Machine {

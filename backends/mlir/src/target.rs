@@ -61,7 +61,11 @@ impl Target {
         ("avxvnni", "x86-64-v3", "products of bytes on 256-bit registers (Alder Lake, Zen 5 and later)"),
         ("avx512vnni", "x86-64-v4", "products of bytes on 512-bit registers (Ice Lake, Zen 4 and later)"),
         ("avx512bf16", "x86-64-v4", "products of bf16 (Cooper Lake, Zen 4 and later)"),
-        ("amx-int8", "x86-64-v4", "with avx512vnni: products of bytes in tile registers (Sapphire Rapids and later)"),
+        (
+            "amx-int8",
+            "x86-64-v4",
+            "with avx512vnni: products of bytes in tile registers (Sapphire Rapids and later)",
+        ),
         ("dotprod", "aarch64", "products of signed bytes (Cortex-A75, Neoverse N1, Apple M1 and later)"),
         (
             "i8mm",

@@ -134,6 +134,9 @@ pub enum Rows {
     Lines(Lines),
 }
 
+/// Rows of bytes that stay in the second-level cache beside a panel; of f32 half as many.
+const BLOCK_ROWS: usize = 96;
+
 /// A matrix product kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GemmSpec {
@@ -162,21 +165,26 @@ impl GemmSpec {
     pub fn new(caps: &TargetCaps, product: Product, rows: Rows, epilogue: Epilogue) -> Self {
         let amx = amx::supports(caps, product, rows);
         let (mr, nr) = if amx { (amx::ROWS, amx::COLUMNS) } else { Self::tile(caps, product) };
-        // About a hundred rows of bytes, or fifty of f32, stay in the second-level cache beside a panel.
-        let block_rows = if product.activation_bytes() > 1 { 48 } else { 96 };
+        let block_rows = match product.activation_bytes() {
+            // Machines with AMX have larger caches.
+            1 if amx => 2 * BLOCK_ROWS,
+            1 => BLOCK_ROWS,
+            _ => BLOCK_ROWS / 2,
+        };
         GemmSpec { product, coded: None, amx, mr, nr, row_tiles: block_rows / mr, rest: None, rows, epilogue }
     }
 
-    /// The spec for a known number of columns, and of rows if it is known: panels that are filled and whole tiles.
-    pub fn fit(mut self, caps: &TargetCaps, columns: u64, rows: Option<u64>) -> Self {
+    /// The spec for a known number of columns and values of a run along K, and of rows if it is known: panels that are filled and whole tiles.
+    pub fn fit(mut self, caps: &TargetCaps, columns: u64, run: u64, rows: Option<u64>) -> Self {
         let plain = matches!(self.product, Product::F32F32 | Product::U8S8) && self.coded.is_none();
         // Few columns are few panels; a single row, as when text is written, needs some for each thread.
         let narrow = rows.is_none() && columns <= 192;
         let blocks = matches!(self.product, Product::S8Block(_)) && self.coded.is_none();
-        if self.amx && (narrow || columns <= 16) && (blocks || plain) {
+        let few_columns = (blocks || plain) && (narrow || columns <= 16);
+        if self.amx && (few_columns || run < amx::SHORTEST_RUN) {
             self.amx = false;
             (self.mr, self.nr) = Self::tile(caps, self.product);
-            self.row_tiles = 96 / self.mr;
+            self.row_tiles = BLOCK_ROWS / self.mr;
         }
         if self.amx {
             return self;
@@ -523,7 +531,9 @@ fn drive(e: &mut Emitter, spec: &GemmSpec, name: &str, k: &Kernel, amx_scratch: 
                     } else {
                         panel
                     };
-                    amx::each_tile(e, spec, name, t.depth, count, amx_scratch, |e, row| (tile_at(e, row), codes));
+                    amx::each_tile(e, spec, name, t.depth, count, amx_scratch, |e, row| {
+                        (tile_at(e, row), codes)
+                    });
                 },
                 |e| tail_in_powers(e, amx::FEWEST_ROWS, count, |e, row, variant| call(e, row, variant)),
             );

@@ -2,12 +2,13 @@
 
 use super::TargetCaps;
 use super::atom;
-use super::emit::{Emitter, F32X16, I8X64, I32X16, Scalar};
+use super::emit::{Emitter, F32X16, I8X64, I32X16, Scalar, Signs};
+use super::tile::amx;
 
 /// What is multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peak {
-    /// Four products of bytes into each of sixteen sums, as `U8S8` products do.
+    /// Four products of bytes into each of sixteen sums, as `U8S8` products do, or as many as tile registers hold where there are any.
     Int8,
     /// A product into each of sixteen sums of f32.
     F32,
@@ -16,6 +17,9 @@ pub enum Peak {
 }
 
 impl Peak {
+    /// Bytes of scratch that its kernel needs.
+    pub const SCRATCH_BYTES: u64 = 256;
+
     /// All of them.
     pub const ALL: [Peak; 3] = [Peak::Int8, Peak::F32, Peak::BF16];
 
@@ -42,6 +46,7 @@ impl Peak {
     /// Operations (products and sums) of a work item.
     pub fn operations(self, caps: &TargetCaps) -> u64 {
         let each = match self {
+            Peak::Int8 if caps.amx_int8 => return 4 * 2 * 16 * 16 * 64,
             Peak::Int8 => 128,
             Peak::F32 => 32,
             Peak::BF16 => 64,
@@ -52,6 +57,10 @@ impl Peak {
     /// The kernel's MLIR text. It has no arguments; its factors are the first 64 bytes of scratch, and it writes there.
     pub fn generate(&self, name: &str, caps: &TargetCaps) -> String {
         let mut e = Emitter::new(caps);
+        if *self == Peak::Int8 && caps.amx_int8 {
+            tiles(&mut e, name);
+            return e.finish();
+        }
         e.kernel(name, |e, k| {
             let one = e.int(1);
             let (x, start) = match self {
@@ -101,4 +110,25 @@ impl Peak {
         });
         e.finish()
     }
+}
+
+/// Four tiles of sums, of two by two tiles of factors.
+fn tiles(e: &mut Emitter, name: &str) {
+    amx::emit_sizes(e, name);
+    e.kernel(name, |e, k| {
+        let sizes = e.offset(k.scratch, 64);
+        let (rows, quads, again) = (e.int(32), e.int(16), e.int(0));
+        amx::start(e, sizes);
+        amx::set_sizes(e, name, rows, quads, sizes);
+        // Each row is the same 64 bytes.
+        (4..8).for_each(|tile| e.tile_load(tile, k.scratch, again));
+        (0..4).for_each(|tile| e.tile_zero(tile));
+        e.each(k.begin, k.end, |e, _| {
+            for tile in 0..4 {
+                e.tile_dot(Signs::Second, tile, 4 + tile / 2, 6 + tile % 2);
+            }
+        });
+        e.tile_store(0, k.scratch, again);
+        e.tile_release();
+    });
 }

@@ -24,7 +24,9 @@ struct Shape {
 impl Shape {
     fn random(r: &mut Random, window: [usize; 2], stride: [usize; 2], dilation: [usize; 2]) -> Self {
         loop {
-            let image = [r.size(14), r.size(14)];
+            // Sometimes lines of several tiles.
+            let wide = if r.size(4) == 1 { 80 } else { 14 };
+            let image = [r.size(14), r.size(wide)];
             let pad = [r.int(0, 3) as usize, r.int(0, 3) as usize];
             let after = [r.int(0, 3) as usize, r.int(0, 3) as usize];
             let room =
@@ -202,16 +204,16 @@ fn products_of_lines() {
             let lines = Lines { count: r.size(s.out[0] as i64), pixels: s.out[1], padded: case % 4 != 0 };
             let clamped = Activation::Clamp { lo: (-1.0).into(), hi: 6.0.into() };
             let codes = Epilogue { activation: clamped, output: Output::Codes { lo: 0, hi: 255 }, ..OUT };
+            let (run, runs) = (s.window[1] * s.channels, s.window[0]);
             let spec = |product, epilogue| {
                 let spec = GemmSpec::new(&level.caps, product, Rows::Lines(lines), epilogue);
-                spec.fit(&level.caps, n as u64, Some(s.out[1] as u64))
+                spec.fit(&level.caps, n as u64, run as u64, Some(s.out[1] as u64))
             };
             let (float, integer) = (spec(Product::F32F32, OUT), spec(Product::U8S8, codes));
             let text = gemm::generate(&float, "float", &level.caps)
                 + &gemm::generate(&integer, "integer", &level.caps);
             let library = Library::new(&text, &level);
             let what = format!("{} n={n} {lines:?} {s:?}", level.name);
-            let (run, runs) = (s.window[1] * s.channels, s.window[0]);
             let (k, m) = (run * runs, s.pixels());
             let image = s.batch * s.image[0] * s.image[1];
             let items = s.batch * s.out[0].div_ceil(lines.count);

@@ -73,7 +73,7 @@ fn specs(level: &Level) -> Vec<(String, GemmSpec)> {
         let spec = GemmSpec::new(&level.caps, product, Rows::Matrix, epilogue);
         // What the number of columns and of rows makes of it.
         let fitted =
-            [(64, None), (48, Some(31)), (1000, None)].map(|(n, m)| spec.clone().fit(&level.caps, n, m));
+            [(64, None), (48, Some(31)), (1000, None)].map(|(n, m)| spec.clone().fit(&level.caps, n, 70, m));
         let name = |spec: &GemmSpec| format!("{name}_{}x{}", spec.mr, spec.nr);
         for spec in fitted.into_iter().filter(|fitted| *fitted != spec).chain([spec.clone()]) {
             out.push((name(&spec), GemmSpec { row_tiles: 2, ..spec }));

@@ -18,6 +18,9 @@ pub const COLUMNS: usize = 32;
 /// Fewer rows are left to vector registers.
 pub const FEWEST_ROWS: usize = 5;
 
+/// Shorter runs along K are left to them too: the sums' way through memory takes longer.
+pub const SHORTEST_RUN: u64 = 32;
+
 /// Rows of a register.
 const REGISTER_ROWS: i64 = 16;
 /// Bytes of a row of a register.
@@ -55,7 +58,8 @@ pub fn supports(caps: &TargetCaps, product: Product, rows: Rows) -> bool {
 /// K-quads of a chunk of a block; none where a block has no even chunks, or is too short to be worth one.
 fn block_quads(blocks: Blocks) -> Option<i64> {
     let chunks = blocks.block.div_ceil(REGISTER_BYTES as u32);
-    (blocks.block >= 32 && blocks.block.is_multiple_of(4 * chunks)).then(|| i64::from(blocks.block / (4 * chunks)))
+    (blocks.block >= 32 && blocks.block.is_multiple_of(4 * chunks))
+        .then(|| i64::from(blocks.block / (4 * chunks)))
 }
 
 /// Whether weights are nibbles, that are spread.
@@ -119,6 +123,11 @@ pub(in super::super) fn start(e: &mut Emitter, scratch: Value) {
     e.store(none, p);
 }
 
+/// Gives registers the sizes for tiles of `rows` rows and chunks of `quads` k-quads, unless they have them.
+pub(in super::super) fn set_sizes(e: &mut Emitter, kernel: &str, rows: Value, quads: Value, scratch: Value) {
+    e.call(&format!("{kernel}_sizes"), &[rows, quads, scratch]);
+}
+
 /// Makes `count` rows (at least [`FEWEST_ROWS`]) in tiles that are as even as may be. `tile_at`: the tile that starts at a row, and its panel as
 /// bytes.
 pub(in super::super) fn each_tile(
@@ -143,7 +152,7 @@ pub(in super::super) fn each_tile(
     let up = e.plus(tiles, -1);
     let up = e.add(count, up);
     let rows = e.div(up, tiles);
-    e.call(&format!("{kernel}_sizes"), &[rows, quads, scratch]);
+    set_sizes(e, kernel, rows, quads, scratch);
     let (zero, last) = (e.int(0), e.sub(count, rows));
     e.repeat(zero, count, rows, &[], |e, row, _| {
         // So many rows each: where they overlap, some are made twice.
@@ -187,7 +196,7 @@ fn chunks(e: &mut Emitter, quads: Value) -> (Value, Value) {
 }
 
 /// The sizes of the registers, as `LDTILECFG` reads them: a palette, at 16 the bytes of rows, at 48 the numbers of rows.
-fn emit_sizes(e: &mut Emitter, kernel: &str) {
+pub(in super::super) fn emit_sizes(e: &mut Emitter, kernel: &str) {
     e.function(&format!("{kernel}_sizes"), false, &[I64, I64, Type::Ptr], |e, values| {
         let &[rows, quads, scratch] = values else { unreachable!("invariant: three parameters") };
         let at = e.offset(scratch, SIZED_FOR);

@@ -279,7 +279,7 @@ impl<'a> Lowering<'a> {
         // A single row is decoded token by token: nothing to fit.
         let likely = likely.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 1);
         let spec = GemmSpec { coded, ..GemmSpec::new(self.caps, product, rows, epilogue) };
-        let spec = spec.fit(self.caps, shape.columns as u64, likely);
+        let spec = spec.fit(self.caps, shape.columns as u64, shape.run() as u64, likely);
         let weights = match (product, coded) {
             (_, Some(coded)) => {
                 let more = (layer.weight_scale, &layer.weight_more[..]);
