@@ -64,7 +64,7 @@ impl Target {
         (
             "amx-int8",
             "x86-64-v4",
-            "with avx512vnni: products of bytes in tile registers (Sapphire Rapids and later)",
+            "avx512vnni, and such products in tile registers (Sapphire Rapids and later)",
         ),
         ("dotprod", "aarch64", "products of signed bytes (Cortex-A75, Neoverse N1, Apple M1 and later)"),
         (
@@ -83,8 +83,9 @@ impl Target {
         let mut target = Target::base(base)?;
         for feature in more.split('+').filter(|_| base.len() < name.len()) {
             let message = match Target::FEATURES.iter().find(|(known, ..)| *known == feature) {
-                Some((_, machine, _)) if *machine == base => {
-                    target.features += &format!(",+{feature}");
+                Some((known, machine, _)) if *machine == base => {
+                    let implied = if *known == "amx-int8" { ",+avx512vnni,+amx-tile" } else { "" };
+                    target.features += &format!("{implied},+{feature}");
                     continue;
                 }
                 Some((_, machine, _)) => format!("`{feature}` can follow {machine} only"),
@@ -161,6 +162,10 @@ mod tests {
     fn a_name_takes_features_of_its_machine() {
         let target = Target::named("aarch64+dotprod+i8mm").unwrap();
         assert!(target.present_features().eq(["neon", "dotprod", "i8mm"]));
+        let target = Target::named("x86-64-v4+amx-int8").unwrap();
+        assert!(
+            ["avx512vnni", "amx-tile", "amx-int8"].iter().all(|f| target.present_features().any(|p| p == *f))
+        );
         let refused = |name: &str| Target::named(name).unwrap_err().to_string();
         assert!(refused("x86-64-v3+i8mm").contains("`i8mm` can follow aarch64 only"));
         assert!(refused("x86-64-v3+avx9").contains("unknown feature `avx9`; known are avxvnni,"));

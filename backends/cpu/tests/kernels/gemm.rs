@@ -351,3 +351,30 @@ fn products_of_random_shapes() {
         }
     }
 }
+
+/// On any machine: that they are made for those that have them.
+#[test]
+fn tile_registers_are_used_where_they_are() {
+    let level = amx();
+    assert!(level.caps.amx_int8);
+    for (product, instruction) in [
+        (Product::U8S8, "tdpbusd"),
+        (Product::U8S4, "tdpbusd"),
+        (Product::S8Block(Blocks::nibbles(32)), "tdpbssd"),
+        (Product::S8Block(bytes(64, BlockScales::F16)), "tdpbsud"),
+    ] {
+        let spec =
+            GemmSpec::new(&level.caps, product, Rows::Matrix, F32_OUT).fit(&level.caps, 4096, 4096, None);
+        let assembly = |spec: &GemmSpec| {
+            let text = generate(spec, "product", &level.caps);
+            qcc_mlir::emit_assembly(&text, &target(&level), &qcc_mlir::CodegenOptions::default())
+                .expect("compiles")
+        };
+        let text = assembly(&spec);
+        assert!(text.contains(instruction), "{product:?}");
+        assert!(text.contains("ldtilecfg") && text.contains("tilerelease"), "{product:?}");
+        let short =
+            GemmSpec::new(&level.caps, product, Rows::Matrix, F32_OUT).fit(&level.caps, 4096, 16, None);
+        assert!(!assembly(&short).contains("tdpb"), "{product:?}: short runs are left to vectors");
+    }
+}

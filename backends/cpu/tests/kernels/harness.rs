@@ -23,8 +23,7 @@ pub fn levels() -> Vec<Level> {
     let host = TargetCaps::host();
     let mut out = Vec::new();
     if host.amx_int8 {
-        let amx: Vec<&str> = vnni.iter().copied().chain(["amx-int8"]).collect();
-        out.push(level("x86-64-v4+avx512vnni+amx-int8", &amx));
+        out.push(amx());
     }
     if host.vnni512 && host.bf16_512 {
         out.push(level("x86-64-v4+avx512vnni+avx512bf16", &bf16));
@@ -42,6 +41,13 @@ pub fn levels() -> Vec<Level> {
     }
     out.push(level("x86-64", &[]));
     out
+}
+
+/// A machine with AMX.
+pub fn amx() -> Level {
+    let name = "x86-64-v4+amx-int8";
+    let target = Target::named(name).expect("a known target");
+    Level { name, caps: TargetCaps::from_features(false, target.present_features()) }
 }
 
 /// Kernels in memory, compiled as models are.

@@ -191,6 +191,17 @@ fn functions_agree_on_arm_with_products_of_bytes_of_either_sign() {
     check_arm("aarch64+dotprod+i8mm");
 }
 
+/// The program itself asks the system for the registers.
+#[test]
+fn functions_agree_in_tile_registers() {
+    if !qcc_runtime::features::amx_int8() {
+        eprintln!("skipped: this machine has no AMX");
+        return;
+    }
+    let target = Target::named("x86-64-v4+amx-int8").expect("a known target");
+    Machine { target, compiler: "cc", runner: &[] }.check_all("x86-64-v4+amx-int8");
+}
+
 #[test]
 fn nothing_is_read_or_written_where_it_should_not_be() {
     let target = Target::named("x86-64-v3").expect("a known target");
